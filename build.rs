@@ -14,7 +14,8 @@ use prost_types::{
     source_code_info::Location,
 };
 
-const ROOTS: [&str; 7] = [
+const ROOTS: [&str; 8] = [
+    "cable/v1/admin.proto",
     "cable/v1/content.proto",
     "cable/v1/errors.proto",
     "cable/v1/feed.proto",

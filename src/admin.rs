@@ -1,4 +1,4 @@
-//! Operations on a store that need no running node: back up, verify, restore, rebuild.
+//! Operations on a store that need no running node: back up, verify, restore, rebuild, receive a backup.
 //!
 //! A new store or backup gets its name only once it is complete. Backing up and
 //! restoring report their phases to a callback, for the display of their progress.
@@ -11,14 +11,18 @@ use std::{
     sync::Arc,
 };
 
+use tempfile::TempDir;
+
 use crate::{
     model::LogId,
     store::{self, Head, Identity, Options, ReadOnlyStore, Store, rebuild::RebuildError, verify::Findings},
 };
 
+mod incoming;
 mod rebuild;
 mod restore;
 
+pub use incoming::Incoming;
 pub use rebuild::{Rebuild, Rebuilt, rebuild};
 pub use restore::{Restored, restore};
 
@@ -151,8 +155,14 @@ pub fn backup(dir: &Path, to: &Path, on_phase: impl Fn(&'static str)) -> Result<
     on_phase("copying");
     let copy = temporary.path().join(store::DATABASE);
     ReadOnlyStore::open(dir)?.copy_to(&copy)?;
+    keep_verified(&temporary, to, on_phase)
+}
+
+/// Verifies the copy in a temporary directory, and gives it its name.
+fn keep_verified(temporary: &TempDir, to: &Path, on_phase: impl Fn(&'static str)) -> Result<Verified, Error> {
     on_phase("verifying the copy");
     let verified = verify_store(temporary.path())?;
+    let copy = temporary.path().join(store::DATABASE);
     File::open(&copy).and_then(|file| file.sync_all()).map_err(Error::write(to))?;
     rename(&copy, to)?;
     Ok(verified)
@@ -216,7 +226,7 @@ pub fn parent_directory(path: &Path) -> &Path {
 }
 
 /// Creates a temporary directory in the directory of a target, so that the final rename stays within one file system.
-fn temporary_beside(to: &Path) -> Result<tempfile::TempDir, Error> {
+fn temporary_beside(to: &Path) -> Result<TempDir, Error> {
     let builder = &mut tempfile::Builder::new();
     builder.prefix(".cable-").tempdir_in(parent_directory(to)).map_err(Error::write(to))
 }

@@ -21,7 +21,7 @@ mod token;
 
 pub(crate) use access::Access;
 pub use file::{CredentialError, CredentialFile, Entry, NewCredential};
-pub(crate) use roles::{publishes, required_role, writes};
+pub(crate) use roles::{audited, publishes, required_role, writes};
 pub use scope::Scope;
 pub(crate) use scope::ScopeId;
 pub use token::Token;

@@ -151,8 +151,8 @@ enum Command {
     Audit(audit::Command),
     /// Show the calls, feeds and resources of a server, from its metrics.
     Top(top::Top),
-    /// Back up the store of a server on this machine; the server may keep running.
-    Backup(backup::Backup),
+    /// Back up the store of a server: on this machine, or with --endpoint or --context over gRPC. It may keep running.
+    Backup(Box<WithService<backup::Backup>>),
     /// Create a store from a backup: another history, with a new log id.
     Restore(restore::Restore),
     /// Verify the store of a server on this machine: recompute everything that can be recomputed.
@@ -448,7 +448,7 @@ fn execute(Cli { command }: Cli) -> Result<(), Error> {
         Command::Token(command) => token::run(command, &mut output),
         Command::Audit(command) => audit::run(command, &mut output),
         Command::Top(top) => top::run(&top, &mut output),
-        Command::Backup(backup) => backup::backup(backup, &mut output),
+        Command::Backup(backup) => backup::backup(*backup, &mut output),
         Command::Restore(restore) => restore::run(restore, &mut output),
         Command::Verify(verify) => backup::verify(verify, &mut output),
         Command::Rebuild(rebuild) => rebuild::run(rebuild, &mut output),

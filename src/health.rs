@@ -9,7 +9,8 @@ use std::{
 use tokio::sync::watch;
 
 /// The services whose health is reported, besides that of the whole node, which has the empty name.
-pub(crate) const SERVICES: [&str; 5] = [
+pub(crate) const SERVICES: [&str; 6] = [
+    "cable.v1.AdminService",
     "cable.v1.ContentService",
     "cable.v1.FeedService",
     "cable.v1.PublishingService",

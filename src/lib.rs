@@ -13,6 +13,7 @@
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
 //! - `feed`: delivers the changes that match a filter
 //! - `transfer`: exports whole stores
+//! - `backup`: backs up the store of a running node
 //! - `refusal`, `parse`, `filter`, `page_token`: why a call fails; values, filters and page tokens in the requests of
 //!   several services
 //! - `log`: the order of writes
@@ -29,6 +30,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub(crate) mod backup;
 pub(crate) mod cache;
 pub mod clock;
 pub(crate) mod compose;

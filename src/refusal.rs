@@ -64,6 +64,12 @@ pub(crate) enum Refusal {
     /// Too many feeds are open: close one, retry later, or use another node.
     #[error("{scope} feed limit reached ({maximum})")]
     TooManyFeeds { scope: &'static str, maximum: usize },
+    /// The node makes another backup: retry later.
+    #[error("another backup is running; a node makes {maximum} at a time")]
+    BackupRunning { maximum: usize },
+    /// The backup was given up: start another one.
+    #[error("backup interrupted: {0}; start another one")]
+    BackupInterrupted(&'static str),
     /// Other writers changed the same names at each attempt.
     #[error("write conflict: gave up after {attempts} attempts")]
     WriteConflict { attempts: usize },

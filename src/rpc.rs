@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{audit::Origin, auth::Identity, model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
 
+pub(crate) mod admin;
 mod codec;
 pub(crate) mod content;
 pub(crate) mod feed;

@@ -21,6 +21,7 @@ use tonic::service::Routes;
 use crate::{
     audit::{Audit, AuditError},
     auth::{Access, CredentialError, CredentialFile, Role},
+    backup::Backups,
     clock::Clock,
     config::Config,
     content::Content,
@@ -361,6 +362,7 @@ struct Node {
     publishing: Arc<Publishing>,
     log: Arc<LocalLog>,
     audit: Arc<Audit>,
+    backups: Arc<Backups>,
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Whether the node is shutting down.
@@ -405,6 +407,7 @@ impl Node {
             content,
             feeds,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
+            backups: Arc::new(Backups::new(store.clone(), audit.clone(), metrics.clone())),
             store,
             metrics,
             draining: watch::Sender::new(false),
@@ -430,12 +433,18 @@ impl Node {
             clock: self.clock.clone(),
             started: self.started,
         };
+        let admin = rpc::admin::AdminRpc {
+            backups: self.backups.clone(),
+            health: self.store.health().clone(),
+            draining: self.draining.subscribe(),
+        };
         let reflection_error = |error: tonic_reflection::server::Error| Error::Serve(error.into());
         let mut routes = Routes::builder();
         routes
             .add_service(rpc::publishing::server(self.publishing.clone()))
             .add_service(rpc::transfer::server(transfer))
             .add_service(rpc::status::server(status))
+            .add_service(rpc::admin::server(admin))
             .add_service(rpc::health::server(self.store.health().clone()))
             .add_service(reflection().build_v1().map_err(reflection_error)?)
             .add_service(reflection().build_v1alpha().map_err(reflection_error)?);

@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) mod apply;
 mod changed;
+mod copy;
 mod damage;
 pub(crate) mod due;
 pub(crate) mod envelope;
@@ -59,6 +60,7 @@ use apply::NextDue;
 pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
+pub(crate) use copy::StoreCopy;
 pub(crate) use damage::Damage;
 use ledger::Ledgers;
 pub(crate) use ledger::Tally;
@@ -194,6 +196,12 @@ pub(crate) enum Error {
     /// The operation has certainly not happened. Free some space; reads and removals continue.
     #[error("disk full")]
     NoSpace(#[source] Arc<rusqlite::Error>),
+    /// The disk has no room for a copy of the store beside what is reserved.
+    #[error("disk space low: a copy of the store needs {required} bytes with the reserve, {free} are free")]
+    NoRoomForCopy { free: u64, required: u64 },
+    /// A file beside the database could not be read or written.
+    #[error("file of the store failed")]
+    File(#[source] Arc<io::Error>),
     /// The operation has certainly not happened.
     #[error("store operation failed")]
     Failed(#[source] Arc<rusqlite::Error>),
@@ -217,6 +225,12 @@ pub(crate) enum Error {
     /// The writer's thread ended during the operation, which may have happened.
     #[error("the node failed during the write; the write may have been applied")]
     Lost,
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::File(Arc::new(error))
+    }
 }
 
 impl From<NotAudited> for Error {
@@ -435,6 +449,7 @@ impl Store {
         let io = |source| OpenError::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir)?;
+        copy::remove_abandoned(&dir).map_err(io)?;
         wal::check_orphan(&dir)?;
         session::check_absent(&dir)?;
         wal::check(&dir)?;
@@ -633,6 +648,11 @@ impl Store {
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         let space = rustix::fs::statvfs(&self.options.dir).ok()?;
         Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// Notes that a backup has been sent.
+    pub(crate) fn mark_backup(&self) -> io::Result<()> {
+        mark_backup(&self.options.dir)
     }
 
     /// Returns the end of the last backup, in seconds since 1970 UTC.

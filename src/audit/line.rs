@@ -23,6 +23,9 @@ pub(crate) enum Event {
     Write { origin: Origin, outcome: &'static str, changes: Vec<Change> },
     /// Records of an import. Only the kills among them are listed.
     Import { origin: Origin, records: usize, revisions: Option<(Revision, Revision)>, kills: Vec<Change> },
+    /// A backup is about to be sent, or has ended. It holds the store up to the revision; the bytes are those
+    /// that were sent.
+    Backup { origin: Origin, outcome: &'static str, log_id: LogId, revision: Revision, bytes: u64 },
     /// The lines of writes after this revision describe changes that the store does not have.
     NotCommitted { after: Revision, to: Revision, reason: String },
     /// The store has changes without lines: the log was off when they were made.
@@ -96,6 +99,10 @@ impl Event {
                 }
                 line.changes(kills);
             }
+            Event::Backup { origin, outcome, log_id, revision, bytes } => {
+                line.origin(origin).text("outcome", outcome).text("log_id", &log_id.to_string());
+                line.number("revision", revision).number("bytes", bytes);
+            }
             Event::NotCommitted { after, to, reason } => {
                 line.number("after_revision", after).number("to_revision", to).text("reason", reason);
             }
@@ -128,6 +135,7 @@ impl Event {
             Event::Stop { .. } => "stop",
             Event::Write { .. } => "write",
             Event::Import { .. } => "import",
+            Event::Backup { .. } => "backup",
             Event::NotCommitted { .. } => "not_committed",
             Event::Unrecorded { .. } => "unrecorded",
             Event::Denial { .. } => "denial",

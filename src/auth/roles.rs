@@ -42,6 +42,7 @@ const METHODS: &[(&str, Option<Role>)] = &[
     ("cable.v1.TransferService/Import", Some(Publisher)),
     // An export with pending versions requires an editor.
     ("cable.v1.TransferService/Export", Some(Reader)),
+    ("cable.v1.AdminService/Backup", Some(Admin)),
 ];
 
 /// Returns the role that a method requires, `None` if anyone may call it. A method without an entry is closed to all
@@ -55,9 +56,14 @@ pub(crate) fn writes(method: &str) -> bool {
     required_role(method) == Some(Publisher)
 }
 
-/// Whether a method writes or shows pending versions. Such methods can have a listener of their own.
+/// Whether a method writes, shows pending versions or operates the node. Such methods can have a listener of their own.
 pub(crate) fn publishes(method: &str) -> bool {
-    matches!(required_role(method), Some(Editor | Publisher))
+    required_role(method).is_some_and(|role| role > Reader)
+}
+
+/// Whether the audit log names the caller of a method that succeeds.
+pub(crate) fn audited(method: &str) -> bool {
+    matches!(required_role(method), Some(Publisher | Admin))
 }
 
 #[cfg(test)]

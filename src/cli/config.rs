@@ -32,6 +32,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Returns whether an option names a file.
+    pub(crate) fn is_given(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Returns the layers of the settings: the file, the environment, and `flags` as the highest layer.
     pub(crate) fn layers(self, flags: Vec<Flag>) -> Layers {
         Layers::for_process(self.config, flags)

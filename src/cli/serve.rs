@@ -62,6 +62,11 @@ pub(crate) struct Data {
 }
 
 impl Data {
+    /// Returns whether an option selects a store.
+    pub(crate) fn is_given(&self) -> bool {
+        self.data.is_some() || self.settings.is_given()
+    }
+
     /// Returns the directory, by flag or by settings.
     pub(crate) fn dir(self) -> Result<PathBuf, Error> {
         Ok(self.config()?.store.dir)

@@ -96,6 +96,22 @@ impl Service {
         Ok(self.builder()?.build()?)
     }
 
+    /// Returns whether an option selects a service.
+    pub(crate) fn is_selected(&self) -> bool {
+        self.endpoint.is_some() || self.context.is_some()
+    }
+
+    /// Returns whether an option for calls to a service is given.
+    pub(crate) fn has_options(&self) -> bool {
+        let files = [&self.ca, &self.client_cert, &self.client_key, &self.token_file];
+        self.is_selected()
+            || self.timeout.is_some()
+            || self.domain_name.is_some()
+            || self.allow_plaintext_token
+            || self.refused.token.is_some()
+            || files.iter().any(|file| file.is_some())
+    }
+
     /// Returns the settings of the client.
     pub(crate) fn builder(&self) -> Result<Builder, Error> {
         self.refused.check()?;

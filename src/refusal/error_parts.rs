@@ -138,6 +138,12 @@ impl Refusal {
             Refusal::TooManyFeeds { .. } => {
                 ErrorParts::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry()
             }
+            Refusal::BackupRunning { .. } => {
+                ErrorParts::new(Code::ResourceExhausted, Reason::BackupRunning).retry()
+            }
+            Refusal::BackupInterrupted(_) => {
+                ErrorParts::new(Code::Unavailable, Reason::BackupInterrupted).retry()
+            }
             Refusal::WriteConflict { .. } | Refusal::Overloaded(_) => {
                 ErrorParts::new(Code::Unavailable, Reason::Overloaded).retry()
             }
@@ -194,10 +200,12 @@ fn store_error(error: &store::Error) -> ErrorParts {
         store::Error::Corrupt(name) => ErrorParts::new(Code::DataLoss, Reason::RecordCorrupt).resource(name),
         store::Error::Malformed(_) => ErrorParts::new(Code::DataLoss, Reason::StoreDamaged),
         store::Error::Overloaded => ErrorParts::new(Code::Unavailable, Reason::Overloaded).retry(),
-        store::Error::Full { .. } | store::Error::NoSpace(_) => {
+        store::Error::Full { .. } | store::Error::NoSpace(_) | store::Error::NoRoomForCopy { .. } => {
             ErrorParts::new(Code::ResourceExhausted, Reason::StoreFull).retry()
         }
-        store::Error::Failed(_) => ErrorParts::new(Code::Unavailable, Reason::StoreFailed).retry(),
+        store::Error::Failed(_) | store::Error::File(_) => {
+            ErrorParts::new(Code::Unavailable, Reason::StoreFailed).retry()
+        }
         store::Error::ReadOnly { .. } => ErrorParts::new(Code::Unavailable, Reason::StoreFailed),
         store::Error::Uncertain(_) | store::Error::NotErased | store::Error::Lost => {
             ErrorParts::new(Code::Unavailable, Reason::OutcomeUnknown).retry()

@@ -294,8 +294,8 @@ impl Calls {
         let _memory = (!method.client_streams).then(|| body.memory());
         let at_publishing = streams.peer().listener == Listener::Publishing;
         let shows_pending = rpc::ShowsPending(at_publishing || !self.publishes_elsewhere);
-        let call_of_write = call.as_mut().filter(|_| method.writes);
-        let origin = call_of_write.map(Call::origin).unwrap_or_default();
+        let audited = call.as_mut().filter(|_| method.audited);
+        let origin = audited.map(Call::origin).unwrap_or_default();
         let routed = self.bridge.call(&method.path, body, caller(call), shows_pending, origin).await;
         let routed = routed.map_err(|status| match rpc::message_too_large(&status, method.limit) {
             Some(refusal) => refusal.into(),

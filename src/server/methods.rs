@@ -63,11 +63,13 @@ pub(super) struct Method {
     pub(super) path: String,
     /// The role that a caller needs. `None`: anyone may call it.
     pub(super) required_role: Option<Role>,
-    /// Whether it writes or shows pending versions.
+    /// Whether it writes, shows pending versions or operates the node.
     pub(super) publishes: bool,
     pub(super) limit: &'static Limit,
-    /// Whether the method writes. Its changes are attributed to the caller.
+    /// Whether the method writes.
     pub(super) writes: bool,
+    /// Whether the audit log attributes what it does to its caller.
+    pub(super) audited: bool,
     /// Whether the client streams its requests. It may then take its time.
     pub(super) client_streams: bool,
     /// Whether the response is a stream, which may last until the client's deadline.
@@ -107,7 +109,7 @@ impl Reservation {
 
     fn of(method: &MethodDescriptor) -> Reservation {
         match method.name() {
-            "StreamArticles" | "Export" => Reservation::PIECES,
+            "StreamArticles" | "Export" | "Backup" => Reservation::PIECES,
             "GetPending" => Reservation::ENTITY,
             "BatchGetArticles" => Reservation::PAGE,
             name if name.starts_with("List") => Reservation::PAGE,
@@ -134,6 +136,7 @@ impl Method {
             required_role: auth::required_role(&name(method)),
             publishes: auth::publishes(&name(method)),
             writes: auth::writes(&name(method)),
+            audited: auth::audited(&name(method)),
             limit: if is_large { &limit::WRITE_REQUEST } else { &limit::READ_REQUEST },
             client_streams: method.is_client_streaming(),
             streams: method.is_server_streaming(),
@@ -168,6 +171,7 @@ impl Method {
             publishes: false,
             limit: &limit::CHECK_REQUEST,
             writes: false,
+            audited: false,
             client_streams: false,
             streams: false,
             endless: false,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{DATABASE, Error, OpenError, Snapshot, check_log, is_served, schema, session};
+use super::{
+    DATABASE, Error, OpenError, Snapshot, check_log, copy::copy_database, is_served, schema, session,
+};
 
 /// The database of a store, open for reading. A node may serve the store meanwhile.
 #[derive(Debug)]
@@ -50,9 +52,6 @@ impl ReadOnlyStore {
     /// # Errors
     /// Fails if the store cannot be read, or if the copy cannot be written. The target must not exist yet.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), Error> {
-        // A query-only connection may not write other files either.
-        self.0.pragma_update(None, "query_only", false)?;
-        self.0.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
-        Ok(session::mark_copy(path)?)
+        copy_database(&self.0, path)
     }
 }

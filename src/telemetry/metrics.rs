@@ -144,8 +144,10 @@ metrics! {
     store_damaged_records: Number = "cable_store_damaged_records";
     /// End of the last scrub in Unix time, 0 if none has ended since the start.
     store_scrub_time: Number = "cable_store_scrub_time_seconds";
-    /// End of the last backup by `cable backup` in Unix time, 0 if there is none.
+    /// End of the last backup in Unix time, 0 if there is none.
     backup_time: Number = "cable_backup_time_seconds";
+    /// Backups over gRPC that have ended, by outcome: sent, failed or cancelled.
+    backups: Family<Outcome, Counter> = "cable_backups";
     /// Pending versions.
     pending: Number = "cable_pending";
     /// Pending versions that are held because the live version has changed.
@@ -213,6 +215,11 @@ pub(crate) struct ConditionName {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reason {
     reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Outcome {
+    pub(crate) outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -418,6 +425,7 @@ mod tests {
         }
         metrics.count_denial("role");
         metrics.count_refused_write("STORE_FULL".to_owned());
+        metrics.backups.get_or_create(&Outcome { outcome: "sent" }).inc();
         drop(metrics.queue_length.get_or_create(&Queue::READ));
         drop(metrics.queue_refused.get_or_create(&Queue::READ));
         drop(metrics.queue_delay_seconds.get_or_create(&Queue::SERVE));

@@ -1,6 +1,12 @@
 //! `cable backup`, `restore`, `verify` and `rebuild`: the commands for the store of a node.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Output},
+};
 
 use rusqlite::Connection;
 
@@ -194,6 +200,95 @@ fn a_rebuilt_store_serves_live_and_pending_versions() {
     assert_eq!(outputs(&rebuilt), outputs_before);
     assert_eq!(digests(&rebuilt), digests_before);
     assert_eq!(rebuilt.stop(), 0);
+}
+
+#[test]
+fn a_backup_over_grpc_restores_to_the_same_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let tokens = ["admin", "publisher"].map(|role| {
+        let output = run(dir, &format!("token new {role} --role {role} --data store"));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        fs::write(dir.join(role), stdout(&output)).unwrap();
+        role
+    });
+    let node = Demo::serve(dir, "store");
+    let remote = |token: &str, to: &str| {
+        run(dir, &format!("backup --endpoint {} --token-file {token} --to {to}", node.endpoint))
+    };
+    let refused = remote(tokens[1], "backup");
+    assert_eq!(code(&refused), 6, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("ROLE_REQUIRED") && !dir.join("backup").exists());
+    for _ in 0..2 {
+        let output = remote(tokens[0], "backup");
+        assert_eq!(code(&output), 0, "an older backup is replaced: {}", stderr(&output));
+        assert!(stdout(&output).starts_with("backup: verified: "), "{}", stdout(&output));
+    }
+    let (local, remote_backup) = (run(dir, "backup --data store --to local"), remote(tokens[0], "backup"));
+    let verified = |output: &Output| stdout(output).split_once(": ").unwrap().1.to_owned();
+    assert_eq!(verified(&local), verified(&remote_backup));
+    fs::write(dir.join("notes"), "not a backup").unwrap();
+    for (target, problem) in [("notes", "not a backup"), (".", "is a directory"), ("store/x", "a store")] {
+        let output = remote(tokens[0], target);
+        assert_eq!(code(&output), 2, "{target}: {}", stderr(&output));
+        assert!(stderr(&output).contains(problem), "{target}: {}", stderr(&output));
+    }
+    let endpoint = &node.endpoint;
+    for options in [format!("--endpoint {endpoint} --data store"), "--token-file admin".to_owned()] {
+        let output = run(dir, &format!("backup {options} --to other"));
+        assert_eq!(code(&output), 2, "{options}: {}", stderr(&output));
+        assert!(stderr(&output).contains("--endpoint"), "{options}: {}", stderr(&output));
+    }
+    assert_eq!(node.stop(), 0);
+    assert_eq!(code(&run(dir, "restore --from backup --to restored")), 0);
+    assert_eq!(code(&run(dir, "verify --data restored")), 0);
+    assert_eq!(temporary_files(dir), 0);
+}
+
+/// A disk without room is played by a limit on the size of files, and a lost connection by a proxy that closes.
+#[test]
+fn an_incomplete_backup_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let demo = Demo::start(dir);
+    let endpoint = &demo.endpoint;
+    let program = env!("CARGO_BIN_EXE_cable");
+    let line = format!("trap '' XFSZ; ulimit -f 64; exec {program} backup --endpoint {endpoint} --to full");
+    let output = Command::new("sh").args(["-c", &line]).current_dir(dir).env_clear().output().unwrap();
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("cable: write full: "), "{}", stderr(&output));
+
+    let proxy = proxy(endpoint.trim_start_matches("http://").to_owned(), 60_000);
+    let output = run(dir, &format!("backup --endpoint http://{proxy} --to broken"));
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+    for name in ["full", "broken"] {
+        assert!(!dir.join(name).exists(), "{name}");
+    }
+    assert_eq!(temporary_files(dir), 0);
+    assert_eq!(code(&run(dir, &format!("backup --endpoint {endpoint} --to whole"))), 0);
+    assert_eq!(demo.stop(), 0);
+}
+
+/// Starts a proxy that passes on so many bytes of the server, and then closes the connection.
+fn proxy(server: String, bytes: u64) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || io::copy(&mut from_client, &mut to_server));
+            let _closed = io::copy(&mut server.take(bytes), &mut &client);
+            let _closed = client.shutdown(Shutdown::Both);
+        }
+    });
+    address
+}
+
+/// Returns the number of temporary files and directories.
+fn temporary_files(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(".cable-")).count()
 }
 
 /// Returns the log id of a node.

@@ -135,6 +135,7 @@ fn methods() -> BTreeMap<String, Option<Role>> {
         let service = method.parent_service();
         let role = match (service.full_name(), method.name()) {
             ("grpc.health.v1.Health", _) => None,
+            ("cable.v1.AdminService", _) => Some(Role::Admin),
             (_, "GetPending" | "ListPending") => Some(Role::Editor),
             ("cable.v1.PublishingService", _) | (_, "Import") => Some(Role::Publisher),
             _ => Some(Role::Reader),

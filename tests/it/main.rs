@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]
 
 mod access;
+mod backups;
 mod bodies;
 mod connections;
 mod damage;

@@ -14,9 +14,9 @@ use crate::{
     pool::{NodeGuard, Pool},
     scope::Scope,
     stubs::{
-        content_service_client::ContentServiceClient, feed_service_client::FeedServiceClient,
-        publishing_service_client::PublishingServiceClient, status_service_client::StatusServiceClient,
-        transfer_service_client::TransferServiceClient,
+        admin_service_client::AdminServiceClient, content_service_client::ContentServiceClient,
+        feed_service_client::FeedServiceClient, publishing_service_client::PublishingServiceClient,
+        status_service_client::StatusServiceClient, transfer_service_client::TransferServiceClient,
     },
     token::Credentials,
     v1,
@@ -318,6 +318,10 @@ rpcs! { PublishingServiceClient, writes false:
 
 rpcs! { StatusServiceClient, writes false:
     GetStatusRequest => get_status -> v1::GetStatusResponse;
+}
+
+rpcs! { AdminServiceClient, writes false:
+    BackupRequest => backup -> Streaming<v1::BackupResponse>;
 }
 
 rpcs! { TransferServiceClient, writes false:

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backup;
 mod client;
 mod config;
 mod connect;
@@ -21,6 +22,7 @@ mod token;
 mod transfer;
 mod write;
 
+pub use backup::BackupStream;
 pub use client::{BoxFuture, Cable};
 pub use config::{Builder, IntoEndpoints};
 pub use error::{Error, ErrorKind, Result, Violation};

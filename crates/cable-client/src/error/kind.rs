@@ -31,9 +31,9 @@ pub enum ErrorKind {
     ///
     /// OUT_OF_RANGE, with the reason `RevisionCompacted`. A feed that may be reset takes a snapshot instead.
     OutOfRange,
-    /// The server lacks a resource: for example, disk space, or a free slot for a feed.
+    /// The server lacks a resource: for example, disk space, or a free slot for a feed or a backup.
     ///
-    /// RESOURCE_EXHAUSTED, with the reason `StoreFull` or `TooManyFeeds`. Only feeds retry it.
+    /// RESOURCE_EXHAUSTED, with the reason `StoreFull`, `TooManyFeeds` or `BackupRunning`. Only feeds retry it.
     ResourceExhausted,
     /// The server does not implement the call, or cannot store the content.
     Unimplemented,
