@@ -35,18 +35,19 @@ async fn a_power_cut_loses_no_acknowledged_write() {
         let entries = disk::entries(&recording.trace);
         recording.assert_complete(&entries);
         let mut examination = Examination::new(&recording);
-        let recoveries = (RECOVERIES * IMAGES_PER_RECOVERY).min(count / 2);
-        examination.examine(Disk::default(), &entries, count - recoveries, None, &mut rng);
-        for _ in 0..recoveries / IMAGES_PER_RECOVERY {
+        let recoveries = RECOVERIES.min(count / 2 / IMAGES_PER_RECOVERY);
+        let others = count - recoveries * IMAGES_PER_RECOVERY;
+        examination.examine(Disk::default(), &entries, others, None, &mut rng);
+        for _ in 0..recoveries {
             examination.examine_recovery(&entries, &mut rng).await;
         }
         println!(
-            "{} images of {} calls and {} writes in {:.1} s, {} of them of a recovery, {} opened by a node",
+            "{} images of {} calls and {} writes in {:.1} s, of them {} of {recoveries} recoveries, {} opened by a node",
             examination.images,
             entries.len(),
             recording.acknowledgements.len(),
             start.elapsed().as_secs_f64(),
-            recoveries,
+            recoveries * IMAGES_PER_RECOVERY,
             examination.opened,
         );
         let faults = examination.faults;
@@ -97,7 +98,11 @@ impl<'a> Examination<'a> {
 
     /// Cuts the power while a node recovers from an earlier power cut.
     async fn examine_recovery(&mut self, entries: &[Entry<'_>], rng: &mut Rng) {
-        let point = points(entries, 1, rng)[0];
+        // Before the first acknowledgement, a node may create another store.
+        let first = self.recording.acknowledgements.iter().map(|(time, _)| *time).min().unwrap();
+        let later = points(entries, IMAGES_PER_RECOVERY, rng).into_iter().filter(|point| *point >= first);
+        let later: Vec<u64> = later.collect();
+        let point = later[rng.between(0, later.len() as u64 - 1) as usize];
         let mut image = None;
         walk(Disk::default(), entries, &[point], |disk, _| image = Some(disk.cut(rng)));
         self.directory.write(&image.unwrap());
