@@ -59,6 +59,12 @@ pub(super) fn is_start_of_line(bytes: &[u8]) -> bool {
     PREV.as_bytes().starts_with(bytes) || bytes.starts_with(PREV.as_bytes())
 }
 
+/// Returns the time of a line, as it is written.
+pub(super) fn time(line: &[u8]) -> Option<String> {
+    let (_, rest) = std::str::from_utf8(line).ok()?.split_once("\"time\":\"")?;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
 /// Returns the members that every line starts with: the hash of the line before it, its number and its head.
 fn parse(line: &[u8]) -> Option<(&str, u64, Revision)> {
     let line = std::str::from_utf8(line).ok()?;

@@ -3,13 +3,13 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use super::{
-    chain::{End, MAX_LINE_BYTES, hex, is_start_of_line},
+    chain::{End, MAX_LINE_BYTES, hex, is_start_of_line, time},
     line::{Event, Members},
 };
 use crate::model::Revision;
@@ -49,6 +49,7 @@ impl AuditFile {
             return Err(io::Error::other("not a regular file"));
         }
         let mut file = create(path, OpenOptions::new().create(true))?;
+        remove_torn(&mut file)?;
         let end = match read_end(&mut file)? {
             Some(end) => end,
             None => match earlier_files(path)?.last() {
@@ -181,9 +182,68 @@ fn read_end(file: &mut File) -> io::Result<Option<End>> {
     };
     if whole < tail.len() {
         tracing::warn!(bytes = tail.len() - whole, "line of the audit log that was cut short removed");
-        file.set_len(start + whole as u64)?;
+        shorten(file, start + whole as u64)?;
     }
     Ok(end)
+}
+
+/// Removes the rest of an append that a power cut tore: it has units that were never written. They are blank, and a
+/// line has no zero byte. All lines after them are of the same append, so they have the same time. Otherwise the file
+/// was damaged later, or is another one, and remains as it is.
+fn remove_torn(file: &mut File) -> io::Result<()> {
+    let Some(blank) = first_blank(file)? else { return Ok(()) };
+    if !is_torn(file, blank)? {
+        tracing::error!(offset = blank, "zero byte in the audit log, not from a power cut");
+        return Ok(());
+    }
+    tracing::warn!(offset = blank, "lines of the audit log that a power cut tore removed");
+    shorten(file, blank)
+}
+
+/// Returns whether the content from the first zero byte on is what a power cut left of one append to an audit log.
+fn is_torn(file: &mut File, blank: u64) -> io::Result<bool> {
+    let mut start = Vec::new();
+    file.rewind()?;
+    file.by_ref().take(blank.min(32)).read_to_end(&mut start)?;
+    if !is_start_of_line(&start) {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::Start(blank))?;
+    let (mut reader, mut first) = (BufReader::new(file), None);
+    loop {
+        let mut line = Vec::new();
+        if reader.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)? == 0 {
+            return Ok(true);
+        }
+        let is_text = line.iter().all(|byte| [0, b'\n'].contains(byte) || *byte >= b' ');
+        let time = time(&line);
+        let is_other = time.is_some() && *first.get_or_insert_with(|| time.clone()) != time;
+        if !is_text || is_other {
+            return Ok(false);
+        }
+    }
+}
+
+/// Returns the offset of the first zero byte.
+fn first_blank(file: &mut File) -> io::Result<Option<u64>> {
+    file.rewind()?;
+    let (mut offset, mut buffer) = (0, vec![0; 64 << 10]);
+    loop {
+        let length = file.read(&mut buffer)?;
+        if let Some(index) = buffer[..length].iter().position(|byte| *byte == 0) {
+            return Ok(Some(offset + index as u64));
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        offset += length as u64;
+    }
+}
+
+/// Shortens the file before anything is appended: a power cut must not bring the rest back behind new lines.
+fn shorten(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    file.sync_all()
 }
 
 /// Returns the earlier files of a log with their numbers, the oldest first.
@@ -246,6 +306,46 @@ mod tests {
             write(&mut file, 4..6);
             assert_eq!(verify(std::slice::from_ref(&path)).unwrap().lines, 5, "{cut:?}");
         }
+    }
+
+    /// Four lines that one append wrote after three others, with units of 512 bytes that are not on the disk.
+    #[test]
+    fn lines_of_one_append_that_a_power_cut_tore_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let mut file = AuditFile::open(&path, LIMITS).unwrap();
+        write(&mut file, 1..4);
+        let whole = fs::read(&path).unwrap();
+        let long = Event::NotCommitted { after: 3, to: 4, reason: "r".repeat(700) };
+        file.append(9, &(4..8).map(|head| (head, long.members(9))).collect::<Vec<_>>()).unwrap();
+        drop(file);
+        let appended = fs::read(&path).unwrap();
+        let units = appended.len().div_ceil(512) - whole.len() / 512;
+        for lost in 1..1_u32 << units {
+            let mut torn = appended.clone();
+            for at in whole.len()..torn.len() {
+                let unit = at / 512 - whole.len() / 512;
+                torn[at] *= u8::from(lost >> unit & 1 == 0);
+            }
+            fs::write(&path, torn).unwrap();
+            let mut file = AuditFile::open(&path, LIMITS).unwrap_or_else(|error| panic!("{lost:b}: {error}"));
+            let head = file.head().unwrap();
+            assert!((3..8).contains(&head), "{lost:b}: {head}");
+            write(&mut file, 8..10);
+            assert_eq!(verify(std::slice::from_ref(&path)).unwrap().lines, head as u64 + 2, "{lost:b}");
+        }
+        // A blank line in front of lines of other times is damage of another kind: they remain.
+        let file = AuditFile::open(&path, LIMITS).unwrap();
+        drop(file);
+        let mut damaged = fs::read(&path).unwrap();
+        damaged[..100].fill(0);
+        fs::write(&path, &damaged).unwrap();
+        drop(AuditFile::open(&path, LIMITS).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+        let binary = [&[0; 600][..], b"\x7fELF\x01\x02\n"].concat();
+        fs::write(&path, &binary).unwrap();
+        assert!(AuditFile::open(&path, LIMITS).is_err());
+        assert_eq!(fs::read(&path).unwrap(), binary);
     }
 
     #[test]

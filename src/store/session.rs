@@ -13,6 +13,7 @@
 //! session that the database itself names belongs to another database.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::{FileExt as _, MetadataExt as _},
@@ -31,6 +32,9 @@ use crate::{
 
 /// The name of the session file, without the session id in 16 hex digits.
 const PREFIX: &str = "cable.session-";
+
+/// The name of a session file that is being created.
+const TEMPORARY: &str = "cable.new-session";
 
 /// The format of a session file.
 const MAGIC: [u8; 8] = *b"cables-1";
@@ -126,6 +130,9 @@ impl Session {
                 return Err(OpenError::Behind { path, revision: marks.revision, acknowledged });
             }
         };
+        // A process that was killed may have left a commit that is not synced, and a power cut frames after the last
+        // commit. The record below must not be newer than the disk, and a log holds the commits of one session.
+        truncate_log(connection, READER_TIMEOUT).map_err(engine)?;
         // SQLite's integers have 63 bits; 0 means no session.
         let id = (random() >> 1).max(1);
         let record = Record { id, previous, database, revision: head.revision, chain: head.chain };
@@ -135,9 +142,12 @@ impl Session {
     }
 
     fn create(dir: &Path, record: Record) -> io::Result<Session> {
-        let file = File::options().write(true).create_new(true).open(dir.join(record.file_name()))?;
+        // The file has its name only once its content is on disk: without it, the store would seem to be a copy.
+        let temporary = dir.join(TEMPORARY);
+        let file = File::create(&temporary)?;
         file.write_all_at(&record.encode(), 0)?;
         file.sync_all()?;
+        fs::rename(temporary, dir.join(record.file_name()))?;
         sync_directory(dir)?;
         Ok(Session { file, record })
     }
@@ -145,10 +155,11 @@ impl Session {
     /// Removes the files of older sessions: the database names this one.
     fn replace(mut self, dir: &Path, old: &[PathBuf]) -> io::Result<Session> {
         old.iter().try_for_each(fs::remove_file)?;
+        // Until no power cut can bring them back, the record shows that they belong to the same history.
+        sync_directory(dir)?;
         self.record.previous = 0;
         self.file.write_all_at(&self.record.encode(), 0)?;
         self.file.sync_all()?;
-        sync_directory(dir)?;
         Ok(self)
     }
 
@@ -199,20 +210,35 @@ fn lineage(
 ) -> rusqlite::Result<Lineage> {
     let all: Option<Vec<Record>> = records.iter().copied().collect();
     let Some(records) = all.filter(|_| marks.id != 0) else { return Ok(Lineage::Copy) };
-    let is_own = |record: &&Record| record.id == marks.id || record.previous == marks.id;
-    // While one session replaces another, both have a file, and the database names either one.
-    let own = records.iter().filter(is_own).max_by_key(|record| record.previous);
-    let Some(own) = own else { return Ok(Lineage::Copy) };
-    let is_known = |record: &Record| [own.id, own.previous].contains(&record.id);
-    if !records.iter().all(is_known) || !records.iter().all(|record| record.database.matches(database)) {
+    let is_same_file = |record: &Record| record.database.matches(database);
+    if !is_family(&records, marks.id) || !records.iter().all(is_same_file) {
         return Ok(Lineage::Copy);
     }
-    let newest = records.iter().max_by_key(|record| record.revision).unwrap_or(own);
+    let Some(newest) = records.iter().max_by_key(|record| record.revision) else { return Ok(Lineage::Copy) };
     if newest.revision > marks.revision {
         return Ok(Lineage::Behind(newest.revision));
     }
     let chain = chain_at(newest.revision)?;
     Ok(if chain.is_some_and(|chain| chain != newest.chain) { Lineage::Copy } else { Lineage::Same })
+}
+
+/// Returns whether all sessions with a file descend from each other, one of them being that which the database names.
+/// While one session replaces another, both have a file, and the database names either one. Each start that is cut off
+/// adds another.
+fn is_family(records: &[Record], id: u64) -> bool {
+    let mut known = BTreeSet::from([id]);
+    loop {
+        let before = known.len();
+        for record in records {
+            let relatives = [Some(record.id), Some(record.previous).filter(|previous| *previous != 0)];
+            if relatives.iter().flatten().any(|relative| known.contains(relative)) {
+                known.extend(relatives.iter().flatten());
+            }
+        }
+        if known.len() == before {
+            return records.iter().all(|record| known.contains(&record.id));
+        }
+    }
 }
 
 fn chain_at(connection: &Connection, revision: Revision) -> rusqlite::Result<Option<Hash>> {
@@ -632,6 +658,30 @@ mod tests {
             }
             drop(session);
             assert_eq!(opened(&dir), head, "after {steps} steps");
+            session_file(&dir);
+        }
+    }
+
+    /// Each start either names its session in the database or does not get that far.
+    #[test]
+    fn starts_that_are_cut_off_in_a_row_continue_the_history() {
+        for naming in 0..1_u64 << 4 {
+            let temp = tempfile::tempdir().unwrap();
+            let dir = temp.path().join("store");
+            let head = run(&dir, 1);
+            let first = Record::read(&session_file(&dir)).unwrap();
+            let mut named = first.id;
+            for start in 0..4 {
+                let id = 100 + start;
+                let session = Session::create(&dir, Record { id, previous: named, ..first }).unwrap();
+                if naming >> start & 1 == 1 {
+                    let mut connection = Connection::open(dir.join(DATABASE)).unwrap();
+                    name_session(&mut connection, ORIGINAL, (id, named)).unwrap();
+                    named = id;
+                }
+                drop(session);
+            }
+            assert_eq!(opened(&dir), head, "{naming:b}");
             session_file(&dir);
         }
     }

@@ -24,7 +24,7 @@ impl Drop for Process {
     }
 }
 
-fn program(arguments: &[&str], dir: &Path) -> Command {
+pub(crate) fn program(arguments: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
     command.env_clear().current_dir("/").args(arguments).arg("--data").arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -36,7 +36,14 @@ const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--ops-listen", "of
 impl Process {
     /// Starts a node on a directory.
     pub(crate) fn start(dir: &Path) -> Process {
-        let mut child = program(SERVE, dir).env("CABLE__STORE__RESERVE_BYTES", "0").spawn().unwrap();
+        Process::start_with(dir, &[])
+    }
+
+    /// Does the same with variables of the environment.
+    pub(crate) fn start_with(dir: &Path, variables: &[(&str, String)]) -> Process {
+        let mut program = program(SERVE, dir);
+        program.env("CABLE__STORE__RESERVE_BYTES", "0").envs(variables.iter().cloned());
+        let mut child = program.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = mpsc::channel();
         // The thread reads to the end, so that the node never waits for a reader.
@@ -69,6 +76,22 @@ impl Process {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.code().is_none(), "the process ended: {status}, {:?}", self.log.try_iter().last());
+    }
+
+    /// Asks the process to stop, and waits until it has ended.
+    pub(crate) fn stop(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the process ended: {status}, {:?}", self.log.try_iter().last());
+    }
+
+    /// Waits until the process has ended by itself, at most for a time. Otherwise it is killed.
+    pub(crate) fn wait(mut self, limit: Duration) {
+        let start = Instant::now();
+        while self.child.try_wait().unwrap().is_none() && start.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn kill_after(self, wait: Duration) {
