@@ -28,7 +28,7 @@ mod line;
 
 pub(crate) use budget::Budget;
 pub use chain::{Chain, VerifyError, verify};
-use file::{AuditFile, Limits};
+use file::{AuditFile, Limits, Line};
 pub(crate) use line::{Action, Change, Event, display_peer};
 
 /// The maximum number of denials that the log records per minute. It bounds what callers without a credential can write
@@ -89,9 +89,9 @@ impl Origin {
     }
 }
 
-/// The audit log cannot be opened or written.
+/// The audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the audit log {}: set `audit.file` to another path", path.display())]
+#[error("cannot open the audit log {}: set `audit.file` to another path", path.display())]
 pub struct AuditError {
     /// The file.
     pub path: PathBuf,
@@ -114,7 +114,7 @@ pub(crate) struct Audit {
 enum Sink {
     /// The log of the node's other events, under the target `audit`.
     Log,
-    File(PathBuf, Box<Mutex<AuditFile>>),
+    File(Box<Mutex<AuditFile>>),
 }
 
 /// Why a write was refused: its line cannot be written.
@@ -141,7 +141,7 @@ impl Audit {
             Some(path) => {
                 let file = AuditFile::open(&path, limits);
                 let file = file.map_err(|source| AuditError { path: path.clone(), source })?;
-                Sink::File(path, Box::new(Mutex::new(file)))
+                Sink::File(Box::new(Mutex::new(file)))
             }
         };
         Ok(Audit {
@@ -160,13 +160,12 @@ impl Audit {
         Arc::new(Audit::open(&config::Audit::default(), Clock::system(), Arc::default()).expect("no file"))
     }
 
-    /// Records the start of the node. If the newest line does not describe the head of the store, a line states why.
-    ///
-    /// # Errors
-    /// The line cannot be written.
-    pub(crate) fn start(&self, log_id: LogId, head: Revision) -> Result<(), AuditError> {
-        let described = self.file().and_then(|file| file.head());
-        let mut events = vec![Event::Start { log_id }];
+    /// Records the start of the node. If the newest line does not describe the head of the store, a line before it states
+    /// why. Without space the node starts all the same: reads are served, and these lines precede the next write.
+    pub(crate) fn start(&self, log_id: LogId, head: Revision) {
+        let described = self.file().map(|file| file.head());
+        let mut events = Vec::with_capacity(2);
+        // First, so that it is written even if the rest is cut short: a line at `head` would hide the difference.
         match described {
             Some(described) if described > head => events.push(Event::NotCommitted {
                 after: head,
@@ -178,14 +177,16 @@ impl Audit {
             }
             _ => {}
         }
-        let lines: Vec<_> = events.into_iter().map(|event| (head, event)).collect();
-        self.append(&lines).map_err(|source| AuditError { path: self.path(), source })?;
-        self.publish(lines.into_iter().map(|(_, event)| event));
-        Ok(())
+        events.push(Event::Start { log_id });
+        self.append_or_defer(head, &events);
+        self.publish(events.into_iter());
     }
 
     /// Records the end of the node.
     pub(crate) fn stop(&self, failure: Option<String>) {
+        if let Some(count) = self.denials.drain_omitted() {
+            self.submit(Event::DenialsOmitted { count });
+        }
         self.submit(Event::Stop { failure });
         self.flush();
     }
@@ -195,7 +196,10 @@ impl Audit {
     ///
     /// # Errors
     /// The lines cannot be written, so the changes must not be committed.
-    pub(crate) fn record(&self, lines: &[(Revision, Event)]) -> Result<(), NotAudited> {
+    pub(crate) fn record(&self, lines: &[(Option<Revision>, Event)]) -> Result<(), NotAudited> {
+        if lines.is_empty() {
+            return Ok(());
+        }
         let Err(error) = self.append(lines) else { return Ok(()) };
         let until = match self.file().and_then(|file| file.broken()) {
             Some(_) => "this node is restarted",
@@ -205,21 +209,20 @@ impl Audit {
     }
 
     /// Notes that recorded changes were committed.
-    pub(crate) fn committed(&self, lines: Vec<(Revision, Event)>) {
+    pub(crate) fn committed(&self, lines: Vec<(Option<Revision>, Event)>) {
         self.publish(lines.into_iter().map(|(_, event)| event));
     }
 
-    /// Records that the changes of recorded lines were not committed: the store remains at `head`.
+    /// Records that the changes of recorded lines were not committed: the store remains at `head`. If there is no space
+    /// for this line, it precedes the next one that is written.
     pub(crate) fn not_committed(
         &self,
         head: Revision,
-        lines: &[(Revision, Event)],
+        lines: &[(Option<Revision>, Event)],
         reason: &dyn std::error::Error,
     ) {
-        let Some((to, _)) = lines.last() else { return };
-        let event = Event::NotCommitted { after: head, to: *to, reason: reason.to_string() };
-        // If this line cannot be written either, the next start of the node writes it.
-        let _reported = self.append(&[(head, event)]);
+        let Some(to) = lines.iter().filter_map(|(to, _)| *to).max() else { return };
+        self.append_or_defer(head, &[Event::NotCommitted { after: head, to, reason: reason.to_string() }]);
     }
 
     /// Records that a call was refused because of who made it, up to a number per minute.
@@ -244,56 +247,73 @@ impl Audit {
         self.failures.load(Relaxed)
     }
 
-    /// Writes events that wait. Never returns.
+    /// Writes events that wait, and follows a file that is lost. Never returns.
     pub(crate) async fn run(self: Arc<Audit>) {
         loop {
             tokio::time::sleep(FLUSH_INTERVAL).await;
-            if !self.waiting().is_empty() || self.denials.has_omitted() || self.is_failing() {
-                let audit = self.clone();
-                let _panicked = tokio::task::spawn_blocking(move || audit.flush()).await;
-            }
+            let audit = self.clone();
+            let _panicked = tokio::task::spawn_blocking(move || audit.flush()).await;
         }
     }
 
     /// Writes the events that wait. After a failure, a line shows whether the log can be written again.
     fn flush(&self) {
         let mut events = std::mem::take(&mut *self.waiting());
-        if let Some(count) = self.denials.take_omitted() {
-            events.push(Event::DenialsOmitted { count });
+        let (has_room, is_due) =
+            self.file().map_or((true, false), |file| (file.has_room_for_denials(), file.is_due()));
+        if has_room {
+            events.extend(self.denials.take_omitted().map(|count| Event::DenialsOmitted { count }));
+        } else {
+            let all = events.len();
+            events.retain(|event| !matches!(event, Event::Denial { .. }));
+            self.denials.omit((all - events.len()) as u64);
         }
         if self.is_failing() {
             events.insert(0, Event::Resumed);
         }
-        if events.is_empty() {
+        if events.is_empty() && !is_due {
             return;
         }
-        let head = self.file().and_then(|file| file.head()).unwrap_or(0);
-        let lines: Vec<_> = events.into_iter().map(|event| (head, event)).collect();
+        // The head is that of the line before, whatever was written since.
+        let lines: Vec<_> = events.into_iter().map(|event| (None, event)).collect();
         if self.append(&lines).is_ok() {
             self.committed(lines);
         }
     }
 
     /// Appends lines to the file, if there is one.
-    fn append(&self, lines: &[(Revision, Event)]) -> io::Result<()> {
-        let Some(mut file) = self.file().filter(|_| !lines.is_empty()) else { return Ok(()) };
+    fn append(&self, lines: &[(Option<Revision>, Event)]) -> io::Result<()> {
         let time = self.clock.now();
-        let members: Vec<_> = lines.iter().map(|(head, event)| (*head, event.members(time))).collect();
-        let appended = file.append(time, &members);
+        let new = lines.iter().map(|(head, event)| Line::new(*head, event, time));
+        let new: Vec<_> = self.has_file().then_some(new).into_iter().flatten().collect();
+        self.write(lines.len(), |file| file.append(time, &new))
+    }
+
+    /// Appends lines to the file, if there is one. If it cannot be written, they precede the next line.
+    fn append_or_defer(&self, head: Revision, events: &[Event]) {
+        let time = self.clock.now();
+        let lines = events.iter().map(|event| Line::new(Some(head), event, time));
+        let _reported = self.write(0, |file| file.append_or_defer(time, lines));
+    }
+
+    /// Writes to the file, if there is one, and reports the result. If it fails, `events` events were not recorded.
+    fn write(&self, events: usize, write: impl FnOnce(&mut AuditFile) -> io::Result<()>) -> io::Result<()> {
+        let Some(mut file) = self.file() else { return Ok(()) };
+        let written = write(&mut file);
         drop(file);
-        match &appended {
+        match &written {
             Ok(()) => self.health.clear(Condition::AuditFailed),
             Err(error) => {
-                self.failures.fetch_add(lines.len() as u64, Relaxed);
+                self.failures.fetch_add(events as u64, Relaxed);
                 self.health.report(Condition::AuditFailed, error);
             }
         }
-        appended
+        written
     }
 
     /// Logs events, if there is no file.
     fn publish(&self, events: impl Iterator<Item = Event>) {
-        if matches!(self.sink, Sink::Log) {
+        if !self.has_file() {
             for event in events {
                 tracing::info!(target: "audit", "{{{}}}", event.members(self.clock.now()).as_str());
             }
@@ -304,17 +324,14 @@ impl Audit {
         self.health.cause(Condition::AuditFailed).is_some()
     }
 
-    fn path(&self) -> PathBuf {
-        match &self.sink {
-            Sink::Log => PathBuf::new(),
-            Sink::File(path, _) => path.clone(),
-        }
+    fn has_file(&self) -> bool {
+        matches!(self.sink, Sink::File(_))
     }
 
     fn file(&self) -> Option<MutexGuard<'_, AuditFile>> {
         match &self.sink {
             Sink::Log => None,
-            Sink::File(_, file) => Some(file.lock().unwrap_or_else(PoisonError::into_inner)),
+            Sink::File(file) => Some(file.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 

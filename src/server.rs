@@ -386,11 +386,11 @@ impl Node {
             reserve_bytes: config.store.reserve_bytes,
             health: health.clone(),
         };
-        // Opened first: a node that could not write lines opens no store.
+        // Opened first: a node whose audit log is not one opens no store.
         let audit = Arc::new(Audit::open(&config.audit, clock.clone(), health.clone())?);
         let (store, writer) = Store::open(options, LogId::random())?;
         let head = store.head();
-        audit.start(head.log_id, head.revision)?;
+        audit.start(head.log_id, head.revision);
         let recorder = Recorder {
             audit: audit.clone(),
             commit_seconds: metrics.commit_seconds.clone(),

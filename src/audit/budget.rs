@@ -37,13 +37,23 @@ impl Budget {
         };
         let is_taken = self.taken.fetch_update(Relaxed, Relaxed, next).is_ok();
         if !is_taken {
-            self.omitted.fetch_add(1, Relaxed);
+            self.omit(1);
         }
         is_taken
     }
 
+    /// Counts further events as omitted.
+    pub(crate) fn omit(&self, count: u64) {
+        self.omitted.fetch_add(count, Relaxed);
+    }
+
+    /// Returns the number of omitted events that were not reported.
+    pub(crate) fn drain_omitted(&self) -> Option<u64> {
+        Some(self.omitted.swap(0, Relaxed)).filter(|count| *count > 0)
+    }
+
     /// Whether [`take_omitted`](Self::take_omitted) would return a number.
-    pub(crate) fn has_omitted(&self) -> bool {
+    fn has_omitted(&self) -> bool {
         self.omitted.load(Relaxed) > 0 && self.reported.load(Relaxed) != self.period() + 1
     }
 
@@ -53,7 +63,7 @@ impl Budget {
             return None;
         }
         self.reported.store(self.period() + 1, Relaxed);
-        Some(self.omitted.swap(0, Relaxed)).filter(|count| *count > 0)
+        self.drain_omitted()
     }
 }
 

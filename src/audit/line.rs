@@ -38,8 +38,11 @@ pub(crate) enum Event {
     Reload { credentials: Option<usize> },
     /// The log can be written again, after it could not.
     Resumed,
-    /// The oldest file of the log is removed, because there are as many as the settings allow.
-    FileRemoved { file: String, lines: String },
+    /// The oldest file of the log is removed, because there are as many as the settings allow. `lines` is the hash of
+    /// its last line, if it can be read.
+    FileRemoved { file: String, lines: Option<String> },
+    /// The file before this one is no longer where it was written, or not as it was written.
+    FileLost { reason: &'static str },
 }
 
 /// One change of a write.
@@ -123,7 +126,13 @@ impl Event {
             }
             Event::Resumed => {}
             Event::FileRemoved { file, lines } => {
-                line.text("file", file).text("last_line", lines);
+                line.text("file", file);
+                if let Some(lines) = lines {
+                    line.text("last_line", lines);
+                }
+            }
+            Event::FileLost { reason } => {
+                line.text("reason", reason);
             }
         }
         line
@@ -143,7 +152,13 @@ impl Event {
             Event::Reload { .. } => "reload",
             Event::Resumed => "resumed",
             Event::FileRemoved { .. } => "file_removed",
+            Event::FileLost { .. } => "file_lost",
         }
+    }
+
+    /// Whether anyone without a right can cause the event.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(self, Event::Denial { .. } | Event::DenialsOmitted { .. })
     }
 }
 

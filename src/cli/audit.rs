@@ -9,8 +9,8 @@ use super::{Error, output::Output};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Verify that no line of an audit log was edited, removed or added. Compare the printed hash with an earlier one:
-    /// a log that was cut short still verifies.
+    /// Verify that no line of an audit log was edited, removed or added, and that its lines describe every revision. Lines
+    /// about gaps are printed. Compare the printed hash with an earlier one: a log that was cut short still verifies.
     Verify {
         /// Files of the log, the oldest first, such as `audit.log.0* audit.log`.
         #[arg(required = true, value_name = "FILE")]
@@ -21,11 +21,12 @@ pub(crate) enum Command {
 /// Runs the command.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
     let Command::Verify { files } = command;
-    let audit::Chain { lines, first, last } = audit::verify(&files)?;
+    let audit::Chain { lines, first, last, notes } = audit::verify(&files)?;
     let start = if first.bytes().all(|digit| digit == b'0') {
         "the start of the log".to_owned()
     } else {
         format!("after {first}")
     };
-    output.text(&format!("{lines} lines verified, from {start} to {last}"))
+    output.text(&format!("{lines} lines verified, from {start} to {last}"))?;
+    notes.iter().try_for_each(|note| output.text(note))
 }

@@ -11,22 +11,18 @@ use crate::{
     wire::v1::RemovalReason,
 };
 
-/// Returns the lines of the commits of one append, each with the revision after it. A commit that is rejected, or that
-/// writes nothing and erases nothing, has none. `head` is the revision after all of them.
-pub(super) fn lines(
-    commits: &[Commit],
-    outcomes: &[Option<Outcome>],
-    head: Revision,
-) -> Vec<(Revision, Event)> {
+/// Returns the lines of the commits of one append, each with the revision after it, if it describes a commit. A commit
+/// that is rejected, or that writes nothing and erases nothing, has none.
+pub(super) fn lines(commits: &[Commit], outcomes: &[Option<Outcome>]) -> Vec<(Option<Revision>, Event)> {
     let mut lines = Vec::with_capacity(commits.len());
     let mut import = Import::default();
     for (commit, outcome) in commits.iter().zip(outcomes) {
         let (revision, changes, word) = match outcome {
             Some(Outcome::Committed(_, position)) => {
-                (position.revision, changes(commit, position.revision), "committed")
+                (Some(position.revision), changes(commit, position.revision), "committed")
             }
             Some(Outcome::Duplicate(past)) if commit.erases => {
-                (head, past.iter().map(repeated).collect(), "replayed")
+                (None, past.iter().map(repeated).collect(), "replayed")
             }
             _ => continue,
         };
@@ -47,24 +43,24 @@ struct Import {
     origin: Option<Arc<Origin>>,
     records: usize,
     first: Option<Revision>,
-    head: Revision,
+    head: Option<Revision>,
     kills: Vec<Change>,
 }
 
 impl Import {
-    fn add(&mut self, commit: &Commit, revision: Revision, changes: Vec<Change>) {
+    fn add(&mut self, commit: &Commit, revision: Option<Revision>, changes: Vec<Change>) {
         self.origin.get_or_insert_with(|| commit.origin.clone());
         self.records += 1;
         let written = changes.iter().filter(|change| change.action != Action::Nothing);
         self.first = self.first.or(written.map(|change| change.revision).min());
-        self.head = revision;
+        self.head = revision.or(self.head);
         self.kills.extend(changes.into_iter().filter(|change| change.action == Action::Kill));
     }
 
-    fn into_line(self) -> Option<(Revision, Event)> {
+    fn into_line(self) -> Option<(Option<Revision>, Event)> {
         let Import { origin, records, first, head, kills } = self;
         let origin = origin?.as_ref().clone();
-        Some((head, Event::Import { origin, records, revisions: first.map(|first| (first, head)), kills }))
+        Some((head, Event::Import { origin, records, revisions: first.zip(head), kills }))
     }
 }
 

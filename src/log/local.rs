@@ -293,9 +293,9 @@ fn apply_group(
             outcomes.push(append.commits.iter().map(apply).collect::<Result<_, _>>()?);
         }
         // The lines are on disk before the changes are, also those of an append of which a part is rejected.
-        let (appended, head) = (group.iter().zip(&outcomes), applier.head().revision);
+        let appended = group.iter().zip(&outcomes);
         let lines: Vec<_> =
-            appended.flat_map(|(append, outcomes)| audited::lines(&append.commits, outcomes, head)).collect();
+            appended.flat_map(|(append, outcomes)| audited::lines(&append.commits, outcomes)).collect();
         recorder.audit.record(&lines)?;
         recorded = lines;
         let response = |outcomes: Vec<Option<Outcome>>| match (outcomes.iter().all(Option::is_some), full) {

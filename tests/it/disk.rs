@@ -210,3 +210,71 @@ async fn a_failed_commit_after_its_audit_line_is_recorded() {
     assert_eq!(tries - 1, count(&events, "not_committed"), "{events:?}");
     assert_eq!(count(&events, "unrecorded"), 0, "{events:?}");
 }
+
+/// The line that corrects the one of a failed commit has no space either. No line comes between the two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_without_space_precedes_the_next_line() {
+    for restarts in [false, true] {
+        let mut node = Faulty::start();
+        node.put("a", 1).await.unwrap();
+        // The line of the write is written, then neither the store nor the audit log has space.
+        node.inject("space");
+        node.inject("space-audit-after-write");
+        assert_eq!(node.put("b", 1).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
+        node.wait_for_health(PUBLISHING, false).await;
+        node.clear("space");
+        assert_eq!(node.put("c", 1).await, refusal(Code::Unavailable, "STORE_FAILED"));
+        node.clear("space-audit-after-write");
+        if restarts {
+            node.restart();
+        }
+        node.wait_for_health(PUBLISHING, true).await;
+        node.put("d", 1).await.unwrap();
+        let events = node.audited();
+        let at = |event: &str| events.iter().position(|found| found["event"] == event);
+        let written = events.iter().position(|event| event["changes"][0]["name"] == "tags/b").unwrap();
+        assert_eq!(at("not_committed"), Some(written + 1), "{events:?}");
+        assert_eq!(count(&events, "not_committed"), 1, "{events:?}");
+    }
+}
+
+/// A node whose audit log has no space at the start serves reads, refuses writes, and recovers.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_space_for_audit_lines_a_node_starts_and_serves_reads() {
+    for fault in ["space-audit", "create-audit"] {
+        let mut node = Faulty::start();
+        node.put("a", 1).await.unwrap();
+        node.program = None;
+        let earlier = fs::read(node.audit()).unwrap();
+        if fault == "create-audit" {
+            // As after a crash between the two steps of a rotation.
+            fs::rename(node.audit(), node.audit().with_extension("log.000001")).unwrap();
+        }
+        node.inject(fault);
+        node.restart();
+        assert!(node.has_tag("a").await && !node.is_serving(PUBLISHING).await, "{fault}");
+        assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "STORE_FAILED"), "{fault}");
+        node.clear(fault);
+        node.wait_for_health(PUBLISHING, true).await;
+        node.put("b", 1).await.unwrap();
+        let added = fs::read_to_string(node.audit()).unwrap();
+        let added = added.strip_prefix(std::str::from_utf8(&earlier).unwrap()).unwrap_or(&added);
+        let events: Vec<Value> = added.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events[0]["event"], "start", "{fault}: {events:?}");
+        assert_eq!(count(&events, "unrecorded"), 0, "{fault}: {events:?}");
+    }
+}
+
+/// A person or another program removes, renames or cuts short the file while the node runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_audit_file_is_noticed_without_a_write() {
+    let node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    fs::remove_file(node.audit()).unwrap();
+    soon(async { while !node.audit().exists() {} }).await;
+    soon(async { while fs::read(node.audit()).unwrap().is_empty() {} }).await;
+    node.put("b", 1).await.unwrap();
+    let events = node.audited();
+    assert_eq!((&events[0]["event"], &events[1]["event"]), (&json!("file_lost"), &json!("write")));
+    assert!(events[0]["line"].as_i64() > Some(2), "the chain continues: {events:?}");
+}

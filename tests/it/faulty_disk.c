@@ -1,6 +1,8 @@
 /* Preloaded into the program: syncs and writes of the store fail while $FAULTS contains a file of that name. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +37,18 @@ int fdatasync(int fd) {
     return sync_fails(fd) ? (errno = EIO, -1) : (int)syscall(SYS_fdatasync, fd);
 }
 
+/* Whether there is no space for this write of the audit log. */
+static int audit_is_full(void) {
+    static int written;
+    if (!is_on("space-audit-after-write")) {
+        written = 0;
+        return is_on("space-audit");
+    }
+    return written++ > 0;
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
-    if ((is_of(fd, "-wal") && is_on("space")) || (is_of(fd, "audit.log") && is_on("space-audit"))) {
+    if ((is_of(fd, "-wal") && is_on("space")) || (is_of(fd, "audit.log") && audit_is_full())) {
         errno = ENOSPC;
         return -1;
     }
@@ -45,4 +57,19 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t at) {
     return pwrite64(fd, bytes, length, at);
+}
+
+/* No file of this name can be created. */
+int open64(const char *path, int flags, ...) {
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    size_t length = strlen(path), least = strlen("audit.log");
+    if ((flags & O_CREAT) && length >= least && strcmp(path + length - least, "audit.log") == 0
+        && access(path, F_OK) != 0 && is_on("create-audit")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
