@@ -33,6 +33,7 @@ mod import;
 mod mirror;
 mod noun;
 mod nouns;
+mod ops;
 mod output;
 mod pending;
 mod progress;

@@ -1,7 +1,7 @@
 //! `cable check`: a plug-in for Nagios, Icinga and other monitors, in one line with performance data.
 
 use std::{
-    fmt,
+    fmt, io,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use cable::config;
 use cable_client::{Cable, ErrorKind, v1};
 use clap::Args;
 
-use super::{Error, output::Output};
+use super::{Error, ops, output::Output, terminal};
 
 /// The exit code of usage that is invalid, for a monitor.
 pub(crate) const UNKNOWN: u8 = 3;
@@ -22,6 +22,10 @@ const DRAINING: &str = "draining";
     after_help = "Exit codes, as monitors expect them: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (invalid usage)."
 )]
 pub(crate) struct Check {
+    /// Ask this operations address, which needs no token, instead of the service: whether the node serves, and its
+    /// conditions.
+    #[arg(long, value_name = "ADDRESS")]
+    ops: Option<String>,
     /// Warn if the disk has less free space. If unset, twice the reserve of the node.
     #[arg(long, value_name = "SIZE", value_parser = config::size)]
     warn_free: Option<u64>,
@@ -63,6 +67,10 @@ impl fmt::Display for State {
 /// Runs the command. A state other than OK is an error with its exit code. `cable` is an error if the options that select
 /// the service are invalid.
 pub(crate) async fn run(check: Check, cable: Result<Cable, Error>, output: &mut Output) -> Result<(), Error> {
+    if let Some(address) = &check.ops {
+        let (state, line) = report_readiness(address, ops::get(address, "/readyz"));
+        return finish(state as u8, &line, output);
+    }
     let start = Instant::now();
     let (exit_code, line) = match cable {
         Ok(cable) => match cable.status().await {
@@ -81,8 +89,27 @@ pub(crate) async fn run(check: Check, cable: Result<Cable, Error>, output: &mut 
         },
         Err(error) => (UNKNOWN, format!("CABLE UNKNOWN - {}", first_line(&error))),
     };
+    finish(exit_code, &line, output)
+}
+
+/// Prints the line. A state other than OK is an error with its exit code.
+fn finish(exit_code: u8, line: &str, output: &mut Output) -> Result<(), Error> {
     output.text(&format!("{line}\n"))?;
     if exit_code == State::Ok as u8 { Ok(()) } else { Err(Error::Reported { exit_code }) }
+}
+
+/// Returns the state of a node by the response of its operations address, and the line that reports it. The text of the
+/// response is `serving` or `not ready`, and the conditions.
+fn report_readiness(address: &str, response: io::Result<(u16, String)>) -> (State, String) {
+    let (state, fact) = match response {
+        Ok((200, text)) if text.trim() == "serving" => (State::Ok, text),
+        Ok((200, text)) if text.starts_with("serving") => (State::Warning, text),
+        Ok((503, text)) => (State::Critical, text),
+        Ok(_) => (State::Critical, format!("{address} is not the operations address of a node")),
+        Err(error) => (State::Critical, format!("{address}: {error}")),
+    };
+    let fact = fact.lines().next().unwrap_or_default().replace('|', "/");
+    (state, format!("CABLE {state} - {}", terminal::escape(&fact)))
 }
 
 /// Returns the first line of an error. `|` would begin the performance data.
@@ -207,6 +234,23 @@ mod tests {
             "CABLE OK - version 0.1.0, 0 articles, revision 0 | time=0.0120s;1;5 \
              free=4294967296B;1073741824:;536870912: overdue=0;1;10 store=0B articles=0 revision=0c"
         );
+    }
+
+    #[test]
+    fn readiness_has_a_state_of_its_own() {
+        for (response, expected, text) in [
+            (Ok((200, "serving\n")), State::Ok, "serving"),
+            (Ok((200, "serving; disk_full: 3|4")), State::Warning, "serving; disk_full: 3/4"),
+            (Ok((503, "not ready; draining: stop")), State::Critical, "not ready; draining"),
+            (Ok((200, "<html>")), State::Critical, "localhost:1 is not the operations address"),
+            (Ok((404, "serving")), State::Critical, "localhost:1 is not the operations address"),
+            (Err("refused"), State::Critical, "localhost:1: refused"),
+        ] {
+            let response = response.map(|(code, text)| (code, text.to_owned())).map_err(io::Error::other);
+            let (state, line) = report_readiness("localhost:1", response);
+            assert_eq!(state, expected, "{line}");
+            assert!(line.starts_with(&format!("CABLE {expected} - {text}")), "{line}");
+        }
     }
 
     #[test]

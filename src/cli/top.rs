@@ -2,21 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal as _, Read as _, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
+    io::{self, IsTerminal as _},
     time::{Duration, Instant},
 };
 
 use clap::Args;
 
-use super::{Error, output::Output};
+use super::{Error, ops, output::Output};
 use cable::config;
-
-/// The maximum size of a scrape in bytes: ten times that of a node with every metric.
-const MAX_SCRAPE_BYTES: u64 = 4 << 20;
-
-/// How long a node may take to respond.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of frames without `--frames`.
 const ENDLESS: u64 = u64::MAX;
@@ -78,20 +71,8 @@ impl Scrape {
 
 /// Returns the metrics of a node as text.
 fn fetch(address: &str) -> io::Result<String> {
-    let address = address.trim_start_matches("http://").trim_end_matches('/');
-    let resolved = address.to_socket_addrs()?.next();
-    let resolved = resolved.ok_or_else(|| io::Error::other("the name has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&resolved, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let request =
-        "GET /metrics HTTP/1.0\r\nHost: localhost\r\nAccept: text/plain\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes())?;
-    let mut response = String::new();
-    stream.take(MAX_SCRAPE_BYTES).read_to_string(&mut response)?;
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
+    match ops::get(address, "/metrics")? {
+        (200, text) => Ok(text),
         _ => Err(io::Error::other("not the address of a node's metrics")),
     }
 }

@@ -18,10 +18,10 @@ use crate::{
     wire::fields,
 };
 
-/// The maximum number of names looked up for one message, and the size in bytes at which it ends. The record that
+/// The maximum number of records in one message, and the size in bytes at which it ends. The record that
 /// reaches this size is the last one, so no message comes near
 /// [`MAX_MESSAGE_BYTES`](super::message::MAX_MESSAGE_BYTES).
-const MAX_NAMES: usize = 256;
+const MAX_RECORDS: usize = 256;
 const TARGET_BYTES: usize = 256 << 10;
 
 /// The order of the kinds. The entities that an article names come before it.
@@ -46,7 +46,7 @@ pub(super) struct Snapshot {
 /// A FeedSnapshot, the number of its records, and the cursor at which the kind continues.
 struct Part {
     message: Vec<u8>,
-    count: i64,
+    count: usize,
     damage: Damage,
     next: Option<Cursor>,
 }
@@ -60,30 +60,37 @@ impl Snapshot {
         Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
     }
 
-    /// Returns the next FeedSnapshot. None at the end.
+    /// Returns the next FeedSnapshot. None at the end. A message is full, or the last one of its kind: if it ended where
+    /// many articles were scanned, its size would reveal how many do not match, of which a limited caller learns
+    /// nothing. Each step is a read of its own, so none occupies a reader thread for long.
     pub(super) async fn next(
         &mut self,
         feeds: &Arc<Feeds>,
         encoding: Encoding,
     ) -> Result<Option<Vec<u8>>, Error> {
+        let (mut message, mut count) = (Vec::new(), 0);
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
+            let (records, bytes) = (MAX_RECORDS - count, TARGET_BYTES - message.len());
             let read = feeds.read_in_task(move |snapshot| {
-                let (names, next) = names(snapshot, kind, query.as_deref(), from.as_ref())?;
-                part(snapshot, kind, (&names, next), head, encoding)
+                let (names, next) = names(snapshot, kind, query.as_deref(), (from.as_ref(), records))?;
+                part(snapshot, kind, (&names, next), (head, bytes), encoding)
             });
             let part = read.await?;
             self.from = part.next;
             self.damage.merge(&part.damage);
+            message.extend(part.message);
+            count += part.count;
             if self.from.is_none() {
                 self.kinds.pop();
             }
-            if part.count > 0 {
-                self.count += part.count;
-                return Ok(Some(part.message));
+            let is_full = count >= MAX_RECORDS || message.len() >= TARGET_BYTES;
+            if is_full || (count > 0 && self.from.is_none()) {
+                break;
             }
         }
-        Ok(None)
+        self.count += count as i64;
+        Ok((count > 0).then_some(message))
     }
 }
 
@@ -94,19 +101,19 @@ fn names(
     snapshot: store::Snapshot<'_>,
     kind: Kind,
     query: Option<&Query>,
-    from: Option<&Cursor>,
+    (from, limit): (Option<&Cursor>, usize),
 ) -> Result<Names, Error> {
     if let (Kind::Article, Some(query)) = (kind, query) {
-        let slice = snapshot.articles(query, from, MAX_NAMES)?;
+        let slice = snapshot.articles(query, from, limit)?;
         return Ok((slice.found, slice.next));
     }
-    let names = snapshot.names(kind, from, MAX_NAMES)?;
+    let names = snapshot.names(kind, from, limit)?;
     let with_cursor = |name: Name| {
         let cursor = Cursor::by_id(&name);
         (name, cursor)
     };
     let names: Vec<_> = names.into_iter().map(with_cursor).collect();
-    let next = names.last().filter(|_| names.len() == MAX_NAMES).map(|(_, cursor)| cursor.clone());
+    let next = names.last().filter(|_| names.len() == limit).map(|(_, cursor)| cursor.clone());
     Ok((names, next))
 }
 
@@ -114,7 +121,7 @@ fn part(
     snapshot: store::Snapshot<'_>,
     kind: Kind,
     (names, next): (&[(Name, Cursor)], Option<Cursor>),
-    head: Revision,
+    (head, target): (Revision, usize),
     encoding: Encoding,
 ) -> Result<Part, Error> {
     let mut part = Part { message: Vec::new(), count: 0, damage: Damage::default(), next };
@@ -138,7 +145,7 @@ fn part(
         }
         fields::put_bytes(&mut part.message, 1, &event::record(record, encoding));
         part.count += 1;
-        if part.message.len() >= TARGET_BYTES {
+        if part.message.len() >= target {
             part.next = Some(cursor.clone());
             break;
         }
@@ -149,4 +156,54 @@ fn part(
 /// Whether a record agrees with the index in which it was found.
 fn matches_index(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
     record.is_put() && (kind != Kind::Article || Derived::time(&record.name, &record.log) == cursor.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compose::Shape,
+        entry::Term,
+        feed::group::GroupKey,
+        model::{Id, LogId},
+        store::fixture::{apply, article, open},
+        wire::v1,
+    };
+
+    /// Articles outside the scope that are scanned, so many that a read ends between two matches.
+    #[tokio::test]
+    async fn hidden_articles_do_not_show_in_the_messages_of_a_snapshot() {
+        let mut sizes = Vec::new();
+        for hidden in [0, 100, 700] {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, mut writer) = open(dir.path());
+            let scope: Vec<String> = (0..250).map(|n| format!("scope{n:03}")).collect();
+            let outside: Vec<_> =
+                (0..hidden).map(|n| article(&format!("h{n:03}"), "A", &["sea"], 2 * n)).collect();
+            let within: Vec<_> =
+                (0..30).map(|n| article(&format!("v{n:03}"), "A", &["sea", &scope[0]], 1 + 40 * n)).collect();
+            // Each tag of the scope has a list, and together they are longer than that of `sea`.
+            let others: Vec<_> = scope
+                .iter()
+                .flat_map(|tag| (0..4).map(move |n| article(&format!("{tag}-{n}"), "B", &[tag], 1)))
+                .collect();
+            for entries in [outside, within, others] {
+                for entries in entries.chunks(500) {
+                    apply(&mut writer, entries);
+                }
+            }
+            let request = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
+            let mut filter = Filter::parse(&request).unwrap();
+            filter.narrow(scope.iter().map(|tag| Term::Tag(Id::parse(tag).unwrap())).collect());
+            let key = GroupKey { filter, shape: Shape::Basic, backfill: false };
+            let feeds = Arc::new(Feeds::new(store.clone(), 10));
+            let mut snapshot = Snapshot::new(&key.filter, store.revision());
+            let mut counts = Vec::new();
+            while snapshot.next(&feeds, key.encoding(LogId(7))).await.unwrap().is_some() {
+                counts.push(snapshot.count);
+            }
+            sizes.push(counts);
+        }
+        assert_eq!(sizes, [[30], [30], [30]]);
+    }
 }

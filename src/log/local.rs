@@ -93,6 +93,8 @@ pub(crate) struct LocalLog {
     /// The free units of content in the queue.
     permits: Arc<Semaphore>,
     refused: AtomicU64,
+    /// The steps of the writer.
+    pulse: Arc<AtomicU64>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -109,6 +111,7 @@ impl LocalLog {
     /// end.
     pub(crate) fn start(writer: Writer, health: Arc<Health>, recorder: Recorder) -> LocalLog {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let pulse = writer.pulse();
         let run = move |health: &Health| run_writer(writer, jobs, health, &recorder);
         let spawned = supervise::spawn(THREAD_NAME.into(), health.clone(), move || run(&health));
         let writer = spawned.expect("a thread can be started when the node starts");
@@ -116,6 +119,7 @@ impl LocalLog {
             queue: Some(queue),
             permits: Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES)),
             refused: AtomicU64::new(0),
+            pulse,
             writer: Some(writer),
         }
     }
@@ -138,6 +142,12 @@ impl LocalLog {
         let (reply, response) = oneshot::channel();
         self.send(Job::Probe(reply))?;
         response.await.map_err(|_| store::Error::Lost)
+    }
+
+    /// Returns a number that grows while the writer works, also within a long job. It does not while the writer waits, for
+    /// a job or for a disk that does not respond.
+    pub(crate) fn pulse(&self) -> u64 {
+        self.pulse.load(Relaxed)
     }
 
     /// Reserves room for commits in the queue. Commits that are larger than the queue reserve all of it.
@@ -447,7 +457,13 @@ mod tests {
     async fn queued_appends_are_bounded_in_bytes() {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
         let permits = Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES));
-        let log = LocalLog { queue: Some(queue), permits, refused: AtomicU64::new(0), writer: None };
+        let log = LocalLog {
+            queue: Some(queue),
+            permits,
+            refused: AtomicU64::new(0),
+            pulse: Arc::default(),
+            writer: None,
+        };
         let large = |id: &str| commit(article(id, &fixture::noise(1, 1_000_000), &[], 1), 0);
         let size = large("a").bytes();
         assert!(size > 2_500_000, "the content, its entry and the compressed entry: {size}");
@@ -571,5 +587,20 @@ mod tests {
         let [Outcome::Duplicate(outcomes)] = &repeated[..] else { panic!("{repeated:?}") };
         assert_eq!((outcomes.len(), outcomes[0].revision, outcomes[0].killed), (1, 2, true));
         assert_eq!(*erased_at.lock().unwrap(), [2, 2]);
+    }
+
+    /// A kill of many entries, an import and a compaction are long jobs.
+    #[tokio::test]
+    async fn the_pulse_beats_during_a_long_job_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, writer) = open(dir.path());
+        let log = LocalLog::start(writer, Arc::default(), Recorder::for_test());
+        let puts = (0..200).map(|n| commit(article(&format!("a{n}"), "A", &["sea", "ice"], 1), 0));
+        let idle = log.pulse();
+        log.append(puts.collect()).await.unwrap();
+        let after = log.pulse();
+        assert!(after >= idle + 10, "{idle} {after}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert_eq!(log.pulse(), after);
     }
 }

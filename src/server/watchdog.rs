@@ -1,4 +1,5 @@
-//! The watchdog: reports to systemd that the node is alive, as long as each thread that serves or writes responds.
+//! The watchdog: reports to systemd that the node is alive, as long as each thread that serves responds, and the thread
+//! that writes responds or works.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use crate::{
     systemd::Notifier,
 };
 
-/// Pause before a full queue is tried again.
+/// Pause before a full queue is tried again, and before the progress of the writer is read again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The threads that must respond.
@@ -48,21 +49,33 @@ impl Threads {
     }
 }
 
-/// Waits until the writer has done the jobs before it. A full queue is no failure of the writer, but has no place for a
-/// probe either.
+/// Waits until the writer has done the jobs before the probe, or has made progress with one of them: a large import or
+/// kill may take longer than systemd waits. A full queue is no failure of the writer, but has no place for a probe either.
 async fn writer_response(log: &LocalLog) {
-    while log.probe().await.is_err() {
-        sleep(RETRY_PAUSE).await;
+    let before = log.pulse();
+    let responds = async {
+        while log.probe().await.is_err() {
+            sleep(RETRY_PAUSE).await;
+        }
+    };
+    let works = async {
+        while log.pulse() == before {
+            sleep(RETRY_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = responds => {}
+        () = works => {}
     }
 }
 
 /// Reports signs of life for as long as the node runs. There is no timer that reports without a response.
 pub(super) async fn run(notifier: Notifier, threads: Threads) {
     let Some(limit) = notifier.watchdog() else { return std::future::pending().await };
-    // As sd_watchdog_enabled(3) recommends.
-    let interval = limit / 2;
+    // sd_watchdog_enabled(3) recommends half of the limit. Less leaves the rest of it to slow responses.
+    let interval = limit / 6;
     loop {
-        threads.respond(interval).await;
+        threads.respond(limit / 2).await;
         notifier.alive();
         sleep(interval).await;
     }

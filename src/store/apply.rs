@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,9 @@ use crate::{
 /// The maximum number of terms whose numbers the writer caches: 8 MB of the longest ones. Above it, all are dropped.
 const MAX_CACHED_TERMS: usize = 1 << 15;
 
+/// The steps of SQLite's virtual machine after which the pulse of the writer beats: some 0.1 ms.
+const STEPS_PER_PULSE: i32 = 1_000;
+
 /// The term of a departure that represents all unknown departures.
 pub(super) const ANY_TERM: i64 = 0;
 
@@ -42,10 +48,21 @@ pub(crate) struct Writer {
     pub(super) reader_timeout: Duration,
     session: Session,
     last_commit: Duration,
+    /// Counts the steps of the writer, so that a long job can be told from one that hangs.
+    pulse: Arc<AtomicU64>,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, store: Arc<Store>, session: Session) -> Writer {
+    pub(super) fn new(mut connection: Connection, store: Arc<Store>, session: Session) -> Writer {
+        let pulse = Arc::new(AtomicU64::new(0));
+        let beat = pulse.clone();
+        let handler = move || {
+            beat.fetch_add(1, Relaxed);
+            false
+        };
+        if let Err(error) = connection.progress_handler(STEPS_PER_PULSE, Some(handler)) {
+            tracing::warn!(%error, "progress of long writes not followed");
+        }
         Writer {
             connection,
             store,
@@ -53,7 +70,13 @@ impl Writer {
             reader_timeout: erase::READER_TIMEOUT,
             session,
             last_commit: Duration::ZERO,
+            pulse,
         }
+    }
+
+    /// Returns the count of the writer's steps.
+    pub(crate) fn pulse(&self) -> Arc<AtomicU64> {
+        self.pulse.clone()
     }
 
     /// Checks that the disk has space for puts.
