@@ -136,10 +136,11 @@ impl Bench {
             connections: Some(CONNECTIONS),
             timeout: Some(DEADLINE),
         };
-        let busy = node.threads_cpu()?;
+        // Threads of the server end between the two readings, so the time of the process counts.
+        let busy = node.cpu()?;
         let figures =
             self.runtime.block_on(load.run(&Cable::builder(&node.endpoint[..]), &mut |_| {}))?.json();
-        let busy = node.threads_cpu()?.saturating_sub(busy);
+        let busy = node.cpu()?.saturating_sub(busy);
         let number = |name: &str| figures[name].as_f64().unwrap_or(0.0);
         let latency = if figures["ok_latency_us"].is_object() { "ok_latency_us" } else { "latency_us" };
         // Calls of the warm-up cost processor time too.
