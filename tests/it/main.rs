@@ -22,6 +22,7 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
+mod linear;
 mod overload;
 
 mod paging;

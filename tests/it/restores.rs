@@ -1,6 +1,14 @@
 //! A lost history leaves etags, page tokens and positions in clients. These meet the history that replaced it.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use cable_client::{Cable, ErrorReason, Filter, Position, v1::watch_request::Start};
 use futures_util::StreamExt as _;
@@ -160,4 +168,54 @@ async fn etags_and_positions_of_lost_content_match_nothing() {
     let refused = WatchStream::open(&node, watch).await.err().unwrap();
     assert!(refused.message().contains("chain mismatch at revision 2"), "{refused}");
     node.stop().await;
+}
+
+/// Puts articles, one after the other, until it is stopped. Returns the content digest of each revision.
+async fn put_until(cable: Cable, stop: Arc<AtomicBool>) -> BTreeMap<i64, Vec<u8>> {
+    let mut digests = BTreeMap::new();
+    for number in 0.. {
+        if stop.load(Relaxed) {
+            break;
+        }
+        let name = format!("n{}", number % 40);
+        cable.put(article(&name, &format!("Version {number}"), &["sea"])).await.unwrap();
+        let status = cable.status().await.unwrap();
+        digests.insert(status.head.unwrap().revision, status.content_digest.to_vec());
+    }
+    digests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_during_writes_is_one_state() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("store");
+    let node = Node::start(&dir).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(put_until(node.client(), stop.clone()));
+    let (mut restored, mut revisions) = (Vec::new(), BTreeSet::new());
+    for number in 0..5 {
+        let before = node.client().status().await.unwrap().head.unwrap().revision;
+        soon(async { while node.client().status().await.unwrap().head.unwrap().revision < before + 5 {} })
+            .await;
+        let (dir, backup) = (dir.clone(), root.path().join(format!("backup-{number}")));
+        let copy = root.path().join(format!("restored-{number}"));
+        let to = copy.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            cable::admin::backup(&dir, &backup, |_| {}).unwrap();
+            cable::admin::restore(&backup, &to, true, |_| {}).unwrap();
+        });
+        done.await.unwrap();
+        restored.push(copy);
+    }
+    stop.store(true, Relaxed);
+    let digests = writer.await.unwrap();
+    node.stop().await;
+    for copy in restored {
+        let node = Node::start(&copy).await;
+        let status = node.client().status().await.unwrap();
+        let revision = status.head.unwrap().revision;
+        assert_eq!(digests.get(&revision), Some(&status.content_digest.to_vec()), "revision {revision}");
+        assert!(revisions.insert(revision), "writes continued between the backups");
+        node.stop().await;
+    }
 }
