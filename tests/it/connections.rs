@@ -13,6 +13,7 @@ mod partial;
 pub(crate) mod places;
 pub(crate) mod program;
 mod signals;
+mod slow;
 pub(crate) mod speaker;
 mod time;
 mod unread;

@@ -21,7 +21,6 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
-
 mod paging;
 mod partners;
 mod paths;
