@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 mod answers;
+mod cancel;
 mod drain;
 mod floods;
 pub(crate) mod frames;
