@@ -201,7 +201,7 @@ settings! {
         client_auth: ClientAuth = ClientAuth::None, Word("\"none\", \"optional\" or \"required\"");
 
         /// Interval at which the files are read, to notice a change.
-        reload_interval: Duration = 5 * SECOND, Seconds { min: MIN_TIMEOUT };
+        reload_interval: Duration = 2 * SECOND, Seconds { min: MIN_TIMEOUT };
     }
 
     /// Limits of connections.
@@ -291,7 +291,8 @@ settings! {
 
         /// Maximum credentials from one address in a minute that are not accepted; 0 for no limit.
         ///
-        /// Beyond it, the address receives RATE_LIMITED for them. Valid credentials are accepted in any case.
+        /// Half of them may come at once. Beyond it, the address receives RATE_LIMITED for them. Valid credentials are
+        /// accepted in any case.
         failures_per_minute: u32 = 10, Number;
     }
 

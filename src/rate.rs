@@ -1,7 +1,7 @@
 //! Rates: how often callers may do something.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
@@ -12,8 +12,8 @@ use governor::{
     clock::{Clock as _, DefaultClock, QuantaInstant},
 };
 
-/// The number of networks that are distinguished. Open connections bound how many are active at once; beyond this number,
-/// none is limited.
+/// The number of networks that are distinguished. Open connections bound how many are active at once. Beyond this
+/// number, larger networks are distinguished, and beyond it again, none.
 const MAX_NETWORKS: usize = 100_000;
 
 /// A limit on the calls of one caller. One second's worth may come at once.
@@ -37,8 +37,14 @@ impl Rate {
 
 /// A limit for each network of callers.
 #[derive(Debug)]
-pub(crate) struct NetworkRates {
+pub(crate) struct NetworkRates([Level; 3]);
+
+/// The networks of one size.
+#[derive(Debug)]
+struct Level {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
+    /// Returns the network that an address is counted for.
+    network: fn(IpAddr) -> IpAddr,
     full: AtomicBool,
 }
 
@@ -48,32 +54,47 @@ impl NetworkRates {
         NetworkRates::new(Quota::per_second(events))
     }
 
-    /// Returns a rate of this many events per minute and network.
+    /// Returns a rate of this many events per minute and network, in any minute.
     pub(crate) fn per_minute(events: NonZeroU32) -> NetworkRates {
-        NetworkRates::new(Quota::per_minute(events))
+        NetworkRates::new(in_any_minute(events))
     }
 
     fn new(quota: Quota) -> NetworkRates {
-        NetworkRates { limiter: RateLimiter::keyed(quota), full: AtomicBool::new(false) }
+        let everyone = |_| IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        NetworkRates([network, large_network, everyone].map(|network: fn(IpAddr) -> IpAddr| Level {
+            limiter: RateLimiter::keyed(quota),
+            network,
+            full: AtomicBool::new(false),
+        }))
     }
 
-    /// Counts an event of a network.
+    /// Counts an event of an address.
     ///
     /// # Errors
     /// It is one too many. The error is the time after which the next one is allowed.
-    pub(crate) fn check(&self, network: IpAddr) -> Result<(), Duration> {
-        if self.full.load(Relaxed) {
-            return Ok(());
-        }
-        self.limiter.check_key(&network).map_err(wait)
+    pub(crate) fn check(&self, address: IpAddr) -> Result<(), Duration> {
+        let level = self.0.iter().find(|level| !level.full.load(Relaxed));
+        // The last level has one network, so it is never full.
+        let Some(level) = level else { return Ok(()) };
+        level.limiter.check_key(&(level.network)(address)).map_err(wait)
     }
 
     /// Forgets the networks that have their full allowance again. To be called every second or so.
     pub(crate) fn shrink(&self) {
-        self.limiter.retain_recent();
-        self.limiter.shrink_to_fit();
-        self.full.store(self.limiter.len() >= MAX_NETWORKS, Relaxed);
+        for level in &self.0 {
+            level.limiter.retain_recent();
+            level.limiter.shrink_to_fit();
+            level.full.store(level.limiter.len() >= MAX_NETWORKS, Relaxed);
+        }
     }
+}
+
+/// Returns the quota of this many events in any minute. Half of them may come at once; the others are allowed again
+/// within the minute.
+fn in_any_minute(events: NonZeroU32) -> Quota {
+    let burst = NonZeroU32::new(events.get().div_ceil(2)).unwrap_or(events);
+    let period = Duration::from_secs(60) / (events.get() / 2).max(1);
+    Quota::with_period(period).map_or(Quota::per_minute(events), |quota| quota.allow_burst(burst))
 }
 
 /// Returns the address by which a peer is counted. A /64 is the smallest IPv6 network that one customer gets.
@@ -84,13 +105,21 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns the network that an address belongs to: about as large as those of one provider.
+fn large_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xffff).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 96 << 96).into(),
+    }
+}
+
 fn wait(refused: NotUntil<QuantaInstant>) -> Duration {
     refused.wait_time_from(DefaultClock::default().now())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use governor::clock::FakeRelativeClock;
 
     use super::*;
 
@@ -121,15 +150,56 @@ mod tests {
         let network = |n: u32| IpAddr::from(Ipv4Addr::from_bits(n));
         for n in 0..3 {
             let allowed = (0..30).filter(|_| rates.check(network(n)).is_ok()).count();
-            assert!((10..=11).contains(&allowed), "{allowed}");
+            assert_eq!(allowed, 5);
         }
         for n in 3..MAX_NETWORKS as u32 + 3 {
             assert!(rates.check(network(n)).is_ok());
         }
         rates.shrink();
-        let before = rates.limiter.len();
+        let before = rates.0[0].limiter.len();
         assert!(before >= MAX_NETWORKS, "none has its full allowance again");
-        assert!(rates.check(network(u32::MAX)).is_ok());
-        assert_eq!(rates.limiter.len(), before, "no further network is remembered");
+        let allowed = (0..60).filter(|n| rates.check(network(u32::MAX - n)).is_ok()).count();
+        assert_eq!(allowed, 5, "the addresses of a larger network are counted together");
+        assert!(rates.check(network(9 << 24)).is_ok(), "one of another network");
+        assert_eq!(rates.0[0].limiter.len(), before, "no further network is remembered");
+    }
+
+    #[test]
+    fn a_limit_holds_for_any_number_of_networks() {
+        let rates = NetworkRates::per_minute(TEN);
+        for n in 0..MAX_NETWORKS as u128 {
+            assert!(rates.check(Ipv6Addr::from_bits(n << 64).into()).is_ok());
+        }
+        rates.shrink();
+        for n in 0..MAX_NETWORKS as u128 {
+            assert!(rates.check(Ipv6Addr::from_bits(n << 96).into()).is_ok());
+        }
+        rates.shrink();
+        let allowed =
+            (0..100_u128).filter(|n| rates.check(Ipv6Addr::from_bits(n << 100).into()).is_ok()).count();
+        assert_eq!(allowed, 5);
+    }
+
+    /// A caller that tries all the time is allowed the number of the limit in any minute, and half of it at least.
+    #[test]
+    fn no_minute_has_more_events_than_its_limit() {
+        for limit in (1..=12).chain([59, 60, 61]) {
+            let clock = FakeRelativeClock::default();
+            let quota = in_any_minute(NonZeroU32::new(limit).unwrap());
+            let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
+            let mut allowed = Vec::new();
+            for tick in 0..6_000 {
+                while limiter.check().is_ok() {
+                    allowed.push(tick);
+                }
+                clock.advance(Duration::from_millis(50));
+            }
+            let minute = 60_000 / 50;
+            let most = (0..6_000)
+                .map(|start| allowed.iter().filter(|tick| (start..start + minute).contains(*tick)).count())
+                .max();
+            let least = (limit / 2).max(1) as usize;
+            assert!((least..=limit as usize).contains(&most.unwrap()), "{limit}: {most:?}");
+        }
     }
 }

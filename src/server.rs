@@ -35,7 +35,7 @@ use crate::{
     store::{self, Store, floor::History, scrub},
     supervise::{self, Task},
     systemd::Notifier,
-    telemetry::Metrics,
+    telemetry::{self, Metrics},
     wire,
 };
 
@@ -205,6 +205,7 @@ async fn run_with(
     control: Control,
     health: Arc<Health>,
 ) -> Result<(), Error> {
+    telemetry::start_counting_panics();
     // Listen before the store is opened: a node that cannot listen creates no directory.
     let ops_listener = match config.server.ops_listen {
         Some(address) => Some(listen("server.ops_listen", address).await?),

@@ -12,6 +12,7 @@ mod calls;
 mod describe;
 mod exposition;
 mod metrics;
+mod panics;
 mod process;
 mod rates;
 
@@ -20,6 +21,7 @@ pub use describe::{Description, describe};
 pub(crate) use exposition::Exposition;
 pub use metrics::{Declaration, declarations};
 pub(crate) use metrics::{Metrics, Outcome, Queue, set_counter};
+pub(crate) use panics::start_counting as start_counting_panics;
 pub(crate) use process::{private_bytes, resident_bytes, start_time};
 pub(crate) use rates::Rate;
 

@@ -14,6 +14,7 @@ use super::{
     peer::{Listener, Peer},
     tls::{Protocol, Secured},
 };
+use crate::rate::network;
 
 /// The transport of a connection that is ready for HTTP.
 enum Transport {
@@ -70,6 +71,6 @@ async fn arrive(
     let Some(tls) = &context.tls else {
         return Ok((Peer::new(listener, client, None, &context.proxies), Transport::Plain(stream)));
     };
-    let Secured { io, certificate, protocol } = tls.accept(stream).await?;
+    let Secured { io, certificate, protocol } = tls.accept(stream, network(client.ip())).await?;
     Ok((Peer::new(listener, client, certificate, &context.proxies), Transport::Tls(Box::new(io), protocol)))
 }

@@ -43,6 +43,7 @@ use crate::{
     model::limit,
     refusal::Refusal,
     rpc::{self, content::ContentRpc, feed::FeedRpc},
+    supervise,
     wire::Framed,
 };
 
@@ -169,6 +170,7 @@ impl Calls {
         let mut call = Some(call);
         let result = {
             let reply = pin!(async {
+                supervise::failpoint(method.name(), &self.state.health);
                 match method.native {
                     Some(NativeMethod::Read(read)) => {
                         self.read((&method, read), body, &streams, &mut call, deadline).await

@@ -150,6 +150,59 @@ async fn drain_stream<T>(mut stream: Streaming<T>) -> (Option<T>, Result<(), Sta
     (last, end)
 }
 
+/// A panic in the handler of a call, of every method: reads, feeds and the services of tonic, with and without streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_panics_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    node.put("a").await.unwrap();
+    let call = async |path: &str| {
+        let mut grpc = Grpc::new(node.channel.clone());
+        grpc.ready().await.unwrap();
+        let result = grpc.server_streaming(Request::new(()), path.parse().unwrap(), ProstCodec::default());
+        match tokio::time::timeout(EVENT_TIMEOUT, result).await.expect("timed out") {
+            Ok(response) => {
+                tokio::time::timeout(EVENT_TIMEOUT, next(response.into_inner())).await.expect("timed out")
+            }
+            Err(status) => Err(status),
+        }
+    };
+    let methods: Vec<_> =
+        crate::wire::POOL.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    assert!(methods.len() > 20, "{}", methods.len());
+    let mut follower = node.follow().await;
+    let before = panics();
+    for method in &methods {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        node.kill(method.name(), Kill::Panic);
+        let (code, reason) = reason(&call(&path).await.unwrap_err());
+        assert_eq!((code, &reason[..]), (Code::Internal, "INTERNAL"), "{path}");
+        node.health.kill.send_replace(None);
+        if let Err(status) = call(&path).await {
+            assert!(![Code::Internal, Code::Unknown].contains(&status.code()), "{path}: {status:?}");
+        }
+    }
+    assert!(panics() >= before + methods.len() as u64, "each panic is counted");
+    assert_eq!(node.get("a").await.unwrap().article.unwrap().headline, "Quay");
+    node.put("b").await.unwrap();
+    follower.message().await.unwrap().expect("an open feed continues");
+    assert!(node.health.cause(Condition::TaskFailed).is_none());
+    node.stop.send(()).unwrap();
+    node.running.await.unwrap().unwrap();
+}
+
+/// Returns the first message of a stream, or nothing if it has none.
+async fn next(mut stream: Streaming<()>) -> Result<(), Status> {
+    stream.message().await.map(|_| ())
+}
+
+/// Returns the number of panics that the process has counted. Other tests may add some.
+fn panics() -> u64 {
+    let text = Metrics::new().to_text();
+    let line = text.lines().find_map(|line| line.strip_prefix("cable_panics_total "));
+    line.unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_ends_stops_the_node_with_its_name() {
     for name in TASKS {

@@ -18,7 +18,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::metrics::Declaration;
+use super::{metrics::Declaration, panics};
 
 const CPU: Declaration = Declaration { name: "process_cpu_seconds", help: "User and system CPU time." };
 const MEMORY: Declaration = Declaration { name: "process_resident_memory_bytes", help: "Resident memory." };
@@ -26,8 +26,9 @@ const OPEN_FDS: Declaration = Declaration { name: "process_open_fds", help: "Ope
 const MAX_FDS: Declaration = Declaration { name: "process_max_fds", help: "Maximum open file descriptors." };
 const START: Declaration =
     Declaration { name: "process_start_time_seconds", help: "Start of the process in Unix time." };
+const PANICS: Declaration = Declaration { name: "cable_panics", help: "Panics of the process." };
 
-pub(super) const DECLARED: [Declaration; 5] = [CPU, MEMORY, OPEN_FDS, MAX_FDS, START];
+pub(super) const DECLARED: [Declaration; 6] = [PANICS, CPU, MEMORY, OPEN_FDS, MAX_FDS, START];
 
 /// Encodes the metrics of this process.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        encode(&mut encoder, PANICS, &ConstCounter::new(panics::count()))?;
         encode(&mut encoder, CPU, &ConstCounter::new(cpu_seconds()))?;
         encode(&mut encoder, MEMORY, &ConstGauge::new(resident_bytes()))?;
         encode(&mut encoder, OPEN_FDS, &ConstGauge::new(open_descriptors()))?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 mod answers;
+mod cancel;
 mod drain;
 mod floods;
 pub(crate) mod frames;
@@ -13,6 +14,7 @@ mod partial;
 pub(crate) mod places;
 pub(crate) mod program;
 mod signals;
+mod slow;
 pub(crate) mod speaker;
 mod time;
 mod unread;

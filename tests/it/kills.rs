@@ -20,6 +20,8 @@ use crate::{
     support::{Node, article, body},
 };
 
+mod readers;
+
 type Piece = [u8; 64];
 
 /// The slots of a name.

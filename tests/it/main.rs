@@ -24,7 +24,6 @@ mod leaks;
 mod limits;
 mod linear;
 mod overload;
-
 mod paging;
 mod partners;
 mod paths;

@@ -162,6 +162,12 @@ impl Peer {
         assert!(self.read_response(stream).await > EMPTY.len());
     }
 
+    /// Reads until the node closes the connection, however long that takes. The bytes may be of any protocol.
+    pub(super) async fn closed(mut self) {
+        let mut buffer = [0; 4 << 10];
+        while self.io.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    }
+
     /// Reads until the node closes the connection.
     pub(super) async fn wait_for_close(&mut self) {
         while self.next().await.is_some() {}

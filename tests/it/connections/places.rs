@@ -138,6 +138,16 @@ pub(crate) async fn metrics_contain(ops: SocketAddr, line: &str) -> bool {
     metrics(ops).await.lines().any(|found| found == line)
 }
 
+/// Waits until the metrics contain a line.
+pub(crate) async fn metrics_contain_soon(ops: SocketAddr, line: String) {
+    let contain = async {
+        while !metrics_contain(ops, &line).await {
+            tokio::time::sleep(millis(5)).await;
+        }
+    };
+    soon(contain).await;
+}
+
 /// Returns the metrics.
 pub(crate) async fn metrics(ops: SocketAddr) -> String {
     let mut io = soon(TcpStream::connect(ops)).await.unwrap();

@@ -22,14 +22,14 @@ pub(crate) struct OpenCall {
 }
 
 /// A call whose response has started.
-pub(super) struct StartedResponse {
+pub(crate) struct StartedResponse {
     pub(super) headers: HeaderMap,
     pub(super) body: RecvStream,
 }
 
 impl Http2Client {
     /// Connects. The window is the part of a response that the node can send before it is read.
-    pub(super) async fn connect(address: SocketAddr, window: u32) -> Http2Client {
+    pub(crate) async fn connect(address: SocketAddr, window: u32) -> Http2Client {
         // The connection ends with the node.
         Http2Client::handshake(soon(TcpStream::connect(address)).await.unwrap(), window).await.0
     }
@@ -65,7 +65,7 @@ impl Http2Client {
 }
 
 impl OpenCall {
-    pub(super) async fn response(self) -> StartedResponse {
+    pub(crate) async fn response(self) -> StartedResponse {
         let (head, body) = soon(self.response).await.unwrap().into_parts();
         assert_eq!(head.status, 200);
         StartedResponse { headers: head.headers, body }
@@ -81,7 +81,7 @@ impl StartedResponse {
     }
 
     /// Reads the rest of the response. Returns it with its status.
-    pub(super) async fn finish(mut self) -> (Bytes, Status) {
+    pub(crate) async fn finish(mut self) -> (Bytes, Status) {
         let mut all = Vec::new();
         while let Some(chunk) = self.next_chunk().await {
             all.extend_from_slice(&chunk);

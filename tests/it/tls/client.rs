@@ -12,7 +12,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore, SupportedProtocolVersion,
+        ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
         crypto::ring,
         pki_types::ServerName,
         version::{TLS12, TLS13},
@@ -72,6 +72,15 @@ impl Client {
         };
         config.alpn_protocols = self.protocols.clone();
         config
+    }
+
+    /// Returns the first bytes of a handshake.
+    pub(crate) fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut connection = ClientConnection::new(Arc::new(self.config()), name).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).unwrap();
+        hello
     }
 
     /// Connects, and completes the client's part of the handshake.
