@@ -21,6 +21,7 @@ mod histories;
 mod kills;
 mod leaks;
 mod limits;
+mod mutations;
 mod paging;
 mod partners;
 mod paths;
