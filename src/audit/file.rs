@@ -457,7 +457,8 @@ mod tests {
         write(&mut file, 1..4);
         let whole = fs::read(&path).unwrap();
         let long = |head| {
-            let change = Change { name: format!("tags/{}", "a".repeat(700)), action: Action::Put, revision: head };
+            let change =
+                Change { name: format!("tags/{}", "a".repeat(700)), action: Action::Put, revision: head };
             let origin = Origin::scheduler();
             Line::new(Some(head), &Event::Write { origin, outcome: "committed", changes: vec![change] }, 9)
         };
@@ -467,9 +468,9 @@ mod tests {
         let units = appended.len().div_ceil(512) - whole.len() / 512;
         for lost in 1..1_u32 << units {
             let mut torn = appended.clone();
-            for at in whole.len()..torn.len() {
+            for (at, byte) in torn.iter_mut().enumerate().skip(whole.len()) {
                 let unit = at / 512 - whole.len() / 512;
-                torn[at] *= u8::from(lost >> unit & 1 == 0);
+                *byte *= u8::from(lost >> unit & 1 == 0);
             }
             fs::write(&path, torn).unwrap();
             let mut file = AuditFile::open(&path, LIMITS).unwrap_or_else(|error| panic!("{lost:b}: {error}"));

@@ -49,9 +49,10 @@ impl Store {
     ) -> Result<StoreCopy, Error> {
         self.check_room_for_copy()?;
         // A full disk prevents this copy alone: the reserve was checked.
-        self.copy_unchecked(is_cancelled).inspect_err(|error| match error {
-            Error::Malformed(_) => error.report(&self.options.health),
-            _ => {}
+        self.copy_unchecked(is_cancelled).inspect_err(|error| {
+            if let Error::Malformed(_) = error {
+                error.report(&self.options.health);
+            }
         })
     }
 

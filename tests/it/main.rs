@@ -23,6 +23,7 @@ mod kills;
 mod leaks;
 mod limits;
 mod linear;
+mod mutations;
 mod overload;
 mod paging;
 mod partners;

@@ -1,6 +1,6 @@
 //! Calls that no well-behaved client makes: arbitrary bytes as a request, or the canonical JSON of one.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
@@ -123,6 +123,27 @@ impl Raw {
     /// Makes a call with an encoded request. Returns the encoded messages of the response, or all parts of the error.
     pub(crate) async fn send_bytes(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, String> {
         self.messages(method, request).await.map_err(|status| describe(&status))
+    }
+
+    /// Makes a call with a deadline. Returns the number of messages before its end, and its status.
+    pub(crate) async fn send_within(
+        &self,
+        timeout: Duration,
+        method: &str,
+        request: Bytes,
+    ) -> (usize, Status) {
+        let mut request = Request::new(request);
+        request.set_timeout(timeout);
+        let mut count = 0;
+        let status = async {
+            let mut responses = self.stream_request(method, request).await?;
+            while responses.message().await?.is_some() {
+                count += 1;
+            }
+            Ok(())
+        };
+        let status = status.await.err().unwrap_or_else(|| Status::ok(""));
+        (count, status)
     }
 
     async fn messages(&self, method: &str, request: Bytes) -> Result<Vec<Bytes>, Status> {
