@@ -161,7 +161,7 @@ impl Audit {
     }
 
     /// Records the start of the node. If the newest line does not describe the head of the store, a line before it states
-    /// why. Without space the node starts all the same: reads are served, and these lines precede the next write.
+    /// why. Without space the node still starts: reads are served, and these lines precede the next write.
     pub(crate) fn start(&self, log_id: LogId, head: Revision) {
         let described = self.file().map(|file| file.head());
         let mut events = Vec::with_capacity(2);

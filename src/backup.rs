@@ -213,7 +213,7 @@ impl Validity {
     }
 }
 
-/// What the audit log and the metrics record of a backup: once before its first byte is sent, and when it is dropped.
+/// The record of a backup in the audit log and the metrics: once before its first byte is sent, and when it is dropped.
 struct Record {
     audit: Arc<Audit>,
     metrics: Arc<Metrics>,

@@ -57,7 +57,7 @@ pub(super) struct AuditFile {
     /// The bytes of the file that are lines of denials, since it was opened.
     denial_bytes: u64,
     end: End,
-    /// What happened to the file that was written before, until a line states it.
+    /// The loss of the file that was written before, until a line states it.
     loss: Option<&'static str>,
     /// Lines that could not be written yet. No other line precedes them.
     overdue: Vec<Line>,
@@ -128,7 +128,7 @@ impl AuditFile {
         self.broken.is_none() && (!self.overdue.is_empty() || is_lost())
     }
 
-    /// Appends lines. If they cannot be written, they precede whatever is written next.
+    /// Appends lines. If they cannot be written, they precede the next lines.
     ///
     /// # Errors
     /// The lines were not written yet.

@@ -157,8 +157,8 @@ impl Drop for Call {
         self.method.metrics.record(self.code as i32, duration, self.first_message, self.bytes);
         // The response of a stream takes as long as its client does, so its first message counts.
         let slow = if self.method.streams { self.first_message } else { Some(duration) };
-        // Health checks are open to anyone, and so are calls that are refused for want of a credential: a caller who
-        // delays them must not fill the log.
+        // Health checks are open to anyone, and so are calls that are refused because no credential is given: a
+        // caller who delays them must not fill the log.
         let is_open = self.method.required_role.is_none() || matches!(self.caller, Identity::Nobody);
         let slow = slow.filter(|_| !self.method.endless && !is_open);
         let access = &self.method.observer.access;

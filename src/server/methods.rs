@@ -207,12 +207,13 @@ impl Method {
 
 /// Returns the cost of one of our methods to a node that is overloaded.
 fn cost(native: Option<NativeMethod>, method: &MethodDescriptor) -> Cost {
+    let is_admin = auth::required_role(&name(method)) == Some(Role::Admin);
     match native {
         Some(NativeMethod::Watch) => Cost::Long,
         Some(NativeMethod::Read(Read::StreamArticles)) => Cost::Stream,
         Some(NativeMethod::Read(_)) => Cost::Read,
         None if method.is_client_streaming() => Cost::Long,
-        None if method.is_server_streaming() => Cost::Stream,
+        None if method.is_server_streaming() && !is_admin => Cost::Stream,
         None => Cost::Essential,
     }
 }
@@ -284,6 +285,8 @@ mod tests {
                 "Watch" if method.native.is_some() => Cost::Long,
                 "Import" => Cost::Long,
                 "StreamArticles" | "Export" | "ServerReflectionInfo" => Cost::Stream,
+                // An operator may need a backup most when the node is in trouble.
+                "Backup" => Cost::Essential,
                 _ if method.native.is_some() => Cost::Read,
                 _ => Cost::Essential,
             };

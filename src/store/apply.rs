@@ -48,7 +48,7 @@ pub(crate) struct Writer {
     pub(super) reader_timeout: Duration,
     session: Session,
     last_commit: Duration,
-    /// Counts the steps of the writer, so that a long job can be told from one that hangs.
+    /// Counts the steps of the writer, so that a long job can be distinguished from one that hangs.
     pulse: Arc<AtomicU64>,
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * page_size() as u64
 }
 
-/// Returns the resident memory in bytes that the system cannot take back, 0 where it does not report it. Pages of files
+/// Returns the resident memory in bytes that the system cannot reclaim, 0 where it does not report it. Pages of files
 /// are no part of it.
 pub(crate) fn private_bytes() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();

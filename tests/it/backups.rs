@@ -144,7 +144,7 @@ async fn a_backup_under_writes_restores_to_its_own_digests() {
         assert!(bytes.len() <= 256 << 10);
         incoming.write(&bytes).unwrap();
         if written.load(Relaxed) == at_manifest {
-            // The client is slow, and the writes go on.
+            // The client is slow, and the writes continue.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

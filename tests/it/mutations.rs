@@ -1,5 +1,5 @@
-//! Mutated requests: valid ones of every method, with changes that a fuzzer makes. Each is answered, none of them with an
-//! error that a request cannot cause, and the node serves as before.
+//! Mutated requests: valid ones of every method, with changes that a fuzzer makes. Each receives a response, none of
+//! them an error that a request cannot cause, and the node serves as before.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -15,7 +15,7 @@ const HYSTERESIS_PERCENT: u64 = 5;
 const CGROUP: &str = "/sys/fs/cgroup";
 const CGROUP_V1: &str = "/sys/fs/cgroup/memory";
 
-/// What a node does to stay below its limit of memory. Each step includes those before it.
+/// A measure of a node to stay below its limit of memory. Each step includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::server) enum Step {
     /// There is enough memory.

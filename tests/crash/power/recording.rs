@@ -26,7 +26,7 @@ const WRITERS: u64 = 3;
 const LARGE_COMMITS: u64 = 20;
 const LARGE_COMMIT_SIZE: u64 = 300;
 
-/// What the program did and acknowledged. Times are lengths of the trace.
+/// The acts and acknowledgements of the program. Times are lengths of the trace.
 pub(crate) struct Recording {
     root: tempfile::TempDir,
     pub(crate) trace: Vec<u8>,
