@@ -72,6 +72,7 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("GetCollection", with(json!({"name": "collections/c"}))),
         ("ListCollections", json!({"page_size": 3})),
         ("GetStatus", json!({})),
+        ("Backup", json!({})),
         ("PutArticle", put.clone()),
         ("PatchArticle", json!({"article": {"name": "articles/a", "headline": "Pier"}})),
         ("RemoveArticle", removal("articles/a")),
@@ -131,11 +132,12 @@ fn mutate(message: &mut Vec<u8>, others: &[(&str, Bytes)], rng: &mut Rng) {
 }
 
 /// Whether a status can be the result of a request. A feed may last until its deadline, which its client may notice
-/// first. A request may ask for a revision of the future.
+/// first. A request may ask for a revision of the future, and a mutated removal may be a kill, which ends a backup.
 fn is_answer(status: &Status, method: &str) -> bool {
     match status.code() {
         Code::Unavailable => {
-            status.get_error_details().error_info().is_some_and(|info| info.reason == "NOT_CAUGHT_UP")
+            let reasons = ["NOT_CAUGHT_UP", "BACKUP_INTERRUPTED"];
+            status.get_error_details().error_info().is_some_and(|info| reasons.contains(&&*info.reason))
         }
         Code::Unknown | Code::Internal | Code::DataLoss => false,
         Code::DeadlineExceeded | Code::Cancelled => method == "Watch",

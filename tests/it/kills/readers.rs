@@ -26,8 +26,9 @@ const READERS: usize = 8;
 const MARK: &[u8] = b"murmur-";
 
 /// The methods that return nothing of an article to a reader: those that write, the pending versions, the names of
-/// other entities, and the state of the store.
-const OTHERS: [&str; 24] = [
+/// other entities, and the state of the store. A kill ends backups, as `backups` tests.
+const OTHERS: [&str; 25] = [
+    "Backup",
     "PutArticle",
     "PatchArticle",
     "RemoveArticle",
