@@ -100,6 +100,10 @@ fn every_call(cable: &Cable) -> Vec<BoxFuture<'static, Result<(), Error>>> {
         let cable = cable.clone();
         async move { cable.mirror(FeedFilter::default()).start().ready().await }.boxed()
     };
+    let backup = {
+        let cable = cable.clone();
+        async move { cable.backup().await.map(drop) }.boxed()
+    };
     let mut calls = calls![
         await [cable.article("a"),
         cable.articles(["a"]),
@@ -133,7 +137,7 @@ fn every_call(cable: &Cable) -> Vec<BoxFuture<'static, Result<(), Error>>> {
         cable.export().after(position(1)).records(),
         cable.import(stream::iter([RawRecord::from(article("articles/a"))])),
     ]];
-    calls.extend([status, mirror]);
+    calls.extend([status, mirror, backup]);
     calls
 }
 
@@ -160,7 +164,8 @@ async fn each_call_sends_token_metadata_and_deadline() {
         assert_eq!(sent.token.as_deref(), Some(&*format!("Bearer {CANARY}")), "{sent:?}");
         assert_eq!(sent.trace.as_deref(), Some("4711"), "{sent:?}");
         // The deadline would end a stream that is still being read.
-        let is_stream = ["StreamArticles", "Watch", "Export", "Import"].contains(&sent.call.as_str());
+        let is_stream =
+            ["StreamArticles", "Watch", "Export", "Import", "Backup"].contains(&sent.call.as_str());
         assert_eq!(sent.timeout.is_none(), is_stream, "{sent:?}");
     }
 }
