@@ -82,7 +82,9 @@ impl Export {
             let Chunk { records, contents, damage, last, head } = chunk.await?;
             self.damage.merge(&damage);
             let Some(last) = last else {
-                if at < sent_before {
+                // A client can name a revision that is not reached yet. What is written up to it meanwhile was not counted,
+                // so the export ends at this head.
+                if at < sent_before && sent_before <= head.revision {
                     self.at = sent_before;
                     continue;
                 }

@@ -1,6 +1,9 @@
 //! Exports and imports: stores that are moved, and imports that are repeated beside editors.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use cable::clock::{Clock, ManualClock};
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     histories::verify,
     raw::{Raw, encode, field, request_bytes, values},
-    support::Node,
+    support::{Node, article},
 };
 
 mod editors;
@@ -94,4 +97,34 @@ fn at(seconds: i64) -> String {
 /// Returns the distinct outcomes of records.
 fn outcomes(results: &[Value]) -> BTreeSet<&str> {
     results.iter().map(|result| result["outcome"].as_str().unwrap()).collect()
+}
+
+/// A client can name a revision that the node has not reached. The records that are written up to it meanwhile must not
+/// be mistaken for records that the store lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_after_a_revision_of_the_future_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let (cable, raw) = (node.client(), Raw::to(&node).await);
+    let stop = AtomicBool::new(false);
+    let write = async {
+        for n in 0.. {
+            if stop.load(Relaxed) {
+                break;
+            }
+            cable.put(article(&format!("a{n}"), "Storm", &["sea"])).await.unwrap();
+        }
+    };
+    let export = async {
+        for _ in 0..300 {
+            let head = cable.status().await.unwrap().head.unwrap().revision;
+            for ahead in 1..=3 {
+                let request = json!({"after_revision": head + ahead});
+                let messages = raw.send("Export", request_bytes("Export", request)).await.unwrap();
+                assert!(messages.last().unwrap()["end"].is_object(), "{messages:?}");
+            }
+        }
+        stop.store(true, Relaxed);
+    };
+    tokio::join!(write, export);
 }
