@@ -82,8 +82,8 @@ impl Export {
             let Chunk { records, contents, damage, last, head } = chunk.await?;
             self.damage.merge(&damage);
             let Some(last) = last else {
-                // A client can name a revision that is not reached yet. What is written up to it meanwhile was not counted,
-                // so the export ends at this head.
+                // A client can name a revision that is not reached yet. Records that are written up to it meanwhile were not
+                // counted, so the export ends at this head.
                 if at < sent_before && sent_before <= head.revision {
                     self.at = sent_before;
                     continue;
