@@ -170,7 +170,7 @@ impl Calls {
         let mut call = Some(call);
         let result = {
             let reply = pin!(async {
-                supervise::failpoint(method.name(), &self.state.health);
+                supervise::failpoint(&method.path, &self.state.health);
                 match method.native {
                     Some(NativeMethod::Read(read)) => {
                         self.read((&method, read), body, &streams, &mut call, deadline).await

@@ -174,7 +174,7 @@ async fn a_call_that_panics_fails_alone() {
     let before = panics();
     for method in &methods {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        node.kill(method.name(), Kill::Panic);
+        node.kill(&path, Kill::Panic);
         let (code, reason) = reason(&call(&path).await.unwrap_err());
         assert_eq!((code, &reason[..]), (Code::Internal, "INTERNAL"), "{path}");
         node.health.kill.send_replace(None);
