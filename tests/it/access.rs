@@ -64,7 +64,7 @@ enum Outcome {
 
 impl Outcome {
     fn of(headers: &HeaderMap) -> Outcome {
-        match headers.get("grpc-status").map(|code| code.to_str().unwrap()) {
+        match status(headers).as_deref() {
             Some("16") => Outcome::Unauthenticated,
             Some("7") => Outcome::Forbidden,
             _ => Outcome::Admitted,
@@ -122,6 +122,10 @@ impl Connection {
         let mut client = self.0.clone().ready().await.unwrap();
         client.send_request(request.body(()).unwrap(), false).unwrap()
     }
+}
+
+fn status(headers: &HeaderMap) -> Option<String> {
+    headers.get("grpc-status").map(|code| code.to_str().unwrap().to_owned())
 }
 
 /// Returns the methods of all services, each with the role that it needs, by the kind of method that it is.
