@@ -214,7 +214,11 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
     };
     steps::put_entities(&mut pair).await;
     let mut visible = 0;
-    for step in 1..=STEPS {
+    let (mut step, mut hidden) = (0, 0);
+    // A history goes on until the partner has seen enough, and enough has been hidden from it.
+    while step < STEPS || visible <= STEPS || hidden <= 3 {
+        step += 1;
+        assert!(step <= 10 * STEPS, "{}: {visible} {hidden}", pair.filter);
         if has_feeds && step % 15 == 1 {
             feeds::follow(&mut pair, rng).await;
         }
@@ -223,6 +227,7 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
             reads::by_name(&mut pair, rng).await;
         }
         visible += pair.names.values().filter(|state| **state == State::Visible).count();
+        hidden = pair.names.values().filter(|state| **state == State::Hidden).count();
         if has_feeds {
             feeds::compare_live(&mut pair).await;
         }
@@ -233,8 +238,6 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
             }
         }
     }
-    let hidden = pair.names.values().filter(|state| **state == State::Hidden).count();
-    assert!(visible > STEPS && hidden > 3, "{}: {visible} {hidden}", pair.filter);
     reads::every_method(&mut pair, has_feeds).await;
     pair.live.clear();
     all_node.stop().await;
