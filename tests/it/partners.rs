@@ -215,7 +215,7 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
     steps::put_entities(&mut pair).await;
     let mut visible = 0;
     let (mut step, mut hidden) = (0, 0);
-    // A history goes on until the partner has seen enough, and enough has been hidden from it.
+    // A history continues until the partner has seen enough, and enough has been hidden from it.
     while step < STEPS || visible <= STEPS || hidden <= 3 {
         step += 1;
         assert!(step <= 10 * STEPS, "{}: {visible} {hidden}", pair.filter);
