@@ -27,6 +27,8 @@ const ARTICLES: usize = 10;
 const WARM_UP_CALLS: u64 = 2_000;
 /// The counted calls under Valgrind, which slows a server down by a factor of fifty.
 const COUNTED_CALLS: u64 = 2_000;
+/// A node under Valgrind is slow, not overloaded: it must not refuse calls.
+const PATIENCE: (&str, &str) = ("CABLE__OVERLOAD__MAX_DELAY", "60s");
 /// How often metrics are scraped: ten times as often as usual.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// The target: the cost with guards relative to that without.
@@ -144,7 +146,8 @@ impl Setup {
     ) -> Outcome<f64> {
         let arguments = ["serve", "--ops-listen", "off", "--data"].map(AsRef::as_ref);
         let arguments = [&arguments[..], &[self.store.as_os_str()]].concat();
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, &value[..])).collect();
+        let mut settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, &value[..])).collect();
+        settings.push(PATIENCE);
         let mut server = CountedServer::start_with(program.path(), &arguments, scratch, &settings)?;
         let mut wire = self.connect(server.address)?;
         make_calls(&mut wire, requests, at_once, WARM_UP_CALLS / 4)?;
