@@ -35,6 +35,7 @@ mod in_flight;
 mod lags;
 mod message;
 mod retained;
+mod server_sent;
 mod snapshot;
 
 use event::{CommitEvents, Selected};
@@ -45,7 +46,9 @@ use group::Group;
 pub(crate) use group::GroupKey;
 use hub::Hub;
 use lags::{Lags, Progress};
+pub(crate) use message::Form;
 use message::{MAX_CHANGES_BYTES, Message};
+pub(crate) use server_sent::parse_position;
 use snapshot::Snapshot;
 
 /// Bounds of one message to a follower that is behind: whole commits, or a part of a larger one. The bound in bytes
@@ -344,7 +347,7 @@ fn encode(range: HistoryRange, key: &GroupKey, log_id: LogId, limit: usize) -> E
         last_end = Some(commit.end);
     }
     let message = (!changes.is_empty())
-        .then(|| Message::of_encoded(log_id, Some(&reached).filter(|_| !is_part), changes));
+        .then(|| Message::of_encoded((log_id, key.form), Some(&reached).filter(|_| !is_part), changes));
     EncodedRange { message, reached, is_part, floor }
 }
 
@@ -406,7 +409,7 @@ mod tests {
     /// Returns the key of articles with the tag `sea`.
     fn sea() -> GroupKey {
         let filter = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
-        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false }
+        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false, form: Form::Grpc }
     }
 
     /// Returns the bytes that a follower of `sea` receives after a revision, and the revision that they reach.
@@ -481,7 +484,7 @@ mod tests {
         let key = |n: usize| {
             let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
             let filter = v1::FeedFilter { any_tags, ..Default::default() };
-            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::FULL_BLOCKS, backfill: false }
+            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::FULL_BLOCKS, backfill: false, form: Form::Grpc }
         };
         let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(key(n))).collect();
         let text = "x".repeat(10_000);
@@ -534,6 +537,7 @@ mod tests {
         let mut commit = CommitEvents::new(only_commit(&feeds, 29).await, None);
         let selected = commit.select(&group.key.filter, false);
         let encoding = GroupKey { shape: Shape::FULL_BLOCKS, ..sea() }.encoding(LogId(7));
+        let encoding = (encoding, Form::Grpc);
         assert!(commit.message(selected.clone(), encoding, 1 << 20).is_none());
         assert!(commit.message(selected, encoding, 16 << 20).is_some());
         drop(group);

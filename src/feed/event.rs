@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::message::{Changes, MAX_CHANGES_BYTES, Message};
+use super::message::{Changes, Form, MAX_CHANGES_BYTES, Message};
 use crate::{
     compose::{self, Shape},
     entry::Term,
@@ -72,7 +72,7 @@ struct Encodings {
     bytes: usize,
     /// Whether a message refers to `changes` instead of holding a copy.
     is_shared: bool,
-    messages: HashMap<Box<[Selected]>, Message>,
+    messages: HashMap<(Form, Box<[Selected]>), Message>,
     /// Bytes of the messages without the shared changes.
     message_bytes: usize,
 }
@@ -119,28 +119,29 @@ impl CommitEvents {
     pub(super) fn message(
         &mut self,
         selected: Box<[Selected]>,
-        encoding: Encoding,
+        (encoding, form): (Encoding, Form),
         budget: usize,
     ) -> Option<Message> {
         let (events, end) = (&self.events, &self.end);
         let used: usize =
             self.encodings.values().map(|encodings| encodings.bytes + encodings.message_bytes).sum();
         let encodings = self.encodings.entry(encoding).or_insert_with(|| Encodings::new(events.len()));
-        if let Some(message) = encodings.messages.get(&selected) {
+        let key = (form, selected);
+        if let Some(message) = encodings.messages.get(&key) {
             return Some(message.clone());
         }
         let (bytes_before, mut length) = (encodings.bytes, 0);
-        for change in &selected {
+        for change in &key.1 {
             length += encodings.encode(&events[change.event as usize], *change, encoding);
             if length > MAX_CHANGES_BYTES || used + (encodings.bytes - bytes_before) > budget {
                 return None;
             }
         }
-        let changes = Changes { encoded: encodings.changes.clone(), selected: selected.clone() };
-        let message = Message::of_changes(encoding.log_id, end, changes, length);
+        let changes = Changes { encoded: encodings.changes.clone(), selected: key.1.clone() };
+        let message = Message::of_changes((encoding.log_id, form), end, changes, length);
         encodings.is_shared |= message.has_shared_changes();
         encodings.message_bytes += message.own_bytes();
-        encodings.messages.insert(selected, message.clone());
+        encodings.messages.insert(key, message.clone());
         Some(message)
     }
 

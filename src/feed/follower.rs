@@ -13,11 +13,11 @@ use super::{
     group::Next,
     groups::Membership,
     in_flight::InFlight,
-    message::{self, Message},
+    message::{self, Form, Message},
     snapshot::Snapshot,
 };
 use crate::{
-    model::Revision,
+    model::{LogId, Revision},
     refusal::Refusal,
     store::history::ChainPosition,
     wire::{Framed, fields, v1::FeedResetReason},
@@ -232,7 +232,7 @@ impl Follower {
         }
         let was_within_commit = std::mem::replace(&mut self.cursor, Cursor::at(*reached)).is_within_commit;
         // The rest of the commit has been superseded, but the client still waits for the last part.
-        let last = || Message::of_encoded(self.feeds.log_id, Some(reached), Vec::new());
+        let last = || Message::of_encoded(self.stream(), Some(reached), Vec::new());
         Ok(message.clone().or_else(|| was_within_commit.then(last)))
     }
 
@@ -259,6 +259,10 @@ impl Follower {
     }
 
     fn event(&self, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Message {
-        Message::new(self.feeds.log_id, at, field, event)
+        Message::new(self.stream(), at, field, event)
+    }
+
+    fn stream(&self) -> (LogId, Form) {
+        (self.feeds.log_id, self.group.key.form)
     }
 }

@@ -7,7 +7,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{event::Encoding, filter::Filter, message::Message};
+use super::{
+    event::Encoding,
+    filter::Filter,
+    message::{Form, Message},
+};
 use crate::{
     compose::Shape,
     model::{LogId, Revision},
@@ -21,6 +25,7 @@ pub(crate) struct GroupKey {
     pub(crate) shape: Shape,
     /// Whether BACKFILL writes are delivered.
     pub(crate) backfill: bool,
+    pub(crate) form: Form,
 }
 
 impl GroupKey {

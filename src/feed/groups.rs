@@ -185,12 +185,16 @@ impl Drop for Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{compose::Shape, feed::Filter, wire::v1};
+    use crate::{
+        compose::Shape,
+        feed::{Filter, Form},
+        wire::v1,
+    };
 
     fn key(tag: usize) -> GroupKey {
         let tags = vec![format!("tags/{tag}"), "tags/sea".to_owned()];
         let filter = v1::FeedFilter { any_tags: tags, ..Default::default() };
-        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false }
+        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false, form: Form::Grpc }
     }
 
     fn sizes(groups: &Groups) -> (usize, usize, usize) {

@@ -206,7 +206,7 @@ impl Hub {
         for group in self.groups.matching_groups(&commit).into_values() {
             let selected = commit.select(&group.key.filter, group.key.backfill);
             let Some(first_revision) = commit.first_revision(&selected) else { continue };
-            let encoding = group.key.encoding(self.log_id);
+            let encoding = (group.key.encoding(self.log_id), group.key.form);
             let message = is_complete.then(|| commit.message(selected, encoding, retained.room()));
             match message.flatten() {
                 None => group.skip(commit.end.revision),

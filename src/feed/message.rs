@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::event::Selected;
+use super::{event::Selected, server_sent};
 use crate::{
     model::LogId,
     store::history::ChainPosition,
@@ -21,7 +21,7 @@ pub(super) const MAX_CHANGES_BYTES: usize = MAX_MESSAGE_BYTES - 256;
 const MAX_COPIED_BYTES: usize = 16 << 10;
 
 /// Field numbers of the events of a WatchResponse.
-const CHANGES: u32 = 2;
+pub(super) const CHANGES: u32 = 2;
 pub(super) const SNAPSHOT: u32 = 3;
 pub(super) const SNAPSHOT_END: u32 = 4;
 pub(super) const CHECKPOINT: u32 = 5;
@@ -30,7 +30,16 @@ pub(super) const RESET: u32 = 6;
 /// The field `more_follows` of a FeedChanges, set to true.
 const MORE_FOLLOWS: [u8; 2] = [2 << 3, 1];
 
-/// A WatchResponse with its gRPC prefix, or the rest of it that is still to be sent.
+/// How the messages of a stream are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// As a WatchResponse with its gRPC prefix.
+    Grpc,
+    /// As a server-sent event, with the JSON of the event.
+    Event,
+}
+
+/// A message as its stream writes it, or the rest of it that is still to be sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Message {
     /// The next bytes.
@@ -59,7 +68,15 @@ impl Changes {
 
 impl Message {
     /// Encodes a message around an event. A message without a position belongs to a snapshot.
-    pub(super) fn new(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Message {
+    pub(super) fn new(
+        (log_id, form): (LogId, Form),
+        at: Option<&ChainPosition>,
+        field: u32,
+        event: &[u8],
+    ) -> Message {
+        if form == Form::Event {
+            return Message::whole(server_sent::event(log_id, at, field, event));
+        }
         let mut out = start_message(log_id, at, event.len());
         fields::put_bytes(&mut out, field, event);
         Message::complete(out)
@@ -67,7 +84,17 @@ impl Message {
 
     /// Returns the message of the changes of a commit, with the position of its end. The changes are `length` bytes
     /// long.
-    pub(super) fn of_changes(log_id: LogId, end: &ChainPosition, changes: Changes, length: usize) -> Message {
+    pub(super) fn of_changes(
+        (log_id, form): (LogId, Form),
+        end: &ChainPosition,
+        changes: Changes,
+        length: usize,
+    ) -> Message {
+        if form == Form::Event {
+            let mut event = Vec::with_capacity(length);
+            changes.iter().for_each(|change| event.extend_from_slice(change));
+            return Message::new((log_id, form), Some(end), CHANGES, &event);
+        }
         let is_small = length <= MAX_COPIED_BYTES;
         let mut out = start_message(log_id, Some(end), if is_small { length } else { 0 });
         fields::put_key(&mut out, CHANGES, length);
@@ -83,20 +110,24 @@ impl Message {
     /// Returns the message of encoded changes up to a position. If `reached` is None, they are part of a commit that
     /// continues in the next message.
     pub(super) fn of_encoded(
-        log_id: LogId,
+        stream: (LogId, Form),
         reached: Option<&ChainPosition>,
         mut changes: Vec<u8>,
     ) -> Message {
         if reached.is_none() {
             changes.extend_from_slice(&MORE_FOLLOWS);
         }
-        Message::new(log_id, reached, CHANGES, &changes)
+        Message::new(stream, reached, CHANGES, &changes)
     }
 
     fn complete(mut out: Vec<u8>) -> Message {
         let length = out.len() - framed::PREFIX;
         framed::put_prefix(&mut out, length);
-        Message { next: framed::shrink(out), rest: None, index: 0 }
+        Message::whole(framed::shrink(out))
+    }
+
+    fn whole(bytes: Bytes) -> Message {
+        Message { next: bytes, rest: None, index: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -195,7 +195,7 @@ mod tests {
             let request = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
             let mut filter = Filter::parse(&request).unwrap();
             filter.narrow(scope.iter().map(|tag| Term::Tag(Id::parse(tag).unwrap())).collect());
-            let key = GroupKey { filter, shape: Shape::Basic, backfill: false };
+            let key = GroupKey { filter, shape: Shape::Basic, backfill: false, form: Form::Grpc };
             let feeds = Arc::new(Feeds::new(store.clone(), 10));
             let mut snapshot = Snapshot::new(&key.filter, store.revision());
             let mut counts = Vec::new();

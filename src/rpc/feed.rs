@@ -10,7 +10,7 @@ use super::request;
 use crate::{
     auth::Identity,
     digest::Hash,
-    feed::{Feeds, Filter, Follower, GroupKey, Start, Watch},
+    feed::{Feeds, Filter, Follower, Form, GroupKey, Start, Watch},
     refusal::{Refusal, decode_error},
     wire::v1::{self, ArticleView, watch_request},
 };
@@ -27,10 +27,15 @@ pub(crate) struct FeedRpc {
 }
 
 impl FeedRpc {
-    /// Handles Watch.
-    pub(crate) async fn watch(&self, message: Bytes, caller: &Identity) -> Result<Follower, Status> {
+    /// Handles Watch. The stream has messages of a form.
+    pub(crate) async fn watch(
+        &self,
+        message: Bytes,
+        form: Form,
+        caller: &Identity,
+    ) -> Result<Follower, Status> {
         let request = v1::WatchRequest::decode(message).map_err(|error| decode_error(&error))?;
-        let mut watch = parse_watch(request)?;
+        let mut watch = parse_watch(request, form)?;
         if let Some(scope) = caller.scope() {
             let terms = scope.followed_terms().ok_or_else(|| {
                 caller.limited("feeds follow only a filter of one tag, any tags, one section or any authors")
@@ -41,12 +46,13 @@ impl FeedRpc {
     }
 }
 
-fn parse_watch(request: v1::WatchRequest) -> Result<Watch, Refusal> {
+fn parse_watch(request: v1::WatchRequest, form: Form) -> Result<Watch, Refusal> {
     let selection = request::selection(request.view, request.body_format, &[], ArticleView::Basic)?;
     let group_key = GroupKey {
         filter: Filter::parse(&request.filter.unwrap_or_default())?,
         shape: selection.shape,
         backfill: request.include_backfill,
+        form,
     };
     let interval = parse_interval(request.checkpoint_interval)?;
     Ok(Watch { group_key, start: parse_start(request.start)?, may_reset: request.allow_reset, interval })

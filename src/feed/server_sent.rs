@@ -1,0 +1,133 @@
+//! Messages as server-sent events (WHATWG HTML, 9.2): the type is the name of the event in WatchResponse, the data its
+//! JSON, and the id, on messages from which a feed can resume, the position.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+
+use super::message;
+use crate::{
+    model::LogId,
+    refusal::Refusal,
+    store::history::ChainPosition,
+    wire::{framed, json, v1},
+};
+
+/// The maximum growth of a message by its JSON: six bytes for a control character.
+const MAX_GROWTH: usize = 8;
+
+/// Returns an event. It has no line feed but those of the format, because JSON escapes them.
+pub(super) fn event(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Bytes {
+    let (kind, message) = match field {
+        message::CHANGES => ("changes", "FeedChanges"),
+        message::SNAPSHOT => ("snapshot", "FeedSnapshot"),
+        message::SNAPSHOT_END => ("snapshot_end", "FeedSnapshotEnd"),
+        message::RESET => ("reset", "FeedReset"),
+        _ => ("checkpoint", "FeedCheckpoint"),
+    };
+    let data = json::message(message, event, MAX_GROWTH * event.len() + 64).unwrap_or_else(|| b"{}".to_vec());
+    let mut out = Vec::with_capacity(data.len() + 160);
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(kind.as_bytes());
+    if let Some(at) = at {
+        out.extend_from_slice(b"\nid: ");
+        out.extend_from_slice(position(log_id, at).as_bytes());
+    }
+    out.extend_from_slice(b"\ndata: ");
+    out.extend_from_slice(&data);
+    out.extend_from_slice(b"\n\n");
+    framed::shrink(out)
+}
+
+/// Returns a position as text: log id, revision and chain, as the command line prints it.
+fn position(log_id: LogId, at: &ChainPosition) -> String {
+    let mut text = format!("{log_id}:{}", at.revision);
+    if let Some(chain) = at.chain {
+        text.push(':');
+        chain.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+    }
+    text
+}
+
+/// Reads a position: `7190`, `fe49a3a5:7190`, or with the chain in hex or base64 after another colon. What the parts
+/// may hold is checked with the request.
+///
+/// # Errors
+/// The text has another form.
+pub(crate) fn parse_position(text: &str, field: &str) -> Result<v1::Position, Refusal> {
+    let refusal = || Refusal::field(field, "must be a position as the feed sent it: LOG:REVISION:CHAIN");
+    let mut parts = text.split(':');
+    let (first, second, chain) = (parts.next(), parts.next(), parts.next());
+    let (log_id, revision) = match (first, second) {
+        (Some(log_id), Some(revision)) if !log_id.is_empty() => (log_id, revision),
+        (Some(revision), None) => ("", revision),
+        _ => return Err(refusal()),
+    };
+    let revision = revision.parse().map_err(|_| refusal())?;
+    let chain = chain.map_or(Some(Vec::new()), parse_chain).filter(|_| parts.next().is_none());
+    let chain = chain.ok_or_else(refusal)?.into();
+    Ok(v1::Position { log_id: log_id.to_owned(), revision, chain })
+}
+
+fn parse_chain(text: &str) -> Option<Vec<u8>> {
+    if text.len() != 64 {
+        return BASE64_STANDARD.decode(text).ok().filter(|chain| chain.len() == 32);
+    }
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..64).step_by(2).map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(revision: i64, chain: Option<[u8; 32]>) -> ChainPosition {
+        ChainPosition { revision, chain }
+    }
+
+    fn text(event: &Bytes) -> &str {
+        std::str::from_utf8(event).unwrap()
+    }
+
+    #[test]
+    fn an_event_has_the_position_as_its_id_only_where_a_feed_can_resume() {
+        let checkpoint = event(LogId(7), Some(&at(12, None)), message::CHECKPOINT, &[8, 1]);
+        assert_eq!(text(&checkpoint), "event: checkpoint\nid: 00000007:12\ndata: {\"behind\":true}\n\n");
+        let part = event(LogId(7), None, message::CHANGES, &[2 << 3, 1]);
+        assert_eq!(text(&part), "event: changes\ndata: {\"moreFollows\":true}\n\n");
+    }
+
+    #[test]
+    fn no_text_ends_an_event() {
+        let hostile = "a\n\ndata: {}\r\u{2028}\u{1}\"\\";
+        let change = v1::FeedChange {
+            change: Some(v1::feed_change::Change::Left(hostile.to_owned())),
+            ..Default::default()
+        };
+        let changes = v1::FeedChanges { changes: vec![change], ..Default::default() };
+        let event = event(LogId(7), None, message::CHANGES, &prost::Message::encode_to_vec(&changes));
+        let text = text(&event);
+        assert_eq!(text.matches('\n').count(), 3);
+        assert!(!text.contains('\r') && text.ends_with("}\n\n"), "{text}");
+    }
+
+    #[test]
+    fn a_position_reads_back_as_written() {
+        let chain = std::array::from_fn(|index| index as u8 * 8);
+        for at in [at(0, None), at(7190, None), at(i64::MAX, Some(chain))] {
+            let read = parse_position(&position(LogId(7), &at), "after").unwrap();
+            assert_eq!((read.log_id.as_str(), read.revision), ("00000007", at.revision));
+            assert_eq!(read.chain, at.chain.map(|chain| chain.to_vec()).unwrap_or_default());
+        }
+        assert_eq!(parse_position("7190", "after").unwrap().revision, 7190);
+        let base64 = format!("00000007:1:{}", BASE64_STANDARD.encode(chain));
+        assert_eq!(parse_position(&base64, "after").unwrap().chain, chain.to_vec());
+        let long = format!("00000007:1:{}:", "00".repeat(32));
+        for bad in ["", "x", ":7", "00000007:", "00000007:x", "00000007:1:", "00000007:1:zz", &long] {
+            assert!(parse_position(bad, "after").is_err(), "{bad}");
+        }
+        let split = format!("00000007:1:{}", "é".repeat(32));
+        assert!(parse_position(&split, "after").is_err());
+    }
+}
