@@ -164,7 +164,7 @@ mod tests {
     use crate::{
         compose::Shape,
         entry::Term,
-        feed::group::GroupKey,
+        feed::{Form, group::GroupKey},
         model::{Id, LogId},
         store::fixture::{apply, article, open},
         wire::v1,
