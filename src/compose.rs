@@ -160,6 +160,8 @@ pub(crate) struct ResponseTemplate {
     /// The message with its prefix, up to the value of its last field.
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
+    /// The time at which the response changes by itself, if it does, in microseconds since 1970 UTC.
+    pub(crate) next_change: Option<i64>,
     log_id: LogId,
     /// The number of the field `not_modified`; 0 if the response has none.
     not_modified: u32,
@@ -171,6 +173,7 @@ pub(crate) struct Composer {
     etag: Xxh3,
     log_id: LogId,
     stripes: Vec<Stripe>,
+    next_change: Option<i64>,
 }
 
 impl Composer {
@@ -180,12 +183,17 @@ impl Composer {
         etag.update(method.as_bytes());
         etag.update(&[0, shape.number()]);
         etag.update(&[wants.authors, wants.sections, wants.tags].map(u8::from));
-        Composer { out: vec![0; framed::PREFIX], etag, log_id, stripes: Vec::new() }
+        Composer { out: vec![0; framed::PREFIX], etag, log_id, stripes: Vec::new(), next_change: None }
     }
 
     /// Records a subject that the response depends on. When the subject changes, the response is stale.
     pub(crate) fn depends_on(&mut self, subject: Subject<'_>) {
         self.stripes.push(Stripe::of(subject));
+    }
+
+    /// Records a time at which the response changes by itself. The earliest one counts.
+    pub(crate) fn changes_at(&mut self, time: Option<i64>) {
+        self.next_change = self.next_change.into_iter().chain(time).min();
     }
 
     /// Returns the stripes that the response depends on, each once.
@@ -229,8 +237,14 @@ impl Composer {
         self.etag.update(&self.out[framed::PREFIX..]);
         self.etag.update(&self.log_id.0.to_le_bytes());
         let etag = format!("{:032x}", self.etag.digest128());
-        put_meta(&mut self.out, self.log_id, &etag);
-        ResponseTemplate { bytes: framed::shrink(self.out), etag, log_id: self.log_id, not_modified }
+        put_meta(&mut self.out, self.log_id, &etag, self.next_change);
+        ResponseTemplate {
+            bytes: framed::shrink(self.out),
+            etag,
+            next_change: self.next_change,
+            log_id: self.log_id,
+            not_modified,
+        }
     }
 
     /// Returns the message without `meta`, for a stream.
@@ -241,11 +255,14 @@ impl Composer {
 
 /// Adds the end of a response, and sets the prefix. `served_revision` is field 3 of `meta`, a fixed 8 bytes that the
 /// caller appends.
-fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str) {
+fn put_meta(out: &mut Vec<u8>, log_id: LogId, etag: &str, next_change: Option<i64>) {
     const SERVED_REVISION: u8 = 3 << 3 | 1;
     let mut meta = Vec::with_capacity(64);
     fields::put_string(&mut meta, 1, &log_id.to_string());
     fields::put_string(&mut meta, 2, etag);
+    if let Some(time) = next_change {
+        fields::put_message(&mut meta, 4, &fields::timestamp(time));
+    }
     meta.push(SERVED_REVISION);
     prost::encoding::encode_key(META, prost::encoding::WireType::LengthDelimited, out);
     prost::encoding::encode_varint(meta.len() as u64 + 8, out);
@@ -260,10 +277,10 @@ impl ResponseTemplate {
         if if_none_match != self.etag || self.not_modified == 0 {
             return Framed::with_suffix(self.bytes.clone(), served);
         }
-        let mut out = Vec::with_capacity(96);
+        let mut out = Vec::with_capacity(112);
         out.resize(framed::PREFIX, 0);
         fields::put_varint(&mut out, self.not_modified, 1);
-        put_meta(&mut out, self.log_id, &self.etag);
+        put_meta(&mut out, self.log_id, &self.etag, self.next_change);
         Framed::with_suffix(out.into(), served)
     }
 }

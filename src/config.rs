@@ -33,6 +33,7 @@ use crate::{role::Anonymous, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A queue that delays all calls for longer than this serves no client.
@@ -312,9 +313,24 @@ settings! {
         max_memory_bytes: u64 = 0, Bytes { min: 0 };
     }
 
-    /// Web pages that may call a node.
+    /// HTTP and JSON for front ends, and the web pages that may call a node.
     web: Web {
+        /// Whether the node serves content as JSON over HTTP, and its own pages.
+        ///
+        /// Without it, the address serves only gRPC and gRPC-Web.
+        enabled: bool = true, Boolean;
+
+        /// Maximum time for which a cache may reuse a response without asking the node.
+        max_age: Duration = MINUTE, Between { min: Duration::ZERO, max: DAY };
+
+        /// Step of the horizon: no cache reuses a response beyond the next whole multiple of it in UTC.
+        ///
+        /// A scheduled article whose time is a multiple of it is visible through caches on time.
+        horizon: Duration = MINUTE, Between { min: SECOND, max: HOUR };
+
         /// Origins of web pages that may call the node, separated by commas, as in "https://desk.example".
+        ///
+        /// With "*", the pages of any origin may read.
         origins: Vec<String> = Vec::new(), Origins;
     }
 

@@ -14,12 +14,14 @@ use crate::{
 
 mod answer;
 mod composing;
+mod document;
 mod page;
 mod part;
 mod stream;
 
-use answer::{CachedResponse, CachedSlice, SliceKey};
-pub(crate) use answer::{Listing, Read, ReadQuery, RequestKey};
+use answer::{CachedResponse, CachedSlice, Encoding, SliceKey};
+pub(crate) use answer::{Form, Listing, Read, ReadQuery, RequestKey};
+pub(crate) use document::{Document, key_of};
 use part::Part;
 
 /// The articles that a caller is limited to. `None`: it sees all of them.
@@ -123,6 +125,58 @@ impl Content {
         response.respond(served, if_none_match)
     }
 
+    /// Returns a document from the cache, with the revision at which it is served.
+    pub(crate) async fn get_cached_document(
+        &self,
+        key: &RequestKey,
+    ) -> Option<Result<(Arc<Document>, Revision), Refusal>> {
+        // In the order of `get_cached`, for the same reason.
+        let served = self.store.revision();
+        let cached = self.responses.get_fresh(key, |found| self.is_fresh(found)).await?;
+        Some(cached.document().map(|document| (document, served)))
+    }
+
+    /// Returns the response to a query as a document, from the cache or composed. `keys` are the surrogate keys of the
+    /// request, which depend on nothing but the key.
+    ///
+    /// # Errors
+    /// As [`Content::respond`]; or the document is larger than the limit.
+    pub(crate) async fn document(
+        &self,
+        key: RequestKey,
+        (query, viewer): (ReadQuery, &Viewer),
+        keys: &Arc<[String]>,
+    ) -> Result<Arc<Document>, Refusal> {
+        let load = || self.compose_document(&key, query.clone(), viewer, keys.clone());
+        self.responses.get(key.clone(), |found| self.is_fresh(found), load).await.document()
+    }
+
+    async fn compose_document(
+        &self,
+        key: &RequestKey,
+        query: ReadQuery,
+        viewer: &Viewer,
+        keys: Arc<[String]>,
+    ) -> Arc<CachedResponse> {
+        let message = RequestKey { form: Form::Message, ..key.clone() };
+        let composed = match self.responses.get_fresh(&message, |found| self.is_fresh(found)).await {
+            Some(cached) => cached,
+            None => self.compose(query, viewer).await,
+        };
+        let (read, source) = (key.read, composed.clone());
+        let encoded = match &composed.result {
+            Err(refusal) => Err(refusal.clone()),
+            // A page of 2 MiB would occupy a serving thread for too long.
+            Ok(_) => {
+                let encode = self.store.read(move |_| Ok(source.encode_json(read, &keys)));
+                encode.await.map_err(Refusal::Store).flatten()
+            }
+        };
+        let as_of = if matches!(encoded, Err(Refusal::Store(_))) { Revision::MIN } else { composed.as_of };
+        let result = encoded.map(|document| Encoding::Json(Arc::new(document)));
+        Arc::new(CachedResponse { as_of, stripes: composed.stripes.clone(), result })
+    }
+
     fn is_fresh(&self, response: &CachedResponse) -> bool {
         self.store.unchanged_since(response.as_of, &response.stripes)
     }
@@ -136,7 +190,11 @@ impl Content {
         // The result of a failed read is unknown: it is never fresh.
         let as_of = if matches!(composed, Err(Refusal::Store(_))) { Revision::MIN } else { as_of };
         let stripes = composer.take_stripes();
-        Arc::new(CachedResponse { as_of, stripes, result: composed.map(|()| composer.finish(not_modified)) })
+        Arc::new(CachedResponse {
+            as_of,
+            stripes,
+            result: composed.map(|()| Encoding::Message(composer.finish(not_modified))),
+        })
     }
 
     /// Returns an article as a caller sees it.
@@ -195,8 +253,9 @@ fn depend_on_scope(composer: &mut Composer, viewer: &Viewer) {
 
 fn put_articles(composer: &mut Composer, page: &page::Page<'_>, field: u32) {
     for part in &page.articles {
-        if let part::State::Live { revision, bytes, .. } = &part.state {
+        if let part::State::Live { revision, bytes, expire_time, .. } = &part.state {
             composer.entity(field, &part.name, *revision, bytes);
+            composer.changes_at(*expire_time);
         }
     }
 }

@@ -416,6 +416,11 @@ pub(crate) fn publish_time(content: &[u8]) -> Option<i64> {
     fields::last(content, article::PUBLISH_TIME).and_then(read_time)
 }
 
+/// Returns the `expire_time` in an article's content, in microseconds since 1970 UTC.
+pub(crate) fn expire_time(content: &[u8]) -> Option<i64> {
+    fields::last(content, article::EXPIRE_TIME).and_then(read_time)
+}
+
 fn release_of(content: &[u8]) -> Release {
     let embargo = fields::last(content, article::EMBARGO);
     let embargo = embargo.map(|embargo| v1::Embargo::decode(embargo).unwrap_or_default());

@@ -13,6 +13,9 @@ use crate::{
 
 mod error_parts;
 
+/// The domain of every ErrorInfo.
+pub(crate) const DOMAIN: &str = "cable.v1";
+
 /// The reason why a call, or one item of it, fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {

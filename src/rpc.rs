@@ -6,7 +6,13 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{audit::Origin, auth::Identity, model::limit::Limit, refusal::Refusal, wire::v1::ErrorReason};
+use crate::{
+    audit::Origin,
+    auth::Identity,
+    model::limit::Limit,
+    refusal::{DOMAIN, Refusal},
+    wire::v1::ErrorReason,
+};
 
 pub(crate) mod admin;
 mod codec;
@@ -20,9 +26,6 @@ pub(crate) mod status;
 pub(crate) mod transfer;
 
 pub(crate) use codec::Codec;
-
-/// The domain of every ErrorInfo.
-const DOMAIN: &str = "cable.v1";
 
 fn public_name(reason: ErrorReason) -> &'static str {
     reason.as_str_name().trim_start_matches("ERROR_REASON_")

@@ -83,6 +83,7 @@ use peer::Listener;
 use proxy::Proxies;
 use shedding::{CoreOverload, Overload};
 use tls::{Files, Reloader};
+use web::Outputs;
 
 /// The reason for a stop that a condition describes.
 const FAILURE: &str = "failure";
@@ -237,6 +238,7 @@ async fn run_with(
     let main = origin_policy(config.server.listen);
     let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
     let origin_policies = OriginPolicies { main, publishing };
+    let web = Arc::new(Outputs::new(node.clock.clone(), &config.web));
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
         calls: Arc::new(node.calls(
@@ -247,6 +249,7 @@ async fn run_with(
         )),
         memory: memory.for_core(),
         origin_policies: origin_policies.clone(),
+        web: web.clone(),
         proxies: proxies.clone(),
         tls: tls.as_ref().map(Reloader::tls),
         limits: config.connections.clone(),
@@ -562,7 +565,11 @@ fn ops_access(config: &Config) -> ops::Access {
     let listen = config.server.ops_listen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
     ops::Access {
         connections: accept::max_ops_connections(),
-        origin_policy: OriginPolicy::new(listen, &config.web.origins),
+        // A page of any origin may read content, not the state of the node.
+        origin_policy: OriginPolicy::new(
+            listen,
+            &config.web.origins.iter().filter(|origin| *origin != entrance::ANY).cloned().collect::<Vec<_>>(),
+        ),
         limits: ops::Limits::default(),
     }
 }

@@ -14,6 +14,7 @@ use prost::{
 pub(crate) mod elements;
 pub(crate) mod fields;
 pub(crate) mod framed;
+pub(crate) mod json;
 pub(crate) mod number;
 
 pub(crate) use framed::Framed;

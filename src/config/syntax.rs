@@ -195,7 +195,7 @@ impl Syntax<Vec<Network>> for Networks {
     }
 }
 
-/// Origins as browsers write them, separated by commas: scheme, host and port, with nothing after them.
+/// Origins as browsers write them, separated by commas: scheme, host and port, with nothing after them; or `*`.
 pub(super) struct Origins;
 
 impl Syntax<Vec<String>> for Origins {
@@ -209,11 +209,15 @@ impl Syntax<Vec<String>> for Origins {
     }
 
     fn values(&self) -> String {
-        "only scheme and host, such as \"https://desk.example\", separated by commas".to_owned()
+        "only scheme and host, such as \"https://desk.example\", separated by commas, or \"*\" for reads by any page"
+            .to_owned()
     }
 }
 
 fn is_origin(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Selection;
+use super::{Document, Selection};
 use crate::{
     auth::{Scope, ScopeId},
     cache::Weigh,
@@ -40,17 +40,53 @@ pub(crate) enum Read {
     ListCollections,
 }
 
+impl Read {
+    /// Returns the path of the method: `/package.Service/Method`.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Read::GetArticle => "/cable.v1.ContentService/GetArticle",
+            Read::BatchGetArticles => "/cable.v1.ContentService/BatchGetArticles",
+            Read::ListArticles => "/cable.v1.ContentService/ListArticles",
+            Read::StreamArticles => "/cable.v1.ContentService/StreamArticles",
+            Read::ResolvePath => "/cable.v1.ContentService/ResolvePath",
+            Read::GetAuthor => "/cable.v1.ContentService/GetAuthor",
+            Read::ListAuthors => "/cable.v1.ContentService/ListAuthors",
+            Read::GetSection => "/cable.v1.ContentService/GetSection",
+            Read::ListSections => "/cable.v1.ContentService/ListSections",
+            Read::GetTag => "/cable.v1.ContentService/GetTag",
+            Read::ListTags => "/cable.v1.ContentService/ListTags",
+            Read::GetCollection => "/cable.v1.ContentService/GetCollection",
+            Read::ListCollections => "/cable.v1.ContentService/ListCollections",
+        }
+    }
+
+    /// Returns the name of the method.
+    pub(crate) fn method(self) -> &'static str {
+        self.path().rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// The form in which a response is encoded and cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// The message, with its gRPC prefix.
+    Message,
+    /// The message as JSON, with what the headers of HTTP state about it.
+    Json,
+}
+
 /// The key of a cached response: the method and the request without the fields that only describe what the caller
-/// already has, and the scope of the caller.
+/// already has, the form of the response, and the scope of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestKey {
     pub(crate) read: Read,
+    pub(crate) form: Form,
     /// The scope of the caller. `None`: it sees all articles.
     pub(crate) scope: Option<ScopeId>,
     pub(crate) message: Bytes,
 }
 
-/// A scope takes no room in a key: it fits beside the method.
+/// A scope and a form take no room in a key: they fit beside the method.
 const _: () = assert!(size_of::<RequestKey>() == size_of::<(Read, Bytes)>());
 
 impl Hash for RequestKey {
@@ -60,6 +96,9 @@ impl Hash for RequestKey {
         // Most callers have no scope, and their keys are hashed without it.
         if let Some(scope) = self.scope {
             scope.hash(state);
+        }
+        if self.form != Form::Message {
+            self.form.hash(state);
         }
     }
 }
@@ -152,14 +191,42 @@ pub(crate) struct CachedResponse {
     pub(super) as_of: Revision,
     /// The stripes that it depends on. It is fresh while none of them has changed since `as_of`.
     pub(super) stripes: Box<[Stripe]>,
-    pub(super) result: Result<ResponseTemplate, Refusal>,
+    pub(super) result: Result<Encoding, Refusal>,
 }
+
+/// A response in one form.
+#[derive(Debug)]
+pub(super) enum Encoding {
+    Message(ResponseTemplate),
+    Json(Arc<Document>),
+}
+
+/// The error when a key has led to a response in another form than its own, which cannot happen.
+const OTHER_FORM: Refusal = Refusal::Internal("a response is cached in another form");
 
 impl CachedResponse {
     /// Returns the response to one call.
     pub(super) fn respond(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
-        let template = self.result.as_ref().map_err(Refusal::clone)?;
-        Ok(template.respond(served, if_none_match))
+        match self.result.as_ref().map_err(Refusal::clone)? {
+            Encoding::Message(template) => Ok(template.respond(served, if_none_match)),
+            Encoding::Json(_) => Err(OTHER_FORM),
+        }
+    }
+
+    /// Encodes the response as a document.
+    pub(super) fn encode_json(&self, read: Read, keys: &[String]) -> Result<Document, Refusal> {
+        match self.result.as_ref().map_err(Refusal::clone)? {
+            Encoding::Message(template) => Document::encode(read, template, keys),
+            Encoding::Json(_) => Err(OTHER_FORM),
+        }
+    }
+
+    /// Returns the response as a document.
+    pub(super) fn document(&self) -> Result<Arc<Document>, Refusal> {
+        match self.result.as_ref().map_err(Refusal::clone)? {
+            Encoding::Json(document) => Ok(document.clone()),
+            Encoding::Message(_) => Err(OTHER_FORM),
+        }
     }
 }
 
@@ -171,7 +238,10 @@ impl Weigh for RequestKey {
 
 impl Weigh for Arc<CachedResponse> {
     fn weight(&self) -> usize {
-        let owned = self.result.as_ref().map_or(0, |template| template.bytes.len() + template.etag.len());
+        let owned = self.result.as_ref().map_or(0, |encoding| match encoding {
+            Encoding::Message(template) => template.bytes.len() + template.etag.len(),
+            Encoding::Json(document) => document.weight(),
+        });
         size_of::<CachedResponse>() + size_of_val(&*self.stripes) + owned
     }
 }

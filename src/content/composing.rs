@@ -93,7 +93,10 @@ impl Content {
                 let mut item = Vec::new();
                 fields::put_string(&mut item, 1, &part.name.to_string());
                 match &part.state {
-                    State::Live { bytes, .. } => fields::put_bytes(&mut item, 2, bytes),
+                    State::Live { bytes, expire_time, .. } => {
+                        fields::put_bytes(&mut item, 2, bytes);
+                        composer.changes_at(*expire_time);
+                    }
                     _ => {
                         let error = part.refusal().as_ref().map(ItemError::from).unwrap_or_default();
                         fields::put_message(&mut item, 3, &error);

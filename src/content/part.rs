@@ -9,8 +9,8 @@ use crate::{
     auth::Scope,
     cache::Weigh,
     compose::{self, Shape},
-    entry::Derived,
-    model::{LogId, Name, Revision},
+    entry::{self, Derived},
+    model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
     store::{self, Record, Snapshot, Store, Stripe, Subject, Tombstone},
 };
@@ -31,6 +31,8 @@ pub(crate) enum State {
         revision: Revision,
         /// The time at which the article is listed, in microseconds since 1970 UTC.
         time: i64,
+        /// The time at which the article expires, if it does, in microseconds since 1970 UTC.
+        expire_time: Option<i64>,
         bytes: Bytes,
         /// Bytes of content that were read for it.
         read: usize,
@@ -155,6 +157,7 @@ fn state_of(name: &Name, record: &Record, log_id: LogId, shape: Shape) -> State 
     State::Live {
         revision: record.revision,
         time: Derived::time(name, &record.log),
+        expire_time: (name.kind == Kind::Article).then(|| entry::expire_time(&record.log.content)).flatten(),
         bytes: compose::entity(record, log_id, shape),
         read: record.log.content.len(),
         references: compose::references(&record.log.content),

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::request;
 use crate::{
-    content::{Content, Listing, Read, ReadQuery, RequestKey, Viewer},
+    content::{Content, Document, Form, Listing, Read, ReadQuery, RequestKey, Viewer},
     filter,
     model::{Kind, Revision, limit, path},
     parse,
@@ -58,33 +58,30 @@ impl ContentRpc {
     }
 
     async fn dispatch(&self, key: RequestKey, viewer: &Viewer) -> Result<Framed, Refusal> {
-        match key.read {
-            Read::GetArticle => self.handle::<v1::GetArticleRequest>(key, viewer).await,
-            Read::BatchGetArticles => self.handle::<v1::BatchGetArticlesRequest>(key, viewer).await,
-            Read::ListArticles => self.handle::<v1::ListArticlesRequest>(key, viewer).await,
-            Read::ResolvePath => self.handle::<v1::ResolvePathRequest>(key, viewer).await,
-            Read::GetAuthor => self.handle::<v1::GetAuthorRequest>(key, viewer).await,
-            Read::ListAuthors => self.handle::<v1::ListAuthorsRequest>(key, viewer).await,
-            Read::GetSection => self.handle::<v1::GetSectionRequest>(key, viewer).await,
-            Read::ListSections => self.handle::<v1::ListSectionsRequest>(key, viewer).await,
-            Read::GetTag => self.handle::<v1::GetTagRequest>(key, viewer).await,
-            Read::ListTags => self.handle::<v1::ListTagsRequest>(key, viewer).await,
-            Read::GetCollection => self.handle::<v1::GetCollectionRequest>(key, viewer).await,
-            Read::ListCollections => self.handle::<v1::ListCollectionsRequest>(key, viewer).await,
-            Read::StreamArticles => Err(Refusal::Internal("StreamArticles has no unary response")),
-        }
-    }
-
-    async fn handle<R: ReadRequest>(&self, key: RequestKey, viewer: &Viewer) -> Result<Framed, Refusal> {
-        let mut request = R::decode(key.message.clone()).map_err(|error| decode_error(&error))?;
-        let caller = request.take_caller();
-        let key = RequestKey { message: request.encode_to_vec().into(), ..key };
-        let mut query = request.query()?;
-        if let Some(scope) = viewer {
-            query.narrow(scope);
-        }
+        let Prepared { key, query, caller } = prepare(key, viewer)?;
         let served = self.wait_for_freshness(caller.freshness).await?;
         self.content.respond(key, (query, viewer), served, &caller.if_none_match).await
+    }
+
+    /// Returns a document from the cache, with the revision at which it is served.
+    pub(crate) async fn get_cached_document(
+        &self,
+        key: &RequestKey,
+    ) -> Option<Result<(Arc<Document>, Revision), Refusal>> {
+        self.content.get_cached_document(key).await
+    }
+
+    /// Returns the response of a unary read as a document, from the cache or composed, with the revision at which it is
+    /// served. `keys` are the surrogate keys of the request.
+    pub(crate) async fn document(
+        &self,
+        key: RequestKey,
+        viewer: &Viewer,
+        keys: &Arc<[String]>,
+    ) -> Result<(Arc<Document>, Revision), Refusal> {
+        let Prepared { key, query, caller } = prepare(key, viewer)?;
+        let served = self.wait_for_freshness(caller.freshness).await?;
+        Ok((self.content.document(key, (query, viewer), keys).await?, served))
     }
 
     /// Handles StreamArticles.
@@ -96,7 +93,8 @@ impl ContentRpc {
         let mut request = v1::StreamArticlesRequest::decode(message).map_err(|error| decode_error(&error))?;
         let freshness = request.freshness.take();
         let scope = viewer.as_ref().map(|scope| scope.id());
-        let key = RequestKey { read: Read::StreamArticles, scope, message: request.encode_to_vec().into() };
+        let message = request.encode_to_vec().into();
+        let key = RequestKey { read: Read::StreamArticles, form: Form::Message, scope, message };
         let selection =
             request::selection(request.view, request.body_format, &request.includes, ArticleView::Basic)?;
         let mut query = filter::parse(&request.filter.unwrap_or_default(), request.order)?;
@@ -125,6 +123,43 @@ impl ContentRpc {
 struct Caller {
     freshness: Option<Freshness>,
     if_none_match: String,
+}
+
+/// A request of a unary read, parsed and checked.
+struct Prepared {
+    /// The key under which its response is cached.
+    key: RequestKey,
+    query: ReadQuery,
+    caller: Caller,
+}
+
+fn prepare(key: RequestKey, viewer: &Viewer) -> Result<Prepared, Refusal> {
+    match key.read {
+        Read::GetArticle => prepare_as::<v1::GetArticleRequest>(key, viewer),
+        Read::BatchGetArticles => prepare_as::<v1::BatchGetArticlesRequest>(key, viewer),
+        Read::ListArticles => prepare_as::<v1::ListArticlesRequest>(key, viewer),
+        Read::ResolvePath => prepare_as::<v1::ResolvePathRequest>(key, viewer),
+        Read::GetAuthor => prepare_as::<v1::GetAuthorRequest>(key, viewer),
+        Read::ListAuthors => prepare_as::<v1::ListAuthorsRequest>(key, viewer),
+        Read::GetSection => prepare_as::<v1::GetSectionRequest>(key, viewer),
+        Read::ListSections => prepare_as::<v1::ListSectionsRequest>(key, viewer),
+        Read::GetTag => prepare_as::<v1::GetTagRequest>(key, viewer),
+        Read::ListTags => prepare_as::<v1::ListTagsRequest>(key, viewer),
+        Read::GetCollection => prepare_as::<v1::GetCollectionRequest>(key, viewer),
+        Read::ListCollections => prepare_as::<v1::ListCollectionsRequest>(key, viewer),
+        Read::StreamArticles => Err(Refusal::Internal("StreamArticles has no unary response")),
+    }
+}
+
+fn prepare_as<R: ReadRequest>(key: RequestKey, viewer: &Viewer) -> Result<Prepared, Refusal> {
+    let mut request = R::decode(key.message.clone()).map_err(|error| decode_error(&error))?;
+    let caller = request.take_caller();
+    let key = RequestKey { message: request.encode_to_vec().into(), ..key };
+    let mut query = request.query()?;
+    if let Some(scope) = viewer {
+        query.narrow(scope);
+    }
+    Ok(Prepared { key, query, caller })
 }
 
 /// A request of a unary read.

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     auth::{Access, Identity},
     config::Config,
-    content::{Read, RequestKey, Viewer},
+    content::{Form, Read, RequestKey, Viewer},
     health::Health,
     model::limit,
     refusal::Refusal,
@@ -46,6 +46,8 @@ use crate::{
     supervise,
     wire::Framed,
 };
+
+pub(super) mod documents;
 
 /// The calls of one core.
 pub(super) struct Calls {
@@ -210,7 +212,7 @@ impl Calls {
             return Ok((reply(call, |call| Reply::stream(stream, call, until)), pace));
         }
         let scope = call.as_ref().and_then(|call| call.caller.scope()).map(|scope| scope.id());
-        let key = RequestKey { read, scope, message };
+        let key = RequestKey { read, form: Form::Message, scope, message };
         if let Some(cached) = self.services.content.get_cached(&key).await {
             let message = cached?;
             if let Some(charge) = streams.try_charge(message.remaining()) {

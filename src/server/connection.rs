@@ -37,7 +37,8 @@ use super::{
     proxy::Proxies,
     streams::{StallGuard, Streams, Watched},
     tls::{Protocol, Tls},
-    transport, web,
+    transport,
+    web::{self, Outputs},
 };
 use crate::config::Connections;
 
@@ -86,6 +87,7 @@ pub(super) struct ConnectionContext {
     pub(super) calls: Arc<Calls>,
     pub(super) memory: CoreMemory,
     pub(super) origin_policies: OriginPolicies,
+    pub(super) web: Arc<Outputs>,
     pub(super) proxies: Arc<Proxies>,
     /// None if connections are not encrypted.
     pub(super) tls: Option<Arc<Tls>>,
@@ -132,6 +134,7 @@ async fn serve_http2(
     context: ConnectionContext,
 ) -> Served {
     let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
+    let outputs = context.web.clone();
     let streams = Streams::new(&context.memory, peer);
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -142,7 +145,7 @@ async fn serve_http2(
                 transport::response(reply).map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
             }))
         } else {
-            let response = web::respond(calls, origin_policy.clone(), streams, request);
+            let response = web::respond(calls, (origin_policy.clone(), outputs.clone()), streams, request);
             Either::Left(Box::pin(response).map(|response| response.map(EitherBody::Right)))
         };
         response.map(Ok::<_, Infallible>)
@@ -215,22 +218,23 @@ where
 
 const STALLED: &str = "stalled: the peer does not read responses";
 
-/// Serves HTTP/1.1, which browsers use without TLS, and some proxies: gRPC-Web only.
+/// Serves HTTP/1.1, which browsers use without TLS, and many clients and proxies: gRPC-Web and the web outputs.
 async fn serve_http1(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Arc<Peer>,
     context: ConnectionContext,
 ) -> Served {
     let (calls, origin_policy) = (context.calls.clone(), context.origin_policies.of(peer.listener));
+    let outputs = context.web.clone();
     let streams = Streams::new(&context.memory, peer);
     let mut lifetime = Lifetime::new(&context.limits, context.drain, context.draining, streams.clone());
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
         let in_progress = streams.track();
-        let origin_policy = origin_policy.clone();
+        let (origin_policy, outputs) = (origin_policy.clone(), outputs.clone());
         async move {
-            let response = web::respond(calls, origin_policy, streams, request).await;
+            let response = web::respond(calls, (origin_policy, outputs), streams, request).await;
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
                     let _until_the_body_is_dropped = &in_progress;

@@ -16,7 +16,23 @@ pub(crate) struct OriginPolicy {
     loopback: bool,
     /// The origins of allowed pages, as browsers write them.
     origins: Vec<String>,
+    /// Whether the pages of all other origins may read.
+    any_reads: bool,
 }
+
+/// The page that a request comes from, as far as its origin shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page<'a> {
+    /// A page of the node itself, or none.
+    Own,
+    /// A page of an origin that the operator allows.
+    Allowed(&'a str),
+    /// A page of another origin, which may only read.
+    Reading,
+}
+
+/// The setting that lets the pages of any origin read.
+pub(crate) const ANY: &str = "*";
 
 /// The response to a request that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,34 +47,46 @@ const HOST_REJECTED: Rejection = Rejection {
            or the host of an origin in `web.origins`\n",
 };
 
-const ORIGIN_REJECTED: Rejection =
+pub(crate) const ORIGIN_REJECTED: Rejection =
     Rejection { status: StatusCode::FORBIDDEN, text: "origin not allowed: not listed in `web.origins`\n" };
 
 impl OriginPolicy {
     pub(crate) fn new(listen: IpAddr, origins: &[String]) -> OriginPolicy {
-        OriginPolicy { loopback: listen.to_canonical().is_loopback(), origins: origins.to_vec() }
+        OriginPolicy {
+            loopback: listen.to_canonical().is_loopback(),
+            origins: origins.iter().filter(|origin| *origin != ANY).cloned().collect(),
+            any_reads: origins.iter().any(|origin| origin == ANY),
+        }
     }
 
-    /// Checks whether a request may be served. Returns the origin if it is an allowed one of another site.
+    /// Whether a response differs by the origin of the page that requests it.
+    pub(crate) fn varies(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
+    /// Checks whether a request may be served, and returns the page that it comes from.
     ///
     /// # Errors
     /// The request names a host that is not this node, or comes from a page that is not allowed.
-    pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Option<&'a str>, Rejection> {
+    pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Page<'a>, Rejection> {
         let headers = request.headers();
         if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own_host(authority))
         {
             return Err(HOST_REJECTED);
         }
-        let mut cross_origin = None;
+        let mut page = Page::Own;
         for origin in headers.get_all(ORIGIN) {
             let origin = origin.to_str().map_err(|_| ORIGIN_REJECTED)?;
             if self.is_allowed_origin(origin) {
-                cross_origin = Some(origin);
+                page = Page::Allowed(origin);
             } else if !is_same_origin(origin, request.uri(), headers) {
-                return Err(ORIGIN_REJECTED);
+                if !self.any_reads {
+                    return Err(ORIGIN_REJECTED);
+                }
+                return Ok(Page::Reading);
             }
         }
-        Ok(cross_origin)
+        Ok(page)
     }
 
     fn is_own_host(&self, authority: &str) -> bool {
@@ -115,10 +143,7 @@ mod tests {
     fn check(listen: Ipv4Addr, uri: &str, headers: &[(&str, &str)]) -> Result<bool, u16> {
         let policy = OriginPolicy::new(listen.into(), &["https://desk.example".to_owned()]);
         let request = request(uri, headers);
-        policy
-            .check(&request)
-            .map(|cross_origin| cross_origin.is_some())
-            .map_err(|rejection| rejection.status.as_u16())
+        policy.check(&request).map(|page| page != Page::Own).map_err(|rejection| rejection.status.as_u16())
     }
 
     #[test]
@@ -178,6 +203,20 @@ mod tests {
             ] {
                 assert_eq!(from(origin, "localhost:7190"), Err(403), "{origin}");
             }
+        }
+        let policy = OriginPolicy::new(
+            Ipv4Addr::LOCALHOST.into(),
+            &["*".to_owned(), "https://desk.example".to_owned()],
+        );
+        for (origin, page) in [
+            ("https://desk.example", Page::Allowed("https://desk.example")),
+            ("https://evil.example", Page::Reading),
+            ("null", Page::Reading),
+            ("*", Page::Reading),
+            ("http://localhost:7190", Page::Own),
+        ] {
+            let request = request("/x", &[("host", "localhost:7190"), ("origin", origin)]);
+            assert_eq!(policy.check(&request), Ok(page), "{origin}");
         }
         let rebound = [("host", "evil.example:7190"), ("origin", "http://evil.example:7190")];
         assert_eq!(check(Ipv4Addr::LOCALHOST, "/x", &rebound), Err(421));

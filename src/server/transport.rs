@@ -39,7 +39,7 @@ where
     calls.call(&head, HttpBody(body), streams)
 }
 
-fn head<'a>(parts: &'a Parts, peer: &Peer) -> Head<'a> {
+pub(super) fn head<'a>(parts: &'a Parts, peer: &Peer) -> Head<'a> {
     let forwarded = || parts.headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let mut head = Head::new(parts.uri.path(), peer.client_address(forwarded));
     // One pass over the few fields of a call costs less than a look-up of each.

@@ -1,5 +1,5 @@
-//! Requests that are not native gRPC calls: gRPC-Web for browsers, through tonic's layer, and requests that are refused
-//! before they become calls.
+//! Requests that are not native gRPC calls: the web outputs, gRPC-Web for browsers, through tonic's layer, and requests
+//! that are refused before they become calls.
 
 use std::{
     convert::Infallible,
@@ -28,16 +28,30 @@ use tower::Layer as _;
 use super::{
     calls::Calls,
     delivery::{Delivery, Pace},
-    entrance::{OriginPolicy, Rejection},
+    entrance::{ORIGIN_REJECTED, OriginPolicy, Page, Rejection},
     flight::Charge,
     streams::Streams,
     transport,
 };
-use crate::refusal::Refusal;
+use crate::{
+    clock::Clock,
+    config,
+    refusal::Refusal,
+    web::{caching::Caching, request},
+};
+
+mod documents;
+mod files;
+
+pub(super) use documents::WebBody;
 
 /// The prefixes of the content types of gRPC-Web and gRPC.
 const WEB: &[u8] = b"application/grpc-web";
 const GRPC: &[u8] = b"application/grpc";
+
+/// The headers of responses that a page of another origin may read.
+const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, etag, cable-revision, \
+                       surrogate-key, location, retry-after";
 
 /// How long a browser may cache the response to a preflight request, in seconds.
 const PREFLIGHT_SECS: &str = "7200";
@@ -62,42 +76,82 @@ fn strip_content_type<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u
     headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(start)
 }
 
+/// The web outputs of a node.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    is_enabled: bool,
+    caching: Caching,
+}
+
+impl Outputs {
+    pub(super) fn new(clock: Clock, settings: &config::Web) -> Outputs {
+        Outputs { is_enabled: settings.enabled, caching: Caching::new(clock, settings) }
+    }
+}
+
 /// Responds to any request that is not a native gRPC call.
 pub(super) async fn respond(
     calls: Arc<Calls>,
-    origin_policy: Arc<OriginPolicy>,
+    (origin_policy, outputs): (Arc<OriginPolicy>, Arc<Outputs>),
     streams: Streams,
     request: Request<Incoming>,
-) -> Response<Delivery<Body>> {
-    let origin = match origin_policy.check(&request) {
-        Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
+) -> Response<Delivery<WebBody>> {
+    let page = origin_policy.check(&request);
+    let page = page.and_then(|page| match page {
+        Page::Reading if !may_read(&calls, &request) => Err(ORIGIN_REJECTED),
+        page => Ok(page),
+    });
+    let allowed_origin = match page {
+        Ok(Page::Own) => None,
+        Ok(Page::Reading) => Some(HeaderValue::from_static("*")),
+        Ok(Page::Allowed(origin)) => HeaderValue::from_str(origin).ok(),
         Err(Rejection { status, text }) => return deliver(plain_text(status, text), streams),
     };
-    let mut response = dispatch(calls, streams, request, origin.is_some()).await;
-    if let Some(origin) = origin {
-        let headers = response.headers_mut();
+    let mut response = dispatch(calls, &outputs, streams, request, allowed_origin.is_some()).await;
+    let headers = response.headers_mut();
+    if origin_policy.varies() {
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    if let Some(origin) = allowed_origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(VARY, HeaderValue::from_static("origin"));
-        let exposed =
-            HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin, x-request-id");
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response
 }
 
-/// Serves a request that has passed the checks. `cross_origin` is whether it comes from a page of an allowed origin.
+/// Whether a request asks for nothing that a page of any origin may not have.
+fn may_read(calls: &Calls, request: &Request<Incoming>) -> bool {
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::OPTIONS => true,
+        _ => !calls.publishes(request.uri().path()),
+    }
+}
+
+/// Serves a request that has passed the checks. `cross_origin` is whether it comes from a page of another origin that is
+/// allowed.
 async fn dispatch(
     calls: Arc<Calls>,
+    outputs: &Outputs,
     streams: Streams,
     request: Request<Incoming>,
     cross_origin: bool,
-) -> Response<Delivery<Body>> {
-    let headers = request.headers();
+) -> Response<Delivery<WebBody>> {
+    let (headers, path) = (request.headers(), request.uri().path());
     if cross_origin
         && request.method() == Method::OPTIONS
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     {
         return deliver(preflight(), streams);
+    }
+    if outputs.is_enabled {
+        if path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            let (parts, _) = request.into_parts();
+            return documents::respond(&calls, outputs, streams, &parts).await;
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if reads && !calls.is_method(path) {
+            return deliver(files::respond(&request), streams);
+        }
     }
     if request.method() != Method::POST {
         let mut response = plain_text(
@@ -113,7 +167,7 @@ async fn dispatch(
     if is_grpc(headers) && request.version() == http::Version::HTTP_2 {
         let (reply, pace) = transport::call(calls, request, streams).await;
         let response = transport::response(reply);
-        return response.map(|reply| Delivery::new(transport::into_routed(reply), pace));
+        return response.map(|reply| Delivery::new(WebBody::Tonic(transport::into_routed(reply)), pace));
     }
     let text = "the content type must be application/grpc over HTTP/2, or one of application/grpc-web, \
                 application/grpc-web+proto, application/grpc-web-text and application/grpc-web-text+proto\n";
@@ -131,10 +185,10 @@ fn plain_text(status: StatusCode, text: &'static str) -> Response<Body> {
 fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let allowed =
-        "content-type, x-grpc-web, x-user-agent, grpc-timeout, authorization, x-request-id, traceparent";
+    let allowed = "content-type, x-grpc-web, x-user-agent, grpc-timeout, authorization, x-request-id, traceparent, \
+         if-none-match, cable-at-least, cache-control, last-event-id";
     for (name, value) in [
-        (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
         (ACCESS_CONTROL_ALLOW_HEADERS, allowed),
         (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECS),
     ] {
@@ -143,19 +197,19 @@ fn preflight() -> Response<Body> {
     response
 }
 
-fn deliver(response: Response<Body>, streams: Streams) -> Response<Delivery<Body>> {
-    response.map(|body| Delivery::new(body, Pace::message(Charge::new(streams, 0))))
+fn deliver(response: Response<Body>, streams: Streams) -> Response<Delivery<WebBody>> {
+    response.map(|body| Delivery::new(WebBody::Tonic(body), Pace::message(Charge::new(streams, 0))))
 }
 
 /// Serves a gRPC-Web call. The bytes that count are those that the layer encodes.
-async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) -> Response<Delivery<Body>> {
+async fn web(calls: Arc<Calls>, streams: Streams, request: Request<Incoming>) -> Response<Delivery<WebBody>> {
     let request = request.map(|body| body.map_err(ClientGone));
     let pace = Arc::default();
     let service = Web { calls, streams: streams.clone(), pace: Arc::clone(&pace) };
     let Ok(response) = GrpcWebLayer::new().layer(service).call(request).await;
     let pace = pace.lock().unwrap_or_else(PoisonError::into_inner).take();
     let pace = pace.unwrap_or_else(|| Pace::message(Charge::new(streams, 0)));
-    response.map(|body| Delivery::new(body, pace.tracked()))
+    response.map(|body| Delivery::new(WebBody::Tonic(body), pace.tracked()))
 }
 
 /// The calls, as a service for tonic's layer.

@@ -55,6 +55,8 @@ limits! {
     /// Stored content that is read for one page or batch, which ends there. Content that a view omits or shortens still
     /// has to be read.
     PAGE_READ = "page_read_bytes" 12 << 20;
+    /// A response as JSON, which repeats the names of its fields. No real page comes near it.
+    JSON_RESPONSE = "json_response_bytes" 16 << 20;
     BATCH = "batch_names" 500;
     COMMIT = "commit_changes" 500;
     COMMIT_BYTES = "commit_bytes" 3 << 20;

@@ -1,0 +1,238 @@
+//! The responses to reads over HTTP: a document or an error, with the headers that state what caches may do with it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, VARY,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
+    request::Parts,
+};
+use http_body::{Body, Frame};
+use tonic::Status;
+
+use super::{Outputs, deliver, plain_text};
+use crate::{
+    server::{
+        call::Call,
+        calls::{
+            Calls,
+            documents::{DocumentReply, Found, PIECE_BYTES},
+        },
+        delivery::{Delivery, Pace},
+        flight::Charge,
+        streams::Streams,
+    },
+    web::{
+        caching::names_etag,
+        errors::HttpError,
+        request::{ROOT, Resource},
+    },
+    wire::Framed,
+};
+
+/// The headers of our own.
+const SURROGATE_KEY: &str = "surrogate-key";
+const REVISION: &str = "cable-revision";
+const REQUEST_ID: &str = "x-request-id";
+
+/// Responds to a request for a path under `/v1`.
+pub(super) async fn respond(
+    calls: &Calls,
+    outputs: &Outputs,
+    streams: Streams,
+    parts: &Parts,
+) -> Response<Delivery<WebBody>> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let text = "method not allowed: content is read-only over HTTP; use GET or HEAD\n";
+        let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, text);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return deliver(response, streams);
+    }
+    let is_head = parts.method == Method::HEAD;
+    let Some(resource) = Resource::at(parts.uri.path()) else {
+        let message = "no such resource; there are articles, authors, sections, tags and collections, each with and \
+                       without an id, and paths";
+        let error = HttpError::new(tonic::Code::NotFound as i32, message, &[]);
+        let (mut headers, body) = error_head(&error, parts);
+        headers.insert(CACHE_CONTROL, cache_control(outputs, None, false));
+        return whole(error.status, headers, body, is_head, streams);
+    };
+    let is_current = |etag: &HeaderValue| {
+        let mut given = parts.headers.get_all(IF_NONE_MATCH).iter();
+        given.any(|value| names_etag(value.as_bytes(), etag.as_bytes()))
+    };
+    let has_body = |document: &crate::content::Document| !is_head && !is_current(&document.etag);
+    let reply = calls.document(parts, resource, &streams, has_body).await;
+    let DocumentReply { call, is_private, keys, outcome } = reply;
+    match outcome {
+        Ok(found) => {
+            let is_current = is_current(&found.document.etag);
+            document(outputs, call, found, (is_private, is_current), streams)
+        }
+        Err(status) => refused(outputs, call, status, (is_private, &keys), parts, streams),
+    }
+}
+
+fn document(
+    outputs: &Outputs,
+    mut call: Call,
+    found: Found,
+    (is_private, is_current): (bool, bool),
+    streams: Streams,
+) -> Response<Delivery<WebBody>> {
+    let Found { document, revision, pace } = found;
+    let mut headers = HeaderMap::with_capacity(10);
+    headers.insert(ETAG, document.etag.clone());
+    headers.insert(CACHE_CONTROL, cache_control(outputs, document.next_change, is_private));
+    headers.insert(SURROGATE_KEY, document.surrogate_keys.clone());
+    headers.insert(REVISION, HeaderValue::from(revision));
+    headers.insert(VARY, HeaderValue::from_static("authorization"));
+    if let Some(id) = call.known_request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if !is_current {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(document.body.len()));
+    }
+    let status = if is_current { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let rest = if pace.is_some() { document.body.clone() } else { Bytes::new() };
+    if rest.is_empty() {
+        call.end(&mut Ok(()));
+    }
+    let pace = pace.unwrap_or_else(|| Pace::message(Charge::new(streams, 0)));
+    build(status, headers, Delivery::new(WebBody::Document(DocumentBody { rest, call }), pace))
+}
+
+/// Responds with an error. What depends on the caller or on the state of the node is not for caches.
+fn refused(
+    outputs: &Outputs,
+    mut call: Call,
+    status: Status,
+    (is_private, keys): (bool, &[String]),
+    parts: &Parts,
+    streams: Streams,
+) -> Response<Delivery<WebBody>> {
+    let is_id_given = call.known_request_id().is_some();
+    let mut status = Err(status);
+    call.end(&mut status);
+    let Err(status) = status else { unreachable!("an error that ends remains one") };
+    let error = HttpError::new(status.code() as i32, status.message(), status.details());
+    let (mut headers, body) = error_head(&error, parts);
+    let is_lasting = matches!(
+        error.status,
+        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::PERMANENT_REDIRECT | StatusCode::BAD_REQUEST
+    );
+    let caching = match is_lasting {
+        true => cache_control(outputs, None, is_private),
+        false => HeaderValue::from_static("no-store"),
+    };
+    headers.insert(CACHE_CONTROL, caching);
+    if is_lasting && let Ok(keys) = HeaderValue::try_from(keys.join(" ")) {
+        headers.insert(SURROGATE_KEY, keys);
+    }
+    // A response that is cached is not that of one call.
+    if is_id_given || !is_lasting {
+        let id = call.known_request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+        headers.extend(id.map(|id| (http::HeaderName::from_static(REQUEST_ID), id)));
+    }
+    drop(call);
+    whole(error.status, headers, body, parts.method == Method::HEAD, streams)
+}
+
+/// Returns the headers that follow from an error, and its body.
+fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
+    let mut headers = HeaderMap::with_capacity(10);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(VARY, HeaderValue::from_static("authorization"));
+    if let Some(target) = &error.moved_to {
+        let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let location = HeaderValue::try_from(format!("{ROOT}/{target}{query}"));
+        headers.extend(location.ok().map(|location| (LOCATION, location)));
+    }
+    headers.extend(error.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+    if error.status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    let body = Bytes::from(error.body.clone());
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    (headers, body)
+}
+
+fn cache_control(outputs: &Outputs, next_change: Option<i64>, is_private: bool) -> HeaderValue {
+    let scope = if is_private { "private" } else { "public" };
+    let value = format!("{scope}, max-age={}", outputs.caching.max_age(next_change));
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("no-store"))
+}
+
+fn whole(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    is_head: bool,
+    streams: Streams,
+) -> Response<Delivery<WebBody>> {
+    let body = if is_head {
+        tonic::body::Body::empty()
+    } else {
+        tonic::body::Body::new(http_body_util::Full::new(body))
+    };
+    let body = Delivery::new(WebBody::Tonic(body), Pace::message(Charge::new(streams, 0)));
+    build(status, headers, body)
+}
+
+fn build(status: StatusCode, headers: HeaderMap, body: Delivery<WebBody>) -> Response<Delivery<WebBody>> {
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    response
+}
+
+/// The body of a response to a request that is not a native gRPC call.
+pub(in crate::server) enum WebBody {
+    /// The body of gRPC-Web, or of a short text.
+    Tonic(tonic::body::Body),
+    Document(DocumentBody),
+}
+
+/// The rest of a document, and the call that it belongs to.
+pub(in crate::server) struct DocumentBody {
+    rest: Bytes,
+    call: Call,
+}
+
+impl Body for WebBody {
+    type Data = Framed;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Framed>, Status>>> {
+        match self.get_mut() {
+            WebBody::Tonic(body) => Poll::Ready(
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?.map_data(Framed::from))),
+            ),
+            WebBody::Document(body) if body.rest.is_empty() => Poll::Ready(None),
+            WebBody::Document(body) => {
+                let piece = Framed::from(body.rest.split_to(body.rest.len().min(PIECE_BYTES)));
+                body.call.count_message(&piece);
+                if body.rest.is_empty() {
+                    body.call.end(&mut Ok(()));
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            WebBody::Tonic(body) => body.is_end_stream(),
+            WebBody::Document(body) => body.rest.is_empty(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The responses to requests for the node's own pages, and for paths where there is nothing.
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use http_body_util::Full;
+use tonic::body::Body;
+
+use super::plain_text;
+use crate::web::{caching::names_etag, files};
+
+/// What there is at the address of a node, in one line.
+const ABOUT: &str = "Cable: gRPC, gRPC-Web and reflection; content as JSON under /v1, such as /v1/articles\n";
+
+const NOTHING: &str =
+    "not found: there are gRPC, gRPC-Web and content as JSON under /v1, such as /v1/articles\n";
+
+/// Responds to a GET or HEAD of a path that is neither a method nor under `/v1`.
+pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
+    let path = request.uri().path();
+    let Some((file, etag)) = files::at(path) else {
+        let (status, text) =
+            if path == "/" { (StatusCode::OK, ABOUT) } else { (StatusCode::NOT_FOUND, NOTHING) };
+        let mut response = plain_text(status, text);
+        if request.method() == Method::HEAD {
+            *response.body_mut() = Body::empty();
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        }
+        return response;
+    };
+    let mut given = request.headers().get_all(IF_NONE_MATCH).iter();
+    let is_current = given.any(|value| names_etag(value.as_bytes(), etag.as_bytes()));
+    let has_body = !is_current && request.method() != Method::HEAD;
+    let body = if has_body { Body::new(Full::new(Bytes::from_static(file.bytes))) } else { Body::empty() };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(ETAG, etag.clone());
+    for (name, value) in [
+        // A page and what it loads must be of one version of the program.
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, files::POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_current {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(file.bytes.len()));
+    }
+    response
+}

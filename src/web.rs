@@ -1,0 +1,7 @@
+//! Read-only HTTP: from the target of a request to the message of the call that it stands for, and what the headers of
+//! its response state. The call itself is served as any other.
+
+pub(crate) mod caching;
+pub(crate) mod errors;
+pub(crate) mod files;
+pub(crate) mod request;

@@ -1,0 +1,36 @@
+//! The pages that a node serves itself: files that are part of the program, by their paths.
+
+use std::sync::LazyLock;
+
+use http::HeaderValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// What a page may do: run and show what comes from this node, and show pictures and recordings of articles from
+/// anywhere. No script, style or frame of another site.
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self' https: http: data:; media-src 'self' https: http:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+/// A file that is part of the program.
+pub(crate) struct File {
+    pub(crate) path: &'static str,
+    pub(crate) content_type: &'static str,
+    pub(crate) bytes: &'static [u8],
+}
+
+/// The files, each with its etag.
+static FILES: LazyLock<Vec<(File, HeaderValue)>> = LazyLock::new(|| {
+    // A page is added here: `File { path: "/", content_type: HTML, bytes: include_bytes!("../../web/dist/index.html") }`.
+    let files: Vec<File> = vec![];
+    files.into_iter().map(|file| (etag(file.bytes), file)).map(|(etag, file)| (file, etag)).collect()
+});
+
+/// Returns the file at a path, and its etag.
+pub(crate) fn at(path: &str) -> Option<&'static (File, HeaderValue)> {
+    FILES.iter().find(|(file, _)| file.path == path)
+}
+
+fn etag(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{:032x}\"", xxh3_128(bytes)))
+        .unwrap_or(HeaderValue::from_static("\"0\""))
+}

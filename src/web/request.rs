@@ -1,0 +1,509 @@
+//! The resources under `/v1`, and the parameters of each: a GET is the call of one method, with the same request.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    content::{Read, key_of},
+    model::{Kind, Name, path},
+    refusal::Refusal,
+    wire::v1::{self, ArticleView, BodyFormat, Freshness, Include},
+};
+
+/// The start of the paths of all resources.
+pub(crate) const ROOT: &str = "/v1";
+
+/// A resource, by the path of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource<'a> {
+    /// The articles that match a filter.
+    Articles,
+    /// The article that a path of the site leads to. The path starts after `/v1/paths`.
+    Path(&'a str),
+    /// All entities of a kind other than articles.
+    Entities(Kind),
+    /// One entity, by its id as the path has it.
+    Entity(Kind, &'a str),
+}
+
+/// A parameter of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parameter {
+    Tag,
+    AnyTag,
+    Section,
+    Author,
+    PageSize,
+    PageToken,
+    View,
+    Body,
+    Include,
+    AtLeastRevision,
+}
+
+use Parameter::{
+    AnyTag, AtLeastRevision, Author, Body, Include as Included, PageSize, PageToken, Section, Tag, View,
+};
+
+impl Parameter {
+    pub(crate) const ALL: [Parameter; 10] =
+        [Tag, AnyTag, Section, Author, PageSize, PageToken, View, Body, Included, AtLeastRevision];
+
+    /// Returns the name of the parameter.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Tag => "tag",
+            AnyTag => "any_tag",
+            Section => "section",
+            Author => "author",
+            PageSize => "page_size",
+            PageToken => "page_token",
+            View => "view",
+            Body => "body",
+            Included => "include",
+            AtLeastRevision => "at_least_revision",
+        }
+    }
+
+    /// Returns the field of a request that the parameter sets.
+    fn field(self) -> &'static str {
+        match self {
+            Tag => "filter.all_tags",
+            AnyTag => "filter.any_tags",
+            Section => "filter.section",
+            Author => "filter.authors",
+            Body => "body_format",
+            Included => "includes",
+            AtLeastRevision => "freshness.at_least_revision",
+            PageSize | PageToken | View => self.name(),
+        }
+    }
+}
+
+/// A request for a document: the call that it stands for.
+#[derive(Debug)]
+pub(crate) struct DocumentRequest {
+    /// The encoded request, without `freshness`: the key under which the response is cached.
+    pub(crate) message: Bytes,
+    /// The encoded request as it is called, if it differs.
+    pub(crate) fresh: Option<Bytes>,
+    /// The surrogate keys of what is requested, whether it exists or not.
+    pub(crate) keys: Arc<[String]>,
+}
+
+impl<'a> Resource<'a> {
+    /// Returns the resource at a path.
+    pub(crate) fn at(path: &'a str) -> Option<Resource<'a>> {
+        let rest = path.strip_prefix(ROOT)?.strip_prefix('/')?;
+        let (collection, id) = rest.split_once('/').map_or((rest, None), |(first, id)| (first, Some(id)));
+        if collection == "paths" {
+            return id.map(|_| Resource::Path(&rest[collection.len()..]));
+        }
+        let kind = Kind::ALL.into_iter().find(|kind| kind.collection() == collection)?;
+        match (kind, id) {
+            (_, Some(id)) if !id.contains('/') => Some(Resource::Entity(kind, id)),
+            (_, Some(_)) => None,
+            (Kind::Article, None) => Some(Resource::Articles),
+            (kind, None) => Some(Resource::Entities(kind)),
+        }
+    }
+
+    /// Returns the read that the resource is served by.
+    pub(crate) fn read(self) -> Read {
+        match self {
+            Resource::Articles => Read::ListArticles,
+            Resource::Path(_) => Read::ResolvePath,
+            Resource::Entities(Kind::Author) => Read::ListAuthors,
+            Resource::Entities(Kind::Section) => Read::ListSections,
+            Resource::Entities(Kind::Tag) => Read::ListTags,
+            Resource::Entities(Kind::Collection | Kind::Article) => Read::ListCollections,
+            Resource::Entity(Kind::Article, _) => Read::GetArticle,
+            Resource::Entity(Kind::Author, _) => Read::GetAuthor,
+            Resource::Entity(Kind::Section, _) => Read::GetSection,
+            Resource::Entity(Kind::Tag, _) => Read::GetTag,
+            Resource::Entity(Kind::Collection, _) => Read::GetCollection,
+        }
+    }
+
+    /// Returns the parameters that the resource has.
+    pub(crate) fn parameters(self) -> &'static [Parameter] {
+        match self {
+            Resource::Articles => &Parameter::ALL,
+            Resource::Path(_) | Resource::Entity(Kind::Article | Kind::Collection, _) => {
+                &[View, Body, Included, AtLeastRevision]
+            }
+            Resource::Entity(..) => &[AtLeastRevision],
+            Resource::Entities(_) => &[PageSize, PageToken, AtLeastRevision],
+        }
+    }
+
+    /// Returns the call that a request for the resource stands for. `at_least` is the value of the header
+    /// `cable-at-least`.
+    ///
+    /// # Errors
+    /// A parameter is unknown, repeated, or has a value that is not valid; the refusal names it.
+    pub(crate) fn request(
+        self,
+        query: Option<&str>,
+        at_least: Option<&[u8]>,
+    ) -> Result<DocumentRequest, Refusal> {
+        let values = Values::parse(self, query.unwrap_or_default())?;
+        let freshness = values.freshness(at_least)?;
+        let (view, body_format, includes) = (values.view()?, values.body()?, values.includes()?);
+        let (page_size, page_token) = (values.page_size()?, values.text(PageToken).to_owned());
+        let name = |kind: Kind, id: &str| match percent_decode(id, false) {
+            Some(id) => Ok(format!("{}/{id}", kind.collection())),
+            None => Err(not_utf8("name")),
+        };
+        let encoded = match self {
+            Resource::Articles => {
+                let filter = values.filter();
+                let filter = (filter != v1::ArticleFilter::default()).then_some(filter);
+                encode(freshness, |freshness| v1::ListArticlesRequest {
+                    filter: filter.clone(),
+                    page_size,
+                    page_token: page_token.clone(),
+                    view,
+                    body_format,
+                    includes: includes.clone(),
+                    freshness,
+                    ..Default::default()
+                })
+            }
+            Resource::Path(path) => encode(freshness, |freshness| v1::ResolvePathRequest {
+                path: path.to_owned(),
+                view,
+                body_format,
+                includes: includes.clone(),
+                freshness,
+                ..Default::default()
+            }),
+            Resource::Entity(Kind::Article, id) => {
+                let name = name(Kind::Article, id)?;
+                encode(freshness, |freshness| v1::GetArticleRequest {
+                    name: name.clone(),
+                    view,
+                    body_format,
+                    includes: includes.clone(),
+                    freshness,
+                    ..Default::default()
+                })
+            }
+            Resource::Entity(Kind::Collection, id) => {
+                let name = name(Kind::Collection, id)?;
+                encode(freshness, |freshness| v1::GetCollectionRequest {
+                    name: name.clone(),
+                    view,
+                    body_format,
+                    includes: includes.clone(),
+                    freshness,
+                    ..Default::default()
+                })
+            }
+            // The requests of these three are alike, and so are those of all listings of entities.
+            Resource::Entity(kind, id) => {
+                let name = name(kind, id)?;
+                encode(freshness, |freshness| v1::GetTagRequest {
+                    name: name.clone(),
+                    freshness,
+                    ..Default::default()
+                })
+            }
+            Resource::Entities(_) => encode(freshness, |freshness| v1::ListTagsRequest {
+                page_size,
+                page_token: page_token.clone(),
+                freshness,
+            }),
+        };
+        let (message, fresh) = encoded;
+        Ok(DocumentRequest { message, fresh, keys: self.keys(&values).into() })
+    }
+
+    /// Returns the surrogate keys of what is requested.
+    fn keys(self, values: &Values<'_>) -> Vec<String> {
+        match self {
+            Resource::Articles => {
+                let filter = values.filter();
+                let names = filter.all_tags.iter().chain(&filter.any_tags).chain(&filter.authors);
+                let names = names.chain([&filter.section].into_iter().filter(|section| !section.is_empty()));
+                let lists: Vec<String> = names.map(|name| format!("list:{name}")).collect();
+                if lists.is_empty() { vec!["list:articles".to_owned()] } else { lists }
+            }
+            Resource::Path(path) => vec![format!("path:{}", path::normalise(path))],
+            Resource::Entities(kind) => vec![format!("list:{}", kind.collection())],
+            Resource::Entity(kind, id) => {
+                let id = percent_decode(id, false).unwrap_or_default();
+                Name::parse(&format!("{}/{id}", kind.collection())).iter().map(key_of).collect()
+            }
+        }
+    }
+}
+
+/// Encodes a request without and, if there is one, with its freshness.
+fn encode<M: prost::Message>(
+    freshness: Option<Freshness>,
+    request: impl Fn(Option<Freshness>) -> M,
+) -> (Bytes, Option<Bytes>) {
+    let message = request(None).encode_to_vec().into();
+    (message, freshness.map(|freshness| request(Some(freshness)).encode_to_vec().into()))
+}
+
+/// The values of the parameters of a request.
+struct Values<'a>(Vec<(Parameter, Cow<'a, str>)>);
+
+impl<'a> Values<'a> {
+    fn parse(resource: Resource<'_>, query: &'a str) -> Result<Values<'a>, Refusal> {
+        let mut values = Values(Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = percent_decode(name, true).ok_or_else(|| not_utf8("query"))?;
+            let all = resource.parameters();
+            let Some(parameter) = all.iter().find(|parameter| parameter.name() == name) else {
+                let known: Vec<_> = all.iter().map(|parameter| parameter.name()).collect();
+                let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+                let problem = format!("unknown parameter; this resource has {}", known.join(", "));
+                return Err(Refusal::field(name, problem));
+            };
+            if values.get(*parameter).is_some() {
+                return Err(Refusal::field(parameter.name(), "repeated; separate several values by commas"));
+            }
+            let value = percent_decode(value, true).ok_or_else(|| not_utf8(parameter.name()))?;
+            values.0.push((*parameter, value));
+        }
+        Ok(values)
+    }
+
+    fn get(&self, parameter: Parameter) -> Option<&str> {
+        self.0.iter().find(|(of, _)| *of == parameter).map(|(_, value)| &**value)
+    }
+
+    fn text(&self, parameter: Parameter) -> &str {
+        self.get(parameter).unwrap_or_default()
+    }
+
+    /// Returns the values of a parameter that are separated by commas.
+    fn list(&self, parameter: Parameter) -> impl Iterator<Item = &str> {
+        self.text(parameter).split(',').filter(|value| !value.is_empty())
+    }
+
+    fn filter(&self) -> v1::ArticleFilter {
+        let names = |parameter, kind: Kind| {
+            self.list(parameter).map(|id| cable_proto::full_name(kind.collection(), id)).collect()
+        };
+        v1::ArticleFilter {
+            all_tags: names(Tag, Kind::Tag),
+            any_tags: names(AnyTag, Kind::Tag),
+            section: cable_proto::full_name(Kind::Section.collection(), self.text(Section)),
+            authors: names(Author, Kind::Author),
+            ..Default::default()
+        }
+    }
+
+    fn view(&self) -> Result<i32, Refusal> {
+        self.word(View, "ARTICLE_VIEW_", ArticleView::from_str_name, "reference, basic or full")
+            .map(|view| view.map_or(0, |view| view as i32))
+    }
+
+    fn body(&self) -> Result<i32, Refusal> {
+        self.word(Body, "BODY_FORMAT_", BodyFormat::from_str_name, "blocks, html, markdown or plain_text")
+            .map(|format| format.map_or(0, |format| format as i32))
+    }
+
+    fn includes(&self) -> Result<Vec<i32>, Refusal> {
+        let value = |word| {
+            let include = parse_word(word, "INCLUDE_", Include::from_str_name);
+            include
+                .filter(|include| *include != Include::Unspecified)
+                .map(|include| include as i32)
+                .ok_or_else(|| {
+                    Refusal::field(Included.name(), "must be authors, sections and tags, separated by commas")
+                })
+        };
+        self.list(Included).map(value).collect()
+    }
+
+    /// Parses the value of an enum, in lower case and without the prefix of its type.
+    fn word<E>(
+        &self,
+        parameter: Parameter,
+        prefix: &str,
+        find: fn(&str) -> Option<E>,
+        expected: &str,
+    ) -> Result<Option<E>, Refusal> {
+        let Some(word) = self.get(parameter) else { return Ok(None) };
+        let found = Some(word).filter(|word| *word != "unspecified");
+        let found = found.and_then(|word| parse_word(word, prefix, find));
+        found.map(Some).ok_or_else(|| Refusal::field(parameter.name(), format!("must be {expected}")))
+    }
+
+    fn page_size(&self) -> Result<i32, Refusal> {
+        let Some(text) = self.get(PageSize) else { return Ok(0) };
+        let size = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        size.ok_or_else(|| Refusal::field(PageSize.name(), "must be a number from 0 to 2147483647"))
+    }
+
+    /// Parses the revision to wait for, from the parameter or the header.
+    fn freshness(&self, header: Option<&[u8]>) -> Result<Option<Freshness>, Refusal> {
+        let parse = |text: &str, field: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse::<i64>().ok()).flatten().ok_or_else(|| {
+                Refusal::field(field, "must be a revision: a number from 0 to 9223372036854775807")
+            })
+        };
+        let of_header = header
+            .map(|value| parse(std::str::from_utf8(value).unwrap_or_default(), "cable-at-least"))
+            .transpose()?;
+        let of_query =
+            self.get(AtLeastRevision).map(|text| parse(text, AtLeastRevision.name())).transpose()?;
+        let revision = of_header.max(of_query);
+        Ok(revision.map(|at_least_revision| Freshness { at_least_revision, ..Default::default() }))
+    }
+}
+
+fn parse_word<E>(word: &str, prefix: &str, find: fn(&str) -> Option<E>) -> Option<E> {
+    let is_lower = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_lower.then(|| find(&format!("{prefix}{}", word.to_ascii_uppercase()))).flatten()
+}
+
+fn not_utf8(field: &str) -> Refusal {
+    Refusal::field(field, "must be UTF-8, percent-encoded")
+}
+
+/// Returns a refusal with the parameter at fault in place of the field that it sets.
+pub(crate) fn name_parameter(mut refusal: Refusal) -> Refusal {
+    if let Refusal::Field { field, .. } | Refusal::Limit { field, .. } = &mut refusal {
+        let of = |parameter: &Parameter| {
+            field.strip_prefix(parameter.field()).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        if let Some(parameter) = Parameter::ALL.iter().find(|parameter| of(parameter)) {
+            *field = parameter.name().to_owned();
+        }
+    }
+    refusal
+}
+
+/// Decodes a percent-encoded text. In a query, a plus sign stands for a space.
+fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
+    if !text.contains('%') && !(in_query && text.contains('+')) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            b'+' if in_query => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    fn fault(target: &str) -> (String, String) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match Resource::at(path).unwrap().request(Some(query), None).unwrap_err() {
+            Refusal::Field { field, problem } => (field, problem),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_path_is_a_resource_or_none() {
+        for (path, resource) in [
+            ("/v1/articles", Resource::Articles),
+            ("/v1/articles/storm", Resource::Entity(Kind::Article, "storm")),
+            ("/v1/tags/storm", Resource::Entity(Kind::Tag, "storm")),
+            ("/v1/collections", Resource::Entities(Kind::Collection)),
+            ("/v1/paths/news/storm", Resource::Path("/news/storm")),
+            ("/v1/paths/", Resource::Path("/")),
+        ] {
+            assert_eq!(Resource::at(path), Some(resource), "{path}");
+        }
+        for path in
+            ["/", "/v1", "/v1/", "/v1/pages", "/v1/articles/a/b", "/v2/articles", "/v1/paths", "/v1articles"]
+        {
+            assert_eq!(Resource::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_become_the_fields_of_the_request() {
+        let target = "tag=storm,tags%2Fsea&any_tag=a&section=news&author=ida&page_size=7&page_token=x%2By\
+                      &view=full&body=plain_text&include=authors,tags&at_least_revision=9";
+        let request = Resource::Articles.request(Some(target), Some(b"12")).unwrap();
+        let message = v1::ListArticlesRequest::decode(request.message.clone()).unwrap();
+        let filter = message.filter.clone().unwrap();
+        assert_eq!(filter.all_tags, ["tags/storm", "tags/sea"]);
+        assert_eq!(
+            (filter.any_tags, filter.section),
+            (vec!["tags/a".to_owned()], "sections/news".to_owned())
+        );
+        assert_eq!(filter.authors, ["authors/ida"]);
+        assert_eq!((message.page_size, &message.page_token[..]), (7, "x+y"));
+        assert_eq!((message.view, message.body_format), (3, BodyFormat::PlainText as i32));
+        assert_eq!(message.includes, [1, 3]);
+        assert_eq!(message.freshness, None);
+        let fresh = v1::ListArticlesRequest::decode(request.fresh.unwrap()).unwrap();
+        assert_eq!(fresh.freshness.unwrap().at_least_revision, 12);
+        let keys =
+            ["list:tags/storm", "list:tags/sea", "list:tags/a", "list:authors/ida", "list:sections/news"];
+        assert_eq!(*request.keys, keys);
+        let all = Resource::Articles.request(None, None).unwrap();
+        assert!(all.message.is_empty() && all.fresh.is_none());
+        assert_eq!(*all.keys, ["list:articles"]);
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_valid_is_named() {
+        for (target, field) in [
+            ("/v1/articles/a?wiev=full", "wiev"),
+            ("/v1/articles/a?tag=x", "tag"),
+            ("/v1/tags/a?view=full", "view"),
+            ("/v1/tags?tag=x", "tag"),
+            ("/v1/articles?tag=a&tag=b", "tag"),
+            ("/v1/articles?view=", "view"),
+            ("/v1/articles?view=FULL", "view"),
+            ("/v1/articles?view=unspecified", "view"),
+            ("/v1/articles?body=pdf", "body"),
+            ("/v1/articles?include=editors", "include"),
+            ("/v1/articles?include=unspecified", "include"),
+            ("/v1/articles?page_size=-1", "page_size"),
+            ("/v1/articles?page_size=9999999999", "page_size"),
+            ("/v1/articles?at_least_revision=", "at_least_revision"),
+            ("/v1/articles?section=%ff", "section"),
+            ("/v1/articles?section=%f", "section"),
+            ("/v1/articles?%ff=1", "query"),
+            ("/v1/articles/%ff", "name"),
+        ] {
+            assert_eq!(fault(target).0, field, "{target}");
+        }
+        assert!(fault("/v1/tags/a?x=1").1.contains("at_least_revision"));
+        let header = Resource::Articles.request(None, Some(b"-1")).unwrap_err();
+        assert!(matches!(header, Refusal::Field { field, .. } if field == "cable-at-least"));
+    }
+
+    #[test]
+    fn refusals_of_the_call_name_the_parameter() {
+        for (field, named) in [
+            ("filter.all_tags[3]", "tag"),
+            ("filter.any_tags", "any_tag"),
+            ("filter.authors[0]", "author"),
+            ("body_format", "body"),
+            ("includes[1]", "include"),
+            ("path", "path"),
+        ] {
+            let refusal = name_parameter(Refusal::field(field, "x"));
+            assert!(matches!(&refusal, Refusal::Field { field, .. } if field == named), "{refusal:?}");
+        }
+    }
+}
