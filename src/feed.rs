@@ -409,7 +409,12 @@ mod tests {
     /// Returns the key of articles with the tag `sea`.
     fn sea() -> GroupKey {
         let filter = v1::FeedFilter { any_tags: vec!["tags/sea".into()], ..Default::default() };
-        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false, form: Form::Grpc }
+        GroupKey {
+            filter: Filter::parse(&filter).unwrap(),
+            shape: Shape::Basic,
+            backfill: false,
+            form: Form::Grpc,
+        }
     }
 
     /// Returns the bytes that a follower of `sea` receives after a revision, and the revision that they reach.
@@ -484,7 +489,12 @@ mod tests {
         let key = |n: usize| {
             let any_tags = vec!["tags/sea".into(), format!("tags/{n}")];
             let filter = v1::FeedFilter { any_tags, ..Default::default() };
-            GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::FULL_BLOCKS, backfill: false, form: Form::Grpc }
+            GroupKey {
+                filter: Filter::parse(&filter).unwrap(),
+                shape: Shape::FULL_BLOCKS,
+                backfill: false,
+                form: Form::Grpc,
+            }
         };
         let groups: Vec<_> = (0..200).map(|n| feeds.hub.groups.join(key(n))).collect();
         let text = "x".repeat(10_000);

@@ -4,4 +4,5 @@
 pub(crate) mod caching;
 pub(crate) mod errors;
 pub(crate) mod files;
+pub(crate) mod live;
 pub(crate) mod request;

@@ -194,7 +194,12 @@ mod tests {
     fn key(tag: usize) -> GroupKey {
         let tags = vec![format!("tags/{tag}"), "tags/sea".to_owned()];
         let filter = v1::FeedFilter { any_tags: tags, ..Default::default() };
-        GroupKey { filter: Filter::parse(&filter).unwrap(), shape: Shape::Basic, backfill: false, form: Form::Grpc }
+        GroupKey {
+            filter: Filter::parse(&filter).unwrap(),
+            shape: Shape::Basic,
+            backfill: false,
+            form: Form::Grpc,
+        }
     }
 
     fn sizes(groups: &Groups) -> (usize, usize, usize) {

@@ -45,7 +45,9 @@ fn position(log_id: LogId, at: &ChainPosition) -> String {
     let mut text = format!("{log_id}:{}", at.revision);
     if let Some(chain) = at.chain {
         text.push(':');
-        chain.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+        for byte in chain {
+            let _ = write!(text, "{byte:02x}");
+        }
     }
     text
 }

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tonic::Status;
 
 use super::request;
 use crate::{
@@ -33,7 +32,7 @@ impl FeedRpc {
         message: Bytes,
         form: Form,
         caller: &Identity,
-    ) -> Result<Follower, Status> {
+    ) -> Result<Follower, Refusal> {
         let request = v1::WatchRequest::decode(message).map_err(|error| decode_error(&error))?;
         let mut watch = parse_watch(request, form)?;
         if let Some(scope) = caller.scope() {
@@ -42,7 +41,7 @@ impl FeedRpc {
             })?;
             watch.group_key.filter.narrow(terms);
         }
-        Ok(self.feeds.clone().watch(watch).await?)
+        self.feeds.clone().watch(watch).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, pending, select_all},
@@ -33,21 +33,23 @@ use super::{
     peer::{ClientCertificate, Listener},
     reply::Reply,
     shedding::CoreOverload,
-    streams::Streams,
+    streams::{FeedPermit, Streams},
 };
 use crate::{
     auth::{Access, Identity},
     config::Config,
     content::{Form, Read, RequestKey, Viewer},
+    feed,
     health::Health,
     model::limit,
     refusal::Refusal,
     rpc::{self, content::ContentRpc, feed::FeedRpc},
-    supervise,
+    supervise, web,
     wire::Framed,
 };
 
 pub(super) mod documents;
+mod live;
 
 /// The calls of one core.
 pub(super) struct Calls {
@@ -254,10 +256,31 @@ impl Calls {
         call: &mut Option<Call>,
         deadline: Option<Instant>,
     ) -> Result<CallReply, Status> {
-        let permit = streams.try_open_feed(self.feeds);
-        let permit = permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })?;
+        let permit = self.open_feed(streams)?;
         let message = message::read(body, &limit::READ_REQUEST, streams).await?;
-        let follower = self.services.feed.watch(message, &caller(call)).await?;
+        self.follow((message, feed::Form::Grpc), permit, streams, call, deadline).await
+    }
+
+    /// Counts a feed of a connection.
+    fn open_feed(&self, streams: &Streams) -> Result<FeedPermit, Refusal> {
+        let permit = streams.try_open_feed(self.feeds);
+        permit.ok_or(Refusal::TooManyFeeds { scope: "connection", maximum: self.feeds })
+    }
+
+    /// Serves an encoded WatchRequest with messages of a form.
+    async fn follow(
+        &self,
+        (message, form): (Bytes, feed::Form),
+        permit: FeedPermit,
+        streams: &Streams,
+        call: &mut Option<Call>,
+        deadline: Option<Instant>,
+    ) -> Result<CallReply, Status> {
+        let follower = self.services.feed.watch(message, form, &caller(call)).await;
+        let follower = follower.map_err(|refusal| match form {
+            feed::Form::Grpc => refusal,
+            feed::Form::Event => web::live::name_fault(refusal),
+        })?;
         let pieces = stream::try_unfold((follower, permit), |(mut follower, permit)| async move {
             let piece = follower.next().await?;
             Ok(Some((piece, (follower, permit))))

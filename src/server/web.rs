@@ -37,11 +37,12 @@ use crate::{
     clock::Clock,
     config,
     refusal::Refusal,
-    web::{caching::Caching, request},
+    web::{self, caching::Caching, request},
 };
 
 mod documents;
 mod files;
+mod live;
 
 pub(super) use documents::WebBody;
 
@@ -146,6 +147,9 @@ async fn dispatch(
     if outputs.is_enabled {
         if path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             let (parts, _) = request.into_parts();
+            if parts.uri.path() == web::live::PATH {
+                return live::respond(&calls, outputs, streams, &parts).await;
+            }
             return documents::respond(&calls, outputs, streams, &parts).await;
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);

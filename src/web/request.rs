@@ -40,6 +40,12 @@ pub(crate) enum Parameter {
     Body,
     Include,
     AtLeastRevision,
+    Kind,
+    After,
+    Snapshot,
+    Reset,
+    Backfill,
+    Interval,
 }
 
 use Parameter::{
@@ -47,6 +53,7 @@ use Parameter::{
 };
 
 impl Parameter {
+    /// The parameters of documents.
     pub(crate) const ALL: [Parameter; 10] =
         [Tag, AnyTag, Section, Author, PageSize, PageToken, View, Body, Included, AtLeastRevision];
 
@@ -63,20 +70,34 @@ impl Parameter {
             Body => "body",
             Included => "include",
             AtLeastRevision => "at_least_revision",
+            Parameter::Kind => "kind",
+            Parameter::After => "after",
+            Parameter::Snapshot => "snapshot",
+            Parameter::Reset => "reset",
+            Parameter::Backfill => "backfill",
+            Parameter::Interval => "interval",
         }
     }
 
-    /// Returns the field of a request that the parameter sets.
-    fn field(self) -> &'static str {
+    /// Returns the fields of requests that the parameter sets.
+    fn fields(self) -> &'static [&'static str] {
         match self {
-            Tag => "filter.all_tags",
-            AnyTag => "filter.any_tags",
-            Section => "filter.section",
-            Author => "filter.authors",
-            Body => "body_format",
-            Included => "includes",
-            AtLeastRevision => "freshness.at_least_revision",
-            PageSize | PageToken | View => self.name(),
+            Tag => &["filter.all_tags", "filter.any_tags"],
+            AnyTag => &["filter.any_tags"],
+            Section => &["filter.section", "filter.sections"],
+            Author => &["filter.authors"],
+            PageSize => &["page_size"],
+            PageToken => &["page_token"],
+            View => &["view"],
+            Body => &["body_format"],
+            Included => &["includes"],
+            AtLeastRevision => &["freshness.at_least_revision"],
+            Parameter::Kind => &["filter.kinds"],
+            Parameter::After => &["after.revision", "after.chain", "after.log_id"],
+            Parameter::Snapshot => &["snapshot"],
+            Parameter::Reset => &["allow_reset"],
+            Parameter::Backfill => &["include_backfill"],
+            Parameter::Interval => &["checkpoint_interval"],
         }
     }
 }
@@ -148,7 +169,7 @@ impl<'a> Resource<'a> {
         query: Option<&str>,
         at_least: Option<&[u8]>,
     ) -> Result<DocumentRequest, Refusal> {
-        let values = Values::parse(self, query.unwrap_or_default())?;
+        let values = Values::parse(self.parameters(), query.unwrap_or_default())?;
         let freshness = values.freshness(at_least)?;
         let (view, body_format, includes) = (values.view()?, values.body()?, values.includes()?);
         let (page_size, page_token) = (values.page_size()?, values.text(PageToken).to_owned());
@@ -250,17 +271,16 @@ fn encode<M: prost::Message>(
 }
 
 /// The values of the parameters of a request.
-struct Values<'a>(Vec<(Parameter, Cow<'a, str>)>);
+pub(super) struct Values<'a>(Vec<(Parameter, Cow<'a, str>)>);
 
 impl<'a> Values<'a> {
-    fn parse(resource: Resource<'_>, query: &'a str) -> Result<Values<'a>, Refusal> {
+    pub(super) fn parse(known: &[Parameter], query: &'a str) -> Result<Values<'a>, Refusal> {
         let mut values = Values(Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = percent_decode(name, true).ok_or_else(|| not_utf8("query"))?;
-            let all = resource.parameters();
-            let Some(parameter) = all.iter().find(|parameter| parameter.name() == name) else {
-                let known: Vec<_> = all.iter().map(|parameter| parameter.name()).collect();
+            let Some(parameter) = known.iter().find(|parameter| parameter.name() == name) else {
+                let known: Vec<_> = known.iter().map(|parameter| parameter.name()).collect();
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
                 let problem = format!("unknown parameter; this resource has {}", known.join(", "));
                 return Err(Refusal::field(name, problem));
@@ -274,7 +294,7 @@ impl<'a> Values<'a> {
         Ok(values)
     }
 
-    fn get(&self, parameter: Parameter) -> Option<&str> {
+    pub(super) fn get(&self, parameter: Parameter) -> Option<&str> {
         self.0.iter().find(|(of, _)| *of == parameter).map(|(_, value)| &**value)
     }
 
@@ -287,40 +307,68 @@ impl<'a> Values<'a> {
         self.text(parameter).split(',').filter(|value| !value.is_empty())
     }
 
+    /// Returns the names of the entities of a kind whose ids are separated by commas.
+    pub(super) fn names(&self, parameter: Parameter, kind: Kind) -> Vec<String> {
+        self.list(parameter).map(|id| cable_proto::full_name(kind.collection(), id)).collect()
+    }
+
     fn filter(&self) -> v1::ArticleFilter {
-        let names = |parameter, kind: Kind| {
-            self.list(parameter).map(|id| cable_proto::full_name(kind.collection(), id)).collect()
-        };
         v1::ArticleFilter {
-            all_tags: names(Tag, Kind::Tag),
-            any_tags: names(AnyTag, Kind::Tag),
+            all_tags: self.names(Tag, Kind::Tag),
+            any_tags: self.names(AnyTag, Kind::Tag),
             section: cable_proto::full_name(Kind::Section.collection(), self.text(Section)),
-            authors: names(Author, Kind::Author),
+            authors: self.names(Author, Kind::Author),
             ..Default::default()
         }
     }
 
-    fn view(&self) -> Result<i32, Refusal> {
+    pub(super) fn view(&self) -> Result<i32, Refusal> {
         self.word(View, "ARTICLE_VIEW_", ArticleView::from_str_name, "reference, basic or full")
             .map(|view| view.map_or(0, |view| view as i32))
     }
 
-    fn body(&self) -> Result<i32, Refusal> {
+    pub(super) fn body(&self) -> Result<i32, Refusal> {
         self.word(Body, "BODY_FORMAT_", BodyFormat::from_str_name, "blocks, html, markdown or plain_text")
             .map(|format| format.map_or(0, |format| format as i32))
     }
 
     fn includes(&self) -> Result<Vec<i32>, Refusal> {
+        let expected = "authors, sections and tags, separated by commas";
+        self.words(Included, "INCLUDE_", Include::from_str_name, expected)
+    }
+
+    /// Parses values of an enum that are separated by commas, each in lower case and without the prefix of its type.
+    pub(super) fn words<E: Into<i32>>(
+        &self,
+        parameter: Parameter,
+        prefix: &str,
+        find: fn(&str) -> Option<E>,
+        expected: &str,
+    ) -> Result<Vec<i32>, Refusal> {
         let value = |word| {
-            let include = parse_word(word, "INCLUDE_", Include::from_str_name);
-            include
-                .filter(|include| *include != Include::Unspecified)
-                .map(|include| include as i32)
-                .ok_or_else(|| {
-                    Refusal::field(Included.name(), "must be authors, sections and tags, separated by commas")
-                })
+            // The value 0 of an enum means that nothing is set.
+            let found = parse_word(word, prefix, find).map(Into::into).filter(|value| *value != 0);
+            found.ok_or_else(|| Refusal::field(parameter.name(), format!("must be {expected}")))
         };
-        self.list(Included).map(value).collect()
+        self.list(parameter).map(value).collect()
+    }
+
+    /// Parses a parameter that is `true` or `false`; false if it is not given.
+    pub(super) fn flag(&self, parameter: Parameter) -> Result<bool, Refusal> {
+        match self.get(parameter) {
+            Some("true") => Ok(true),
+            None | Some("false") => Ok(false),
+            Some(_) => Err(Refusal::field(parameter.name(), "must be true or false")),
+        }
+    }
+
+    /// Parses a number of seconds.
+    pub(super) fn seconds(&self, parameter: Parameter) -> Result<Option<prost_types::Duration>, Refusal> {
+        let Some(text) = self.get(parameter) else { return Ok(None) };
+        let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let seconds =
+            seconds.ok_or_else(|| Refusal::field(parameter.name(), "must be a number of seconds"))?;
+        Ok(Some(prost_types::Duration { seconds, nanos: 0 }))
     }
 
     /// Parses the value of an enum, in lower case and without the prefix of its type.
@@ -371,12 +419,15 @@ fn not_utf8(field: &str) -> Refusal {
 }
 
 /// Returns a refusal with the parameter at fault in place of the field that it sets.
-pub(crate) fn name_parameter(mut refusal: Refusal) -> Refusal {
+pub(crate) fn name_parameter(known: &[Parameter], mut refusal: Refusal) -> Refusal {
     if let Refusal::Field { field, .. } | Refusal::Limit { field, .. } = &mut refusal {
-        let of = |parameter: &Parameter| {
-            field.strip_prefix(parameter.field()).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        let is_of = |rest: &str| rest.is_empty() || rest.starts_with('[');
+        let sets = |parameter: &&Parameter| {
+            parameter.fields().iter().any(|of| field.strip_prefix(of).is_some_and(is_of))
         };
-        if let Some(parameter) = Parameter::ALL.iter().find(|parameter| of(parameter)) {
+        // A parameter whose only field it is comes before one that sets it in some requests only.
+        let found = known.iter().filter(sets).min_by_key(|parameter| parameter.fields().len());
+        if let Some(parameter) = found {
             *field = parameter.name().to_owned();
         }
     }
@@ -502,7 +553,7 @@ mod tests {
             ("includes[1]", "include"),
             ("path", "path"),
         ] {
-            let refusal = name_parameter(Refusal::field(field, "x"));
+            let refusal = name_parameter(&Parameter::ALL, Refusal::field(field, "x"));
             assert!(matches!(&refusal, Refusal::Field { field, .. } if field == named), "{refusal:?}");
         }
     }

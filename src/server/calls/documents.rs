@@ -104,7 +104,7 @@ impl Calls {
     ) -> Result<Found, Status> {
         let scope = call.caller.scope().map(|scope| scope.id());
         let key = |message| RequestKey { read: resource.read(), form: Form::Json, scope, message };
-        let refuse = |refusal: Refusal| Status::from(name_parameter(refusal));
+        let refuse = |refusal: Refusal| Status::from(name_parameter(resource.parameters(), refusal));
         let content = &self.services.content;
         let cached = match request.fresh {
             None => content.get_cached_document(&key(request.message.clone())).await,

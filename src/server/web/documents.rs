@@ -17,7 +17,7 @@ use http::{
 use http_body::{Body, Frame};
 use tonic::Status;
 
-use super::{Outputs, deliver, plain_text};
+use super::{Outputs, deliver, live::Events, plain_text};
 use crate::{
     server::{
         call::Call,
@@ -40,7 +40,7 @@ use crate::{
 /// The headers of our own.
 const SURROGATE_KEY: &str = "surrogate-key";
 const REVISION: &str = "cable-revision";
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// Responds to a request for a path under `/v1`.
 pub(super) async fn respond(
@@ -112,7 +112,7 @@ fn document(
 }
 
 /// Responds with an error. What depends on the caller or on the state of the node is not for caches.
-fn refused(
+pub(super) fn refused(
     outputs: &Outputs,
     mut call: Call,
     status: Status,
@@ -189,7 +189,11 @@ fn whole(
     build(status, headers, body)
 }
 
-fn build(status: StatusCode, headers: HeaderMap, body: Delivery<WebBody>) -> Response<Delivery<WebBody>> {
+pub(super) fn build(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Delivery<WebBody>,
+) -> Response<Delivery<WebBody>> {
     let mut response = Response::new(body);
     (*response.status_mut(), *response.headers_mut()) = (status, headers);
     response
@@ -200,6 +204,7 @@ pub(in crate::server) enum WebBody {
     /// The body of gRPC-Web, or of a short text.
     Tonic(tonic::body::Body),
     Document(DocumentBody),
+    Live(Events),
 }
 
 /// The rest of a document, and the call that it belongs to.
@@ -217,6 +222,7 @@ impl Body for WebBody {
             WebBody::Tonic(body) => Poll::Ready(
                 ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?.map_data(Framed::from))),
             ),
+            WebBody::Live(events) => events.poll_frame(cx),
             WebBody::Document(body) if body.rest.is_empty() => Poll::Ready(None),
             WebBody::Document(body) => {
                 let piece = Framed::from(body.rest.split_to(body.rest.len().min(PIECE_BYTES)));
@@ -233,6 +239,7 @@ impl Body for WebBody {
         match self {
             WebBody::Tonic(body) => body.is_end_stream(),
             WebBody::Document(body) => body.rest.is_empty(),
+            WebBody::Live(events) => events.is_end(),
         }
     }
 }
