@@ -29,7 +29,7 @@ fn entity(record: &Value) -> (String, Value) {
     (entity["name"].as_str().unwrap().to_owned(), entity.into())
 }
 
-async fn import_newsroom(node: &Node) -> Raw {
+pub(crate) async fn import_newsroom(node: &Node) -> Raw {
     let raw = Raw::to(node).await;
     let records = records();
     let mut chunk = Vec::new();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Limits that reject nothing under their own name, and their effect instead.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("check_request_bytes", "of calls outside cable.v1: see the tests of connections"),
     ("page_size", "larger values are reduced to the limit: see below"),
     ("page_bytes", "a page ends there and continues with its token"),
@@ -21,6 +21,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("rendered_article_bytes", "found by calibration: see below"),
     ("raw_html_steps", "found by calibration: see below"),
     ("page_read_bytes", "a page ends there and continues with its token: see below"),
+    ("json_response_bytes", "of JSON over HTTP: see the tests of the web outputs"),
     ("commit_read_bytes", "of stored articles: see below"),
 ];
 

@@ -40,4 +40,5 @@ mod tls;
 mod transfers;
 mod unknown_fields;
 mod watching;
+mod web;
 mod write_model;

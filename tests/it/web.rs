@@ -1,0 +1,8 @@
+//! The web outputs: content as JSON over HTTP, and what caches may do with it.
+
+mod access;
+mod caching;
+pub(crate) mod client;
+mod documents;
+mod errors;
+mod limits;

@@ -1,0 +1,197 @@
+//! Errors: the status and the body of each, and what pages of other origins may do.
+
+use serde_json::json;
+
+use super::client::{Http2, get, get_with, request};
+use crate::{raw::Raw, support::Node};
+
+async fn put(raw: &Raw, id: &str) {
+    let article = json!({"name": format!("articles/{id}"), "headline": id, "path": format!("/{id}")});
+    raw.call("PutArticle", json!({"article": article})).await.unwrap();
+}
+
+async fn remove(raw: &Raw, id: &str, fields: serde_json::Value) {
+    let mut request = fields;
+    request["name"] = json!(format!("articles/{id}"));
+    raw.call("RemoveArticle", request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_article_redirects_or_is_gone_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    put(&raw, "new").await;
+    put(&raw, "old").await;
+    remove(&raw, "old", json!({"reason": "REMOVAL_REASON_MOVED", "moved_to": "articles/new"})).await;
+    for (target, location) in [
+        ("/v1/articles/old", "/v1/articles/new"),
+        ("/v1/articles/old?view=basic&include=tags", "/v1/articles/new?view=basic&include=tags"),
+        ("/v1/paths/old", "/v1/articles/new"),
+    ] {
+        let moved = get(node.address, target).await;
+        assert_eq!((moved.status, moved.header("location")), (308, location), "{target}");
+        assert_eq!((moved.reason(), moved.json()["code"].as_i64()), ("ARTICLE_MOVED".to_owned(), Some(5)));
+        assert!(moved.header("cache-control").starts_with("public, max-age="));
+    }
+    for reason in ["DELETED", "WITHDRAWN", "KILLED"] {
+        let id = reason.to_lowercase();
+        put(&raw, &id).await;
+        remove(&raw, &id, json!({"reason": format!("REMOVAL_REASON_{reason}")})).await;
+        let gone = get(node.address, &format!("/v1/articles/{id}")).await;
+        assert_eq!((gone.status, &gone.reason()[..]), (410, "ARTICLE_GONE"), "{reason}");
+        assert_eq!(gone.json()["details"][0]["metadata"]["reason"], reason);
+        assert_eq!(gone.header("surrogate-key"), format!("article:{id}"));
+        assert!(!gone.headers.contains_key("location"));
+    }
+    raw.call("PutTag", json!({"tag": {"name": "tags/t", "display_name": "T"}})).await.unwrap();
+    raw.call("RemoveTag", json!({"name": "tags/t"})).await.unwrap();
+    assert_eq!(get(node.address, "/v1/tags/t").await.status, 410);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_the_status_of_the_call_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let http2 = Http2::connect(node.address).await;
+    let unknown = get(node.address, "/v1/articles/none").await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(
+        unknown.json(),
+        json!({
+            "code": 5,
+            "message": "articles/none: not found",
+            "details": [
+                {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "ARTICLE_NOT_FOUND", "domain": "cable.v1"},
+                {
+                    "@type": "type.googleapis.com/google.rpc.ResourceInfo",
+                    "resourceType": "article",
+                    "resourceName": "articles/none",
+                    "description": "articles/none: not found",
+                },
+            ],
+        })
+    );
+    for (target, field) in [
+        ("/v1/articles?colour=red", "colour"),
+        ("/v1/articles?tag=a&tag=b", "tag"),
+        ("/v1/articles?tag=a%20b", "tag"),
+        ("/v1/articles?any_tag=/", "any_tag"),
+        ("/v1/articles?author=tags/x", "author"),
+        ("/v1/articles?section=%20", "section"),
+        ("/v1/articles?include=tags,tags", "include"),
+        ("/v1/articles?body=html", "body"),
+        ("/v1/articles?page_size=x", "page_size"),
+        ("/v1/articles?page_token=x", "page_token"),
+        ("/v1/articles/a%20b", "name"),
+        ("/v1/tags/a?view=full", "view"),
+        ("/v1/paths/a/../b", "path"),
+        ("/v1/articles/a?at_least_revision=-1", "at_least_revision"),
+    ] {
+        let refused = get(node.address, target).await;
+        assert_eq!(refused.status, 400, "{target} {}", refused.text());
+        let body = refused.json();
+        let violation = &body["details"][1]["fieldViolations"][0];
+        assert!(violation["field"].as_str().unwrap().starts_with(field), "{target} {body}");
+        assert!(!violation["description"].as_str().unwrap().is_empty());
+        assert_eq!(http2.request("GET", target, &[]).await.body, refused.body, "{target}");
+        let head = request(node.address, "HEAD", target, &[]).await;
+        assert_eq!((head.status, head.body.len()), (400, 0));
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
+    let refused = get(node.address, &format!("/v1/articles?tag={}", many.join(","))).await;
+    assert_eq!((refused.status, &refused.reason()[..]), (400, "LIMIT_EXCEEDED"));
+    let named = get_with(node.address, "/v1/articles/none", &[("x-request-id", "r-1")]).await;
+    assert_eq!((named.header("x-request-id"), &named.body), ("r-1", &unknown.body));
+    assert!(!unknown.headers.contains_key("x-request-id"), "a cached response is not that of one call");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_resource_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let http2 = Http2::connect(node.address).await;
+    for target in ["/v1", "/v1/", "/v1/pages", "/v1/articles/a/b"] {
+        let unknown = get(node.address, target).await;
+        assert_eq!(unknown.status, 404, "{target}");
+        assert!(unknown.json()["message"].as_str().unwrap().contains("articles"), "{target}");
+    }
+    for (target, status) in [("/", 200), ("/favicon.ico", 404), ("/index.html", 404)] {
+        let text = get(node.address, target).await;
+        assert_eq!(
+            (text.status, text.header("content-type")),
+            (status, "text/plain; charset=utf-8"),
+            "{target}"
+        );
+        assert!(text.text().contains("/v1/articles") && text.text().lines().count() == 1, "{}", text.text());
+        let head = request(node.address, "HEAD", target, &[]).await;
+        assert_eq!((head.status, head.body.len()), (status, 0));
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+        for target in ["/v1/articles", "/v1/articles/a", "/v1/nothing"] {
+            let refused = request(node.address, method, target, &[]).await;
+            assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method} {target}");
+        }
+        let refused = http2.request(method, "/v1/articles", &[]).await;
+        assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method}");
+    }
+    let method = get(node.address, "/cable.v1.ContentService/GetTag").await;
+    assert_eq!((method.status, method.header("allow")), (405, "POST"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_removes_the_web_outputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.web.enabled = false).await;
+    for target in ["/", "/v1/articles", "/v1/articles/a", "/v1/openapi.json"] {
+        let refused = get(node.address, target).await;
+        assert_eq!((refused.status, refused.header("allow")), (405, "POST"), "{target}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_any_origin_may_read_if_the_operator_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = "https://desk.example";
+    let node = Node::start_with(dir.path(), |config| {
+        config.web.origins = vec!["*".to_owned(), desk.to_owned()];
+    })
+    .await;
+    let evil = [("origin", "https://evil.example")];
+    for (target, status) in [("/v1/tags", 200), ("/v1/articles/none", 404), ("/", 200)] {
+        let read = get_with(node.address, target, &evil).await;
+        assert_eq!((read.status, read.header("access-control-allow-origin")), (status, "*"), "{target}");
+        assert!(read.header("access-control-expose-headers").contains("etag"));
+        assert!(read.header("vary").contains("origin"));
+        let read = get_with(node.address, target, &[("origin", desk)]).await;
+        assert_eq!(read.header("access-control-allow-origin"), desk);
+    }
+    let web = ("content-type", "application/grpc-web+proto");
+    for (method, status) in [
+        ("cable.v1.ContentService/ListTags", 200),
+        ("cable.v1.FeedService/Watch", 200),
+        ("cable.v1.PublishingService/PutTag", 403),
+        ("cable.v1.PublishingService/ListPending", 403),
+        ("cable.v1.AdminService/Backup", 403),
+    ] {
+        let called = request(node.address, "POST", &format!("/{method}"), &[evil[0], web]).await;
+        assert_eq!(called.status, status, "{method}");
+    }
+    let preflight = ("access-control-request-method", "GET");
+    let allowed = request(node.address, "OPTIONS", "/v1/tags", &[evil[0], preflight]).await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-methods")), (204, "GET, HEAD, POST"));
+    let rebound = get_with(node.address, "/v1/tags", &[("host", "evil.example"), evil[0]]).await;
+    assert_eq!(rebound.status, 421);
+    node.stop().await;
+
+    let node = Node::start(dir.path()).await;
+    let refused = get_with(node.address, "/v1/tags", &evil).await;
+    assert_eq!(refused.status, 403);
+    let own = get(node.address, "/v1/tags").await;
+    assert!(own.headers.keys().all(|name| !name.starts_with("access-control")), "{own:?}");
+    node.stop().await;
+}
