@@ -6,3 +6,4 @@ pub(crate) mod client;
 mod documents;
 mod errors;
 mod limits;
+mod live;

@@ -2,11 +2,13 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
+use bytes::Bytes;
 use cable::{
     auth::{Anonymous, CredentialFile, NewCredential, Role},
     clock::Clock,
 };
 use cable_client::v1::ArticleFilter;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +18,7 @@ use tokio::{
 use super::client::{get, get_with, head, request};
 use crate::{
     connections::soon,
-    raw::{Raw, decode, request_bytes},
+    raw::{Raw, request_bytes},
     support::Node,
 };
 
@@ -142,6 +144,14 @@ fn event_of(response: &Value) -> Event {
     Event { kind: kind.to_owned(), data: data.clone(), id: position }
 }
 
+/// Returns the canonical JSON of a WatchResponse.
+fn canonical(response: Bytes) -> Value {
+    let pool = DescriptorPool::decode(cable_proto::DESCRIPTORS).unwrap();
+    let descriptor = pool.get_message_by_name("cable.v1.WatchResponse").unwrap();
+    let message = DynamicMessage::decode(descriptor, response).unwrap();
+    message.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new()).unwrap()
+}
+
 fn decode_base64(text: &str) -> Vec<u8> {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     BASE64_STANDARD.decode(text).unwrap()
@@ -153,7 +163,7 @@ async fn watch(raw: &Raw, request: Value) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         let message = soon(stream.message()).await.unwrap().expect("the feed continues");
-        let event = event_of(&decode("WatchResponse", message));
+        let event = event_of(&canonical(message));
         match &event.kind[..] {
             "checkpoint" => return events,
             _ => events.push(event),
@@ -212,7 +222,7 @@ async fn the_events_are_the_messages_of_a_watch() {
     let mut seen = 0;
     while seen < 5 {
         let message = soon(stream.message()).await.unwrap().unwrap();
-        let expected = event_of(&decode("WatchResponse", message));
+        let expected = event_of(&canonical(message));
         if expected.kind != "checkpoint" {
             assert_eq!(live.next_change().await, expected);
             seen += 1;
@@ -224,10 +234,13 @@ async fn the_events_are_the_messages_of_a_watch() {
         ("snapshot=true&tag=a,b", json!({"snapshot": true, "filter": {"anyTags": ["tags/a", "tags/b"]}})),
         ("snapshot=true&kind=tag", json!({"snapshot": true, "filter": {"kinds": ["ENTITY_KIND_TAG"]}})),
         ("after=0", json!({"after": {"revision": 0}})),
-        ("after=3&view=full&body=html&backfill=true", json!({
-            "after": {"revision": 3}, "view": "ARTICLE_VIEW_FULL", "bodyFormat": "BODY_FORMAT_HTML",
-            "includeBackfill": true,
-        })),
+        (
+            "after=3&view=full&body=html&backfill=true",
+            json!({
+                "after": {"revision": 3}, "view": "ARTICLE_VIEW_FULL", "bodyFormat": "BODY_FORMAT_HTML",
+                "includeBackfill": true,
+            }),
+        ),
     ] {
         let (events, expected) =
             (events(node.address, &format!("/v1/feed?{query}"), &[]).await, watch(&raw, request).await);
