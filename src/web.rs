@@ -4,4 +4,11 @@
 pub(crate) mod caching;
 pub(crate) mod errors;
 pub(crate) mod files;
+mod openapi;
 pub(crate) mod request;
+
+/// Returns the description of the resources in OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> String {
+    openapi::describe()
+}
