@@ -45,7 +45,7 @@ async fn a_removed_article_redirects_or_is_gone_with_the_reason() {
         assert!(!gone.headers.contains_key("location"));
     }
     raw.call("PutTag", json!({"tag": {"name": "tags/t", "display_name": "T"}})).await.unwrap();
-    raw.call("RemoveTag", json!({"name": "tags/t"})).await.unwrap();
+    raw.call("RemoveTag", json!({"name": "tags/t", "reason": "REMOVAL_REASON_DELETED"})).await.unwrap();
     assert_eq!(get(node.address, "/v1/tags/t").await.status, 410);
     node.stop().await;
 }
