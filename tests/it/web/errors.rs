@@ -91,6 +91,7 @@ async fn an_error_is_the_status_of_the_call_as_json() {
     ] {
         let refused = get(node.address, target).await;
         assert_eq!(refused.status, 400, "{target} {}", refused.text());
+        assert!(!refused.headers.contains_key("surrogate-key"), "{refused:?}");
         let body = refused.json();
         let violation = &body["details"][1]["fieldViolations"][0];
         assert!(violation["field"].as_str().unwrap().starts_with(field), "{target} {body}");
