@@ -9,7 +9,7 @@
 //! - [`audit`]: the log of writes, refusals and starts, in a chain that shows edits
 //! - [`auth`]: who makes a call, and what it may do
 //! - `rpc`: the services: parse, call, respond; converts a refusal into a Status
-//! - `web`: read-only HTTP: the call that a URL stands for, errors and caching as HTTP expresses them
+//! - [`web`]: read-only HTTP: the call that a URL stands for, errors and caching as HTTP expresses them
 //! - `publishing`: turns the changes that a caller requests into entries of the log
 //! - `content`: responses to reads, composed (`compose`) of encoded parts that a `cache` holds
 //! - `feed`: delivers the changes that match a filter
@@ -61,5 +61,5 @@ pub(crate) mod supervise;
 pub mod systemd;
 pub mod telemetry;
 pub(crate) mod transfer;
-pub(crate) mod web;
+pub mod web;
 pub(crate) mod wire;

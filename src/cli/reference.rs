@@ -34,6 +34,7 @@ pub(crate) fn documents(Directory { to }: Directory) -> Result<(), Error> {
         ("metrics.md", metrics()),
         ("errors.md", errors()?),
         ("cli.md", command_line()),
+        ("openapi.json", cable::web::openapi()),
     ] {
         let path = to.join(name);
         fs::write(&path, text).map_err(|source| Error::io(format!("write {}", path.display()), source))?;

@@ -744,7 +744,16 @@ mod tests {
             },
             rate: Rate { credential_calls: 100, address_calls: 20, failures_per_minute: 0 },
             overload: super::super::Overload { max_delay: 50 * SECOND, max_memory_bytes: 1 << 30 },
-            web: Web { origins: vec!["https://a.example".to_owned(), "http://b.example:8080".to_owned()] },
+            web: Web {
+                enabled: false,
+                max_age: 5 * SECOND,
+                horizon: 300 * SECOND,
+                origins: vec![
+                    "https://a.example".to_owned(),
+                    "http://b.example:8080".to_owned(),
+                    "*".to_owned(),
+                ],
+            },
             store: Store {
                 dir: "a \"b\"\\c".into(),
                 reserve_bytes: 0,

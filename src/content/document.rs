@@ -49,7 +49,8 @@ impl Document {
         let body =
             json::message(&format!("{}Response", read.method()), &encoded, maximum).ok_or_else(|| {
                 Refusal::Limit {
-                    field: "page_size".to_owned(),
+                    // The parameter that makes the response smaller.
+                    field: if read.method().starts_with("List") { "page_size" } else { "view" }.to_owned(),
                     limit: &limit::JSON_RESPONSE,
                     value: limit::JSON_RESPONSE.maximum + 1,
                 }

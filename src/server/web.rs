@@ -145,16 +145,18 @@ async fn dispatch(
         return deliver(preflight(), streams);
     }
     if outputs.is_enabled {
-        if path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_resource =
+            path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if reads && files::is_file(path) || reads && !is_resource && !calls.is_method(path) {
+            return deliver(files::respond(&request), streams);
+        }
+        if is_resource {
             let (parts, _) = request.into_parts();
             if parts.uri.path() == web::live::PATH {
                 return live::respond(&calls, outputs, streams, &parts).await;
             }
             return documents::respond(&calls, outputs, streams, &parts).await;
-        }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        if reads && !calls.is_method(path) {
-            return deliver(files::respond(&request), streams);
         }
     }
     if request.method() != Method::POST {

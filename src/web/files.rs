@@ -1,9 +1,15 @@
-//! The pages that a node serves itself: files that are part of the program, by their paths.
+//! The files that are part of the program, by their paths: the description of the resources, and the pages of a node.
+//!
+//! A page is one line in [`FILES`], such as `File { path: "/", content_type: "text/html; charset=utf-8", bytes:
+//! Bytes::from_static(include_bytes!("../../web/dist/index.html")) }`.
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use xxhash_rust::xxh3::xxh3_128;
+
+use super::openapi;
 
 /// What a page may do: run and show what comes from this node, and show pictures and recordings of articles from
 /// anywhere. No script, style or frame of another site.
@@ -15,14 +21,14 @@ pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-sr
 pub(crate) struct File {
     pub(crate) path: &'static str,
     pub(crate) content_type: &'static str,
-    pub(crate) bytes: &'static [u8],
+    pub(crate) bytes: Bytes,
 }
 
 /// The files, each with its etag.
 static FILES: LazyLock<Vec<(File, HeaderValue)>> = LazyLock::new(|| {
-    // A page is added here: `File { path: "/", content_type: HTML, bytes: include_bytes!("../../web/dist/index.html") }`.
-    let files: Vec<File> = vec![];
-    files.into_iter().map(|file| (etag(file.bytes), file)).map(|(etag, file)| (file, etag)).collect()
+    let files =
+        [File { path: openapi::PATH, content_type: "application/json", bytes: openapi::describe().into() }];
+    files.into_iter().map(|file| (etag(&file.bytes), file)).map(|(etag, file)| (file, etag)).collect()
 });
 
 /// Returns the file at a path, and its etag.

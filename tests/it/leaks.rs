@@ -21,10 +21,11 @@ use crate::{
     histories::{rebuild, verify},
     raw::{Raw, field, request_bytes, values},
     support::Node,
+    web::client::Twins,
 };
 
 mod feeds;
-mod responses;
+pub(crate) mod responses;
 mod steps;
 
 use responses::{by_name, compare, status};
@@ -41,6 +42,8 @@ const UNRELATED: &str = "authors/unrelated";
 struct Pair {
     holding: Raw,
     plain: Raw,
+    /// Both stores over HTTP.
+    web: Twins,
     hands: ManualClock,
     now: i64,
     /// A counter that makes each due time and each text unique.
@@ -254,6 +257,7 @@ async fn restart_with_short_history(
         started.push(Node::run(0, dir.path(), clock.clone(), short_history).await);
     }
     (pair.holding, pair.plain) = (Raw::to(&started[0]).await, Raw::to(&started[1]).await);
+    pair.web = Twins::anonymous([&started[0], &started[1]]);
     status(pair).await;
     // The node drops history once a minute.
     pair.pass(60 * SECOND).await;
@@ -281,6 +285,7 @@ async fn pending_versions_change_no_response() {
     let mut pair = Pair {
         holding: Raw::to(&nodes[0]).await,
         plain: Raw::to(&nodes[1]).await,
+        web: Twins::anonymous([&nodes[0], &nodes[1]]),
         hands,
         now: START,
         count: 0,

@@ -25,6 +25,7 @@ use crate::{
     leaks::twins,
     raw::{Raw, decode, encode, method_names, request_bytes},
     support::Node,
+    web::client::{Response, Twins},
 };
 
 mod feeds;
@@ -47,6 +48,8 @@ struct Store {
 struct Pair {
     all: Store,
     matching: Store,
+    /// The partner at both stores over HTTP.
+    web: Twins,
     hands: ManualClock,
     now: i64,
     /// A counter that makes each text unique.
@@ -176,6 +179,12 @@ fn assert_not_hidden(message: &[u8]) {
     assert!(!message.windows(7).any(|text| text == b"hidden-"), "{}", String::from_utf8_lossy(message));
 }
 
+/// Checks the same for the headers and the body of a response over HTTP.
+fn assert_web_not_hidden(response: &Response) {
+    assert_not_hidden(&response.body);
+    response.headers.values().for_each(|value| assert_not_hidden(value.as_bytes()));
+}
+
 /// Creates the credentials of a store: one that may do everything, and one of a reader with a filter.
 fn credentials(dir: &std::path::Path, filter: &Value) -> [String; 2] {
     let file = CredentialFile::new(dir.join("credentials.toml"));
@@ -186,23 +195,24 @@ fn credentials(dir: &std::path::Path, filter: &Value) -> [String; 2] {
     })
 }
 
-async fn start(dir: &std::path::Path, clock: &Clock, filter: &Value) -> (Node, Store) {
+async fn start(dir: &std::path::Path, clock: &Clock, filter: &Value) -> (Node, Store, String) {
     let [admin, partner] = credentials(dir, filter);
     let node = Node::start_at(dir, clock.clone()).await;
     let raw = Raw::to(&node).await;
     let store = Store { admin: raw.with_token(&admin), partner: raw.with_token(&partner) };
-    (node, store)
+    (node, store, partner)
 }
 
 /// Runs a random history, and compares what the partner sees throughout.
 async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
     let (clock, hands) = Clock::manual(START);
     let dirs = twins(&clock).await;
-    let (all_node, all) = start(dirs[0].path(), &clock, &filter).await;
-    let (matching_node, matching) = start(dirs[1].path(), &clock, &filter).await;
+    let (all_node, all, of_all) = start(dirs[0].path(), &clock, &filter).await;
+    let (matching_node, matching, of_matching) = start(dirs[1].path(), &clock, &filter).await;
     let mut pair = Pair {
         all,
         matching,
+        web: Twins([(all_node.address, Some(of_all)), (matching_node.address, Some(of_matching))]),
         hands,
         now: START,
         count: 0,

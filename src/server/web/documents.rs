@@ -135,7 +135,11 @@ pub(super) fn refused(
         false => HeaderValue::from_static("no-store"),
     };
     headers.insert(CACHE_CONTROL, caching);
-    if is_lasting && let Ok(keys) = HeaderValue::try_from(keys.join(" ")) {
+    // A request that is not valid has no content to rest on.
+    if is_lasting
+        && error.status != StatusCode::BAD_REQUEST
+        && let Ok(keys) = HeaderValue::try_from(keys.join(" "))
+    {
         headers.insert(SURROGATE_KEY, keys);
     }
     // A response that is cached is not that of one call.

@@ -1,6 +1,5 @@
 //! The responses to requests for the node's own pages, and for paths where there is nothing.
 
-use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
@@ -15,7 +14,8 @@ use super::plain_text;
 use crate::web::{caching::names_etag, files};
 
 /// What there is at the address of a node, in one line.
-const ABOUT: &str = "Cable: gRPC, gRPC-Web and reflection; content as JSON under /v1, such as /v1/articles\n";
+const ABOUT: &str = "Cable: gRPC, gRPC-Web and reflection; content as JSON under /v1, such as /v1/articles; \
+                     described in /v1/openapi.json\n";
 
 const NOTHING: &str =
     "not found: there are gRPC, gRPC-Web and content as JSON under /v1, such as /v1/articles\n";
@@ -36,7 +36,7 @@ pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
     let mut given = request.headers().get_all(IF_NONE_MATCH).iter();
     let is_current = given.any(|value| names_etag(value.as_bytes(), etag.as_bytes()));
     let has_body = !is_current && request.method() != Method::HEAD;
-    let body = if has_body { Body::new(Full::new(Bytes::from_static(file.bytes))) } else { Body::empty() };
+    let body = if has_body { Body::new(Full::new(file.bytes.clone())) } else { Body::empty() };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(ETAG, etag.clone());
@@ -56,4 +56,9 @@ pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(file.bytes.len()));
     }
     response
+}
+
+/// Whether there is a file at a path.
+pub(super) fn is_file(path: &str) -> bool {
+    files::at(path).is_some()
 }

@@ -15,6 +15,7 @@ use crate::{
 /// Compares the responses to every call that a reader can make.
 pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     by_name(pair, rng).await;
+    web_listings(pair, rng).await;
     listings(pair, rng).await;
     other_entities(pair, rng).await;
     transfers(pair, rng).await;
@@ -27,6 +28,7 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
 pub(super) async fn by_name(pair: &Pair, rng: &mut Rng) {
     let names: Vec<String> = (1..=ARTICLES).map(|n| format!("articles/a{n}")).collect();
     for name in &names {
+        pair.web.expect_equal_twice(&format!("/v1/{name}?{}", random_parameters(rng))).await;
         let mut request = random_selection(rng);
         request["name"] = json!(name);
         if let Ok(response) = expect_equal_json(pair, "GetArticle", request.clone()).await {
@@ -40,9 +42,46 @@ pub(super) async fn by_name(pair: &Pair, rng: &mut Rng) {
     expect_equal_json(pair, "BatchGetArticles", request).await.unwrap();
     let own = names.iter().map(|name| own_path(name));
     for path in (1..=PATHS).map(|path| format!("/p{path}")).chain(own) {
+        pair.web.expect_equal_twice(&format!("/v1/paths{path}?{}", random_parameters(rng))).await;
         let mut request = random_selection(rng);
         request["path"] = json!(path);
         let _ = expect_equal_json(pair, "ResolvePath", request).await;
+    }
+}
+
+/// Compares listings and other entities over HTTP.
+async fn web_listings(pair: &Pair, rng: &mut Rng) {
+    for filter in
+        ["", "tag=t1&", "tag=t1,t2&", "any_tag=t2,waiting,never&", "section=s1&", "author=x1,never&"]
+    {
+        let page_size = rng.between(1, 9);
+        let target = format!("/v1/articles?{filter}page_size={page_size}&{}", random_parameters(rng));
+        pair.web.expect_equal_pages(&target).await;
+    }
+    for kind in ["tags", "sections", "collections"] {
+        pair.web.expect_equal_pages(&format!("/v1/{kind}?page_size={}", rng.between(1, 3))).await;
+        for n in 1..=4 {
+            let id = format!("{}{n}", &kind[..1]);
+            pair.web.expect_equal_twice(&format!("/v1/{kind}/{id}")).await;
+        }
+    }
+    for target in
+        ["/v1/tags/waiting", "/v1/tags/never", "/v1/articles/unknown", "/v1/articles?x=1", "/v1/x", "/"]
+    {
+        pair.web.expect_equal_twice(target).await;
+    }
+}
+
+/// Returns a random view, body format and set of includes, as parameters.
+pub(crate) fn random_parameters(rng: &mut Rng) -> String {
+    let includes: Vec<&str> = ["authors", "sections", "tags"].into_iter().filter(|_| rng.one_in(2)).collect();
+    let include = format!("include={}", includes.join(","));
+    match rng.between(0, 4) {
+        0 => include,
+        1 => format!("view=reference&{include}"),
+        2 => format!("view=basic&{include}"),
+        3 => format!("view=full&{include}"),
+        _ => format!("view=full&body=html&{include}"),
     }
 }
 

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{
-    COMPARED, Pair, SECOND, START, refused_methods,
+    COMPARED, Pair, SECOND, START, assert_web_not_hidden, refused_methods,
     steps::{ARTICLES, PATHS, random_names, rfc3339},
 };
 use crate::{
     dice::Rng,
+    leaks::responses::random_parameters,
     raw::{decode, field, request_bytes, values},
 };
 
@@ -18,6 +19,13 @@ pub(super) async fn by_name(pair: &mut Pair, rng: &mut Rng) {
     let names: Vec<String> =
         own.chain(["articles/hidden-1".to_owned(), "articles/hidden-2".to_owned()]).collect();
     for name in &names {
+        let target = format!("/v1/{name}?{}", random_parameters(rng));
+        let response = pair.web.expect_equal_twice(&target).await;
+        if name.contains("hidden") {
+            assert_eq!(response.status, 404, "{target}");
+        } else {
+            assert_web_not_hidden(&response);
+        }
         let mut request = random_selection(rng);
         request["name"] = json!(name);
         if let Ok(response) = read(pair, "GetArticle", request.clone(), rng).await {
@@ -31,6 +39,8 @@ pub(super) async fn by_name(pair: &mut Pair, rng: &mut Rng) {
     request["names"] = json!(names[..ARTICLES as usize]);
     read(pair, "BatchGetArticles", request, rng).await.unwrap();
     for path in 1..=PATHS {
+        let target = format!("/v1/paths/p{path}?{}", random_parameters(rng));
+        assert_web_not_hidden(&pair.web.expect_equal_twice(&target).await);
         let mut request = random_selection(rng);
         request["path"] = json!(format!("/p{path}"));
         let _ = read(pair, "ResolvePath", request, rng).await;
@@ -48,6 +58,18 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
             request["page_size"] = json!(rng.between(1, 4));
             pages(pair, "ListArticles", request, (3, 4)).await;
         }
+    }
+    for filter in ["", "tag=t1&", "tag=t1,t2&", "any_tag=t2,t3&", "section=s1&", "author=x1,x2&"] {
+        let page_size = rng.between(1, 4);
+        let target = format!("/v1/articles?{filter}page_size={page_size}&{}", random_parameters(rng));
+        pair.web.expect_equal_pages(&target).await.iter().for_each(assert_web_not_hidden);
+    }
+    for kind in ["tags", "sections", "authors", "collections"] {
+        let target = format!("/v1/{kind}?page_size={}", rng.between(1, 3));
+        pair.web.expect_equal_pages(&target).await.iter().for_each(assert_web_not_hidden);
+    }
+    for target in ["tags/t1", "sections/s1", "authors/x1", "collections/c1", "tags/none"] {
+        assert_web_not_hidden(&pair.web.expect_equal_twice(&format!("/v1/{target}")).await);
     }
     for n in 1..=4 {
         for (method, name) in [

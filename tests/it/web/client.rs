@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::connections::soon;
+use crate::{connections::soon, support::Node};
 
 /// A response, without the time at which it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,63 @@ impl Response {
     /// Returns the part of an error that clients decide by.
     #[track_caller]
     pub(crate) fn reason(&self) -> String {
-        self.json()["details"][0]["reason"].as_str().unwrap().to_owned()
+        let body = self.json();
+        let mut details = body["details"].as_array().unwrap_or_else(|| panic!("{body}")).iter();
+        let info = details.find(|detail| detail["@type"].as_str().unwrap().ends_with("ErrorInfo"));
+        info.unwrap_or_else(|| panic!("{body}"))["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Two nodes that must respond alike, each with the token of its caller, if it sends one.
+pub(crate) struct Twins(pub(crate) [(SocketAddr, Option<String>); 2]);
+
+impl Twins {
+    pub(crate) fn anonymous(nodes: [&Node; 2]) -> Twins {
+        Twins(nodes.map(|node| (node.address, None)))
+    }
+
+    /// Makes a GET to both. Panics unless the responses are the same: status, headers and body.
+    pub(crate) async fn expect_equal(&self, target: &str, headers: &[(&str, &str)]) -> Response {
+        let mut responses = Vec::new();
+        for (address, token) in &self.0 {
+            let token = token.as_ref().map(|token| format!("Bearer {token}"));
+            let headers: Vec<_> = headers
+                .iter()
+                .copied()
+                .chain(token.iter().map(|token| ("authorization", &token[..])))
+                .collect();
+            responses.push(get_with(*address, target, &headers).await);
+        }
+        let describe = |response: &Response| (response.headers.clone(), response.text());
+        assert_eq!(describe(&responses[0]), describe(&responses[1]), "{target}");
+        assert_eq!(responses[0], responses[1], "{target}");
+        responses.remove(0)
+    }
+
+    /// Makes a GET to both, and another one with the etag of the response.
+    pub(crate) async fn expect_equal_twice(&self, target: &str) -> Response {
+        let response = self.expect_equal(target, &[]).await;
+        if let Some(etag) = response.headers.get("etag") {
+            let current = self.expect_equal(target, &[("if-none-match", etag)]).await;
+            assert_eq!(current.status, 304, "{target}");
+        }
+        response
+    }
+
+    /// Follows a listing to its end.
+    pub(crate) async fn expect_equal_pages(&self, target: &str) -> Vec<Response> {
+        let (mut pages, mut token) = (Vec::new(), String::new());
+        loop {
+            let separator = if target.contains('?') { '&' } else { '?' };
+            let page = self.expect_equal_twice(&format!("{target}{separator}page_token={token}")).await;
+            assert_eq!(page.status, 200, "{target} {}", page.text());
+            let next = page.json()["nextPageToken"].as_str().map(str::to_owned);
+            pages.push(page);
+            match next {
+                Some(next) => token = next.replace('+', "%2B").replace('=', "%3D"),
+                None => return pages,
+            }
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Every resource is the canonical JSON of the call that it stands for.
 
 use cable::clock::Clock;
-use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 

@@ -45,7 +45,7 @@ async fn a_removed_article_redirects_or_is_gone_with_the_reason() {
         assert!(!gone.headers.contains_key("location"));
     }
     raw.call("PutTag", json!({"tag": {"name": "tags/t", "display_name": "T"}})).await.unwrap();
-    raw.call("RemoveTag", json!({"name": "tags/t"})).await.unwrap();
+    raw.call("RemoveTag", json!({"name": "tags/t", "reason": "REMOVAL_REASON_DELETED"})).await.unwrap();
     assert_eq!(get(node.address, "/v1/tags/t").await.status, 410);
     node.stop().await;
 }
@@ -91,6 +91,7 @@ async fn an_error_is_the_status_of_the_call_as_json() {
     ] {
         let refused = get(node.address, target).await;
         assert_eq!(refused.status, 400, "{target} {}", refused.text());
+        assert!(!refused.headers.contains_key("surrogate-key"), "{refused:?}");
         let body = refused.json();
         let violation = &body["details"][1]["fieldViolations"][0];
         assert!(violation["field"].as_str().unwrap().starts_with(field), "{target} {body}");

@@ -13,6 +13,10 @@ pub struct ResponseMeta {
     /// The revision at which the response was served: it includes everything up to this revision. Always encoded.
     #[prost(fixed64, tag = "3")]
     pub served_revision: u64,
+    /// The earliest `expire_time` of the articles in the response: unless something else changes before, the response
+    /// changes then. Unset if none of them expires. It never depends on a version that is not visible yet.
+    #[prost(message, optional, tag = "4")]
+    pub next_change_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// The freshness that a read requires.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
