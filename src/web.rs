@@ -4,11 +4,8 @@
 pub(crate) mod caching;
 pub(crate) mod errors;
 pub(crate) mod files;
-<<<<<<< HEAD
 pub(crate) mod live;
-=======
 mod openapi;
->>>>>>> web
 pub(crate) mod request;
 
 /// Returns the description of the resources in OpenAPI 3.1.
