@@ -7,7 +7,10 @@ use std::{
 
 use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 
-use super::request::{Parameter, Resource};
+use super::{
+    live,
+    request::{Parameter, Resource},
+};
 use crate::{
     content::Read,
     model::{Kind as EntityKind, limit},
@@ -27,7 +30,8 @@ pub(crate) fn describe() -> String {
     let paths = resources()
         .into_iter()
         .map(|(path, resource)| (path, operation(&path_id(path), resource, &mut schemas)));
-    let paths: Vec<(String, Json)> = paths.map(|(path, json)| (path.to_owned(), json)).collect();
+    let mut paths: Vec<(String, Json)> = paths.map(|(path, json)| (path.to_owned(), json)).collect();
+    paths.push((live::PATH.to_owned(), feed_operation()));
     let parameters =
         Parameter::ALL.iter().map(|parameter| (parameter.name().to_owned(), describe_parameter(*parameter)));
     let parameters = parameters.collect();
@@ -232,10 +236,7 @@ fn response_headers() -> Json {
 
 fn describe_parameter(parameter: Parameter) -> Json {
     let string = || object([("type", text("string"))]);
-    let words = |words: &[&str]| {
-        let words = words.iter().map(|word| text(*word)).collect();
-        object([("type", text("string")), ("enum", Json::Array(words))])
-    };
+    let flag = || object([("type", text("boolean"))]);
     let number = |minimum: i64, maximum: Option<i64>| {
         let mut fields =
             vec![("type".to_owned(), text("integer")), ("minimum".to_owned(), Json::Number(minimum))];
@@ -262,11 +263,11 @@ fn describe_parameter(parameter: Parameter) -> Json {
         Parameter::PageToken => ("The `nextPageToken` of the page before. Unset: the first page.", string()),
         Parameter::View => (
             "The fields of the articles. Unset: full for one article, basic for several.",
-            words(&["reference", "basic", "full"]),
+            one_of(&["reference", "basic", "full"]),
         ),
         Parameter::Body => (
             "The format of bodies, in the full view. Unset: blocks.",
-            words(&["blocks", "html", "markdown", "plain_text"]),
+            one_of(&["blocks", "html", "markdown", "plain_text"]),
         ),
         Parameter::Include => {
             ("The kinds of entities to include, separated by commas: authors, sections and tags.", string())
@@ -275,13 +276,89 @@ fn describe_parameter(parameter: Parameter) -> Json {
             "The minimum revision to serve the request at, such as that of a write. The node waits for it up to 1 s.",
             number(0, None),
         ),
+        Parameter::Kind => (
+            "Kinds of entities, separated by commas: article, author, section, tag and collection. Unset: all.",
+            string(),
+        ),
+        Parameter::After => (
+            "Starts after this position: the id of an event, `LOG:REVISION:CHAIN`. The chain, and the log before the \
+             revision, may be left out. Unset: the feed starts now.",
+            string(),
+        ),
+        Parameter::Snapshot => ("Starts with everything that matches now.", flag()),
+        Parameter::Reset => (
+            "If the feed cannot resume at its position, it sends `reset` and a snapshot instead of an error.",
+            flag(),
+        ),
+        Parameter::Backfill => ("Delivers writes that load old content, too.", flag()),
+        Parameter::Interval => {
+            ("The longest silence of the stream in seconds, 1 to 300. Unset: 10.", number(1, Some(300)))
+        }
     };
+    in_query(parameter, about, schema)
+}
+
+/// Describes a parameter of the feed, which for some has another meaning.
+fn describe_feed_parameter(parameter: Parameter) -> Json {
+    let about = match parameter {
+        Parameter::Tag => "Ids of tags, separated by commas. The articles have at least one; at most 64.",
+        Parameter::Section => {
+            "Ids of sections, separated by commas. The articles are in at least one; at most 64."
+        }
+        Parameter::View => "The fields of the articles. Unset: basic.",
+        other => return describe_parameter(other),
+    };
+    let schema = match parameter {
+        Parameter::View => one_of(&["reference", "basic", "full"]),
+        _ => object([("type", text("string"))]),
+    };
+    in_query(parameter, about, schema)
+}
+
+fn in_query(parameter: Parameter, about: &str, schema: Json) -> Json {
     object([
         ("name", text(parameter.name())),
         ("in", text("query")),
         ("description", text(about)),
         ("schema", schema),
     ])
+}
+
+fn one_of(words: &[&str]) -> Json {
+    let words = words.iter().map(|word| text(*word)).collect();
+    object([("type", text("string")), ("enum", Json::Array(words))])
+}
+
+/// Describes the GET of the feed.
+fn feed_operation() -> Json {
+    let mut parameters: Vec<Json> = live::PARAMETERS.into_iter().map(describe_feed_parameter).collect();
+    parameters.push(header_parameter("Last-Event-ID", "As `after`, which it replaces. Browsers send it."));
+    let events = object([("text/event-stream", object([("schema", object([("type", text("string"))]))]))]);
+    let about = "Server-sent events. The type of an event is that of the event of a WatchResponse (`changes`, \
+                 `snapshot`, `snapshot_end`, `checkpoint` or `reset`), its data the JSON of that event, and its id, \
+                 where there is one, the position to resume after. The event `failed`, an error, is the last.";
+    let found = object([("description", text(about)), ("content", events)]);
+    let mut responses = vec![("200".to_owned(), found)];
+    for (status, about) in [
+        (
+            "400",
+            "A parameter is not valid, or the feed cannot resume at its position; the error has the reason.",
+        ),
+        ("401", "The credential is missing or not valid."),
+        ("403", "The filter of the credential does not allow feeds."),
+        ("429", "Too many feeds are open: wait for `Retry-After`."),
+        ("503", "The node cannot serve the feed now: retry after `Retry-After`, or at another node."),
+    ] {
+        let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
+        responses.push((status.to_owned(), object([("description", text(about)), ("content", content)])));
+    }
+    let get = object([
+        ("operationId", text("Watch")),
+        ("summary", text("Streams the changes to everything that a filter matches.")),
+        ("parameters", Json::Array(parameters)),
+        ("responses", Json::Object(responses)),
+    ]);
+    object([("get", get)])
 }
 
 /// The name of the schema of errors.

@@ -436,7 +436,8 @@ pub(crate) fn name_parameter(known: &[Parameter], mut refusal: Refusal) -> Refus
 
 /// Decodes a percent-encoded text. In a query, a plus sign stands for a space.
 fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
-    if !text.contains('%') && !(in_query && text.contains('+')) {
+    let is_plain = |escape| !text.contains(escape);
+    if is_plain('%') && (!in_query || is_plain('+')) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
