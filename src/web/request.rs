@@ -385,7 +385,8 @@ pub(crate) fn name_parameter(mut refusal: Refusal) -> Refusal {
 
 /// Decodes a percent-encoded text. In a query, a plus sign stands for a space.
 fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
-    if !text.contains('%') && !(in_query && text.contains('+')) {
+    let is_plain = |byte| byte != b'%' && (byte != b'+' || !in_query);
+    if text.bytes().all(is_plain) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
