@@ -436,8 +436,8 @@ pub(crate) fn name_parameter(known: &[Parameter], mut refusal: Refusal) -> Refus
 
 /// Decodes a percent-encoded text. In a query, a plus sign stands for a space.
 fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
-    let is_plain = |escape| !text.contains(escape);
-    if is_plain('%') && (!in_query || is_plain('+')) {
+    let is_plain = |byte| byte != b'%' && (byte != b'+' || !in_query);
+    if text.bytes().all(is_plain) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());

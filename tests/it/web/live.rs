@@ -290,7 +290,7 @@ async fn a_browser_that_connects_again_misses_nothing() {
 async fn a_feed_that_cannot_start_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
-    for (target, status, reason) in [
+    for (target, status, expected) in [
         ("/v1/feed?tags=a", 400, "FIELD_INVALID"),
         ("/v1/feed?tag=a%20b", 400, "FIELD_INVALID"),
         ("/v1/feed?interval=0", 400, "FIELD_INVALID"),
@@ -298,7 +298,7 @@ async fn a_feed_that_cannot_start_is_refused() {
         ("/v1/feed?after=99", 503, "NOT_CAUGHT_UP"),
     ] {
         let refused = get(node.address, target).await;
-        assert_eq!((refused.status, reason(&refused.json())), (status, reason), "{target}");
+        assert_eq!((refused.status, reason(&refused.json())), (status, expected), "{target}");
         assert_eq!(refused.header("cache-control"), "no-store", "{target}");
     }
     let fields = get(node.address, "/v1/feed?tag=a%20b").await.json();
