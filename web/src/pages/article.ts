@@ -74,7 +74,9 @@ async function view(
 
 function facts(article: Article, names: Names): HTMLElement {
   const first = article.publishTime ?? article.firstPublishTime;
-  const changed = article.modifiedTime ?? article.updateTime;
+  // The first put of an old article, as by an import, is no update.
+  const isPutOnce = article.createTime && article.updateTime && millis(article.createTime) === millis(article.updateTime);
+  const changed = article.modifiedTime ?? (isPutOnce ? undefined : article.updateTime);
   // A change within a minute of the publication is none to a reader.
   const isChanged = first && changed && millis(changed) - millis(first) > 60_000;
   const minutes = Math.max(1, Math.round(article.wordCount / WORDS_PER_MINUTE));
