@@ -1,6 +1,6 @@
 // A running node, its command line, and a proxy that serves web/dist in front of it.
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import fs from "node:fs";
 import http from "node:http";
 import net from "node:net";
@@ -33,6 +33,21 @@ export async function until(what, millis, probe) {
     if (Date.now() > end) throw new Error(`${what}: not within ${millis / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+/** Runs a command to its end, while this process goes on: the proxy is part of it. */
+export async function finished(command, words, input, options) {
+  const child = spawn(command, words, { ...options, timeout: 60_000 });
+  const text = async (stream) => {
+    let all = "";
+    for await (const part of stream.setEncoding("utf8")) all += part;
+    return all;
+  };
+  child.stdin.on("error", () => {});
+  child.stdin.end(input);
+  const ended = new Promise((resolve, reject) => child.once("error", reject).once("close", resolve));
+  const [status, output, errors] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+  return { status, output, errors };
 }
 
 export class Node {
@@ -71,13 +86,9 @@ export class Node {
   }
 
   /** Runs the program as a client and returns its output. */
-  cable(words, input = "", environment = {}) {
-    const done = spawnSync(this.program, words, {
+  async cable(words, input = "", environment = {}) {
+    const done = await finished(this.program, words, input, {
       cwd: this.home,
-      input,
-      encoding: "utf8",
-      maxBuffer: 64 << 20,
-      timeout: 60_000,
       env: {
         ...process.env,
         CABLE_ENDPOINTS: `http://${this.host}`,
@@ -85,22 +96,21 @@ export class Node {
         ...environment,
       },
     });
-    if (done.status !== 0) throw new Error(`cable ${words.join(" ")}: ${done.stdout}${done.stderr}`);
-    return done.stdout;
+    if (done.status !== 0) throw new Error(`cable ${words.join(" ")}: ${done.output}${done.errors}`);
+    return done.output;
   }
 
-  article(id) {
-    return JSON.parse(this.cable(["article", "get", id, "-o", "json"]));
+  async article(id) {
+    return JSON.parse(await this.cable(["article", "get", id, "-o", "json"]));
   }
 
-  put(...articles) {
-    this.cable(["article", "put", "-"], articles.map((article) => JSON.stringify(article)).join("\n"));
+  async put(...articles) {
+    await this.cable(["article", "put", "-"], articles.map((article) => JSON.stringify(article)).join("\n"));
   }
 
   /** Changes fields of an article. */
-  change(id, fields) {
-    const article = { ...this.article(id), ...fields };
-    this.put(article);
+  async change(id, fields) {
+    await this.put({ ...(await this.article(id)), ...fields });
   }
 
   /** Returns the value of a metric without labels. */

@@ -43,7 +43,7 @@ function header(option: string): string[] {
 
 export function panel(commands: Command[], note = ""): HTMLElement {
   return el("aside", { class: "panel", "aria-labelledby": "panel-title" },
-    el("h2", { id: "panel-title" }, "The same, elsewhere"),
+    el("h2", { id: "panel-title" }, "From your terminal"),
     note !== "" && el("p", { class: "quiet" }, note),
     commands.map(row));
 }
@@ -60,13 +60,14 @@ function row({ label, line }: Command): HTMLElement {
   return el("div", { class: "command" }, el("div", { class: "command-head" }, el("h3", null, label), button), code);
 }
 
-/** Copies a text. Where the page may not, it selects the text for the reader to copy. */
+/** Copies a text. If that is not allowed, the text stays selected for the reader to copy. */
 async function copied(text: string, shown: HTMLElement): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
+    // A page without TLS has no clipboard of its own, but can copy a selection.
     getSelection()?.selectAllChildren(shown);
-    return false;
+    return document.execCommand("copy");
   }
 }
