@@ -92,6 +92,11 @@ export function explain(thrown: unknown): Failure {
     detail: reason === "" ? code : `${code}, ${reason}`,
   };
   const set = (change: Partial<Failure>) => Object.assign(failure, change);
+  if (reason === "" && /^HTTP (403|421)$/.test(error.rawMessage)) {
+    const text = `It refuses calls of pages at ${location.host}. Its operator can allow them: add ${location.origin} ` +
+      "to the setting `web.origins`. Or open the node by its IP address, or as localhost on its own machine.";
+    return set({ title: "The node does not know this address", text, detail: error.rawMessage });
+  }
   if (reason.endsWith("_MOVED")) {
     const movedTo = metadata.get("moved_to") ?? "";
     return set({ title: "This has moved", text: "It continues under another name.", movedTo, canRetry: false });

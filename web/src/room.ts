@@ -70,6 +70,7 @@ async function show(): Promise<void> {
   if (signal.aborted) return;
   fill(main, view.content);
   main.removeAttribute("aria-busy");
+  document.body.classList.toggle("inside", main.querySelector(".front") === null);
   const paper = await frame(signal);
   if (signal.aborted) return;
   document.title = view.title === paper || paper === "" ? view.title : `${view.title} · ${paper}`;

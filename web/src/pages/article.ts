@@ -57,7 +57,7 @@ async function view(
       facts(article, names)),
     article.notices.map((notice) => el("aside", { class: "correction", "aria-label": NOTICES[notice.kind] ?? "Notice" },
       el("p", null, el("strong", null, NOTICES[notice.kind] ?? "Notice"), " ", notice.text,
-        notice.time && el("time", { datetime: machine(notice.time) }, ` ${dayAndMinute(notice.time)}`)))),
+        " ", notice.time && el("time", { datetime: machine(notice.time) }, dayAndMinute(notice.time))))),
     article.leadMedia && figure(article.leadMedia, place, "", true),
     el("div", { class: "prose" },
       article.dateline !== "" && el("p", { class: "dateline" }, article.dateline),

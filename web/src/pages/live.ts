@@ -113,7 +113,7 @@ class LivePage implements Listener {
         el("div", null, el("dt", null, "Median"), this.#median)),
       el("div", { class: "live-columns" },
         el("section", { "aria-labelledby": "wire-title" }, el("h2", { id: "wire-title" }, "The wire"), this.#empty, this.#wire),
-        el("section", { "aria-labelledby": "articles-title" }, el("h2", { id: "articles-title" }, "The page"), this.#articles)));
+        el("section", { "aria-labelledby": "articles-title" }, el("h2", { id: "articles-title" }, "The articles"), this.#articles)));
   }
 
   /** Reads the newest articles. The feed starts after the revision of this read. */
