@@ -369,8 +369,14 @@ async function commands(origin, node) {
   const bin = path.join(home, "bin");
   fs.mkdirSync(bin);
   fs.symlinkSync(program, path.join(bin, "cable"));
-  const hasJson = (await fetch(`${origin}/v1/articles`)).ok;
-  assert.ok(hasJson || usesProxy, "the node serves /v1");
+  const serves = async (path) => {
+    const response = await fetch(origin + path);
+    await response.body.cancel();
+    assert.ok(response.ok || usesProxy, `the node serves ${path}`);
+    return response.ok;
+  };
+  const hasJson = await serves("/v1/articles");
+  const hasEvents = await serves("/v1/feed?tag=russia");
   await check("the lines beside the views work as they are", async () => {
     const environment = { PATH: `${bin}:/usr/local/bin:/usr/bin:/bin`, HOME: home };
     // The proxy does not speak HTTP/2, which gRPC needs.
@@ -397,7 +403,7 @@ async function commands(origin, node) {
     const [follow, events, watch, change] = await texts(page, ".command code");
     const until = (line) => run(`timeout 3 ${line}`);
     await succeeds(`${follow} --until-caught-up`);
-    if (hasJson) assert.match((await until(events)).output, /event: checkpoint/);
+    if (hasEvents) assert.match((await until(events)).output, /event: checkpoint/);
     if (process.env.GRPCURL) assert.match((await until(watch.replace(/^grpcurl/, process.env.GRPCURL))).output, /"checkpoint"/);
     await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
     const headline = await text(page, ".live-article h3");
@@ -405,7 +411,7 @@ async function commands(origin, node) {
     await page.waitForFunction((headline) => document.querySelector(".wire-text a")?.textContent === headline,
       { timeout: LIVE_LIMIT_MILLIS }, `Now: ${headline}`);
     await clean(page);
-    return `${lines} lines run${hasJson ? "" : ", without curl: this program has no /v1"}${process.env.GRPCURL ? "" : ", without grpcurl"}`;
+    return `${lines} lines run${hasJson ? "" : ", without curl: no /v1/articles"}${hasEvents ? "" : ", without curl: no /v1/feed"}${process.env.GRPCURL ? "" : ", without grpcurl"}`;
   });
   await check("a command is copied", async () => {
     await browser.defaultBrowserContext().overridePermissions(origin, ["clipboard-read", "clipboard-write", "clipboard-sanitized-write"]);
