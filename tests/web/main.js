@@ -179,6 +179,12 @@ async function headers(origin) {
 
 async function pages(origin, node) {
   const page = await open(`${origin}/`);
+  await check("the title names the view and the newspaper", async () => {
+    await page.waitForFunction(() => document.title === "The Averil Packet", { timeout: WAIT_MILLIS });
+    await go(page, "#/tag/russia");
+    await page.waitForFunction(() => document.title === "Russia · The Averil Packet", { timeout: WAIT_MILLIS });
+    await go(page, "#/");
+  });
   await check("the front has the articles of its collection, and the sections", async () => {
     const front = JSON.parse(await node.cable(["collection", "get", "front", "-o", "json"]));
     const expected = [];

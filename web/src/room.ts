@@ -60,6 +60,7 @@ async function show(): Promise<void> {
   const { signal } = controller;
   const hash = location.hash;
   main.setAttribute("aria-busy", "true");
+  const framed = frame(signal);
   let view: View;
   try {
     view = await resolve(hash)(signal);
@@ -71,17 +72,18 @@ async function show(): Promise<void> {
   fill(main, view.content);
   main.removeAttribute("aria-busy");
   document.body.classList.toggle("inside", main.querySelector(".front") === null);
-  const paper = await frame(signal);
-  if (signal.aborted) return;
-  document.title = view.title === paper || paper === "" ? view.title : `${view.title} · ${paper}`;
+  document.title = view.title;
+  // The heading takes the focus, so that a keyboard and a screen reader continue there. Nothing may wait before that: a
+  // reader who types already would lose the focus.
   if (!isFirst) {
     scrollTo(0, 0);
-    // The heading takes the focus, so that a keyboard and a screen reader continue there.
     main.querySelector("h1")?.focus({ preventScroll: true });
     announce(view.title);
   }
   isFirst = false;
   view.start?.();
+  const paper = await framed;
+  if (!signal.aborted && paper !== "" && paper !== view.title) document.title = `${view.title} · ${paper}`;
 }
 
 /** Draws the masthead and the foot, and returns the name of the newspaper. Without sections, the room still works. */
