@@ -1,0 +1,277 @@
+package cable
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"cable.example/go/cablev1"
+)
+
+// FeedOptions has the options of a feed on this side. The zero value is usable.
+type FeedOptions struct {
+	Store          PositionStore // Saves the position. One in it takes precedence over the start of the request.
+	MaxCommitBytes int           // Of the largest commit to accept. If 0, of the largest that a server can send.
+	OnRetry        func(error)   // Called before each retry, for example to log the error.
+}
+
+const (
+	missedCheckpoints = 3                      // In a row, after which a feed reconnects.
+	maxServerFaults   = 5                      // In a row, after which a feed ends: a retry repairs no damaged record.
+	maxCommitBytes    = 500 * (5 << 19)        // 500 changes of 2.5 MiB.
+	saveInterval      = 200 * time.Millisecond // The shortest time between two saves while a feed runs.
+	saveTimeout       = 5 * time.Second
+)
+
+// Feed follows the changes that match a filter, without gaps and without repeats, across lost connections, failed
+// nodes and restarts of the program. The iterator yields the messages of FeedService.Watch, with these differences:
+//
+//   - Changes are whole commits: parts are joined. Apply them as one step.
+//   - A Reset without a reason: the connection broke during a snapshot. Drop what you have; another snapshot follows.
+//
+// A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
+// never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
+//
+// The feed retries without limit. It ends after an error that a retry cannot help: a refused request, a position from
+// which the server cannot resume (unless the request has AllowReset), a position that cannot be saved, five faults of
+// the server in a row, or the end of the context.
+func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
+	return func(yield func(*cablev1.WatchResponse, error) bool) {
+		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))}
+		defer func() { f.close() }()
+		err := f.load(ctx)
+		for err == nil {
+			var message *cablev1.WatchResponse
+			if message, err = f.receive(ctx); err == nil {
+				message, err = f.accept(message)
+			}
+			if err != nil {
+				message, err = f.recover(ctx, toError(ctx, err, ""))
+			}
+			if message != nil && !yield(message, nil) {
+				_ = f.save(ctx) // If that fails, messages come again.
+				return
+			} else if message != nil {
+				f.applied = f.position
+			}
+		}
+		if failure := f.save(ctx); failure != nil {
+			err = failure
+		}
+		yield(nil, toError(ctx, err, ""))
+	}
+}
+
+// feed is the state of a feed between two messages.
+type feed struct {
+	client           *Client
+	options          FeedOptions
+	request          *cablev1.WatchRequest // Its start is that of the next stream.
+	stream           *feedStream
+	position         *cablev1.Position // That of the last message. Nil during a snapshot.
+	records          int64             // The records received of the current snapshot.
+	parts            []*cablev1.FeedChange
+	bytes            int // The size of the parts.
+	failures, faults int // Since the last new position.
+	isTokenReplaced  bool
+	wait             time.Duration
+	applied, saved   *cablev1.Position
+	savedAt          time.Time
+}
+
+// load sets the defaults and loads the saved position.
+func (f *feed) load(ctx context.Context) error {
+	f.request.CheckpointInterval = cmp.Or(f.request.CheckpointInterval, durationpb.New(10*time.Second))
+	f.options.MaxCommitBytes = cmp.Or(f.options.MaxCommitBytes, maxCommitBytes)
+	if f.options.Store != nil {
+		saved, err := f.options.Store.Load(ctx)
+		if err != nil {
+			return newError(codes.Internal, "the position of the feed could not be loaded: %w", err)
+		} else if saved != nil {
+			f.saved, f.request.Start = saved, &cablev1.WatchRequest_After{After: saved}
+		}
+	}
+	f.position = f.request.GetAfter()
+	return nil
+}
+
+// save saves the position of the last applied message, unless it is saved.
+func (f *feed) save(ctx context.Context) error {
+	if f.options.Store == nil || f.applied == nil || proto.Equal(f.applied, f.saved) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	f.saved, f.savedAt = f.applied, time.Now()
+	if err := f.options.Store.Save(ctx, f.applied); err != nil {
+		return newError(codes.Internal, "the position of the feed could not be saved: %w", err)
+	}
+	return nil
+}
+
+// receive returns the next message of the server, on a new stream if there is none. A silent stream fails.
+func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
+	if f.stream == nil {
+		if err := f.save(ctx); err != nil {
+			return nil, err
+		}
+		sleep(ctx, f.wait)
+		f.stream = f.client.watch(ctx, proto.CloneOf(f.request))
+	}
+	silence, due := time.NewTimer(f.stream.patience), time.NewTimer(time.Until(f.savedAt.Add(saveInterval)))
+	defer silence.Stop()
+	defer due.Stop()
+	for {
+		select {
+		case message, isOpen := <-f.stream.messages:
+			f.stream.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
+			if !isOpen {
+				return nil, f.stream.err
+			} else if message != nil {
+				return message, nil
+			}
+			silence.Reset(f.stream.patience) // The server has accepted the stream.
+		case <-silence.C:
+			f.stream.cancel(errSilent) // It then fails with this error.
+		case <-due.C:
+			if err := f.save(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// feedStream is a stream with the task that reads it: a watchdog cancels its own stream and no later one.
+type feedStream struct {
+	messages chan *cablev1.WatchResponse // First nil, once the server has accepted the stream.
+	err      error                       // Set before messages is closed.
+	patience time.Duration               // The longest wait for the next message.
+	cancel   context.CancelCauseFunc
+}
+
+func (c *Client) watch(ctx context.Context, request *cablev1.WatchRequest) *feedStream {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &feedStream{messages: make(chan *cablev1.WatchResponse), patience: c.timeout, cancel: cancel}
+	go func() {
+		defer close(s.messages)
+		stream, err := cablev1.NewFeedServiceClient(c).Watch(ctx, request)
+		if err == nil {
+			_, err = stream.Header()
+		}
+		var message *cablev1.WatchResponse
+		for err == nil {
+			select {
+			case s.messages <- message:
+				message, err = stream.Recv()
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		s.err = toError(ctx, err, "")
+		cancel(nil)
+	}()
+	return s
+}
+
+// accept returns the message for the caller, or nil if it has nothing new.
+func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, error) {
+	changes := message.GetChanges()
+	if len(f.parts) > 0 && changes == nil && message.GetReset_() == nil && message.Event != nil {
+		return nil, malformed("message between two parts of a commit")
+	}
+	switch event := message.Event.(type) {
+	case nil: // An event of a later release.
+		return nil, nil
+	case *cablev1.WatchResponse_Reset_:
+		f.restart()
+		return message, nil
+	case *cablev1.WatchResponse_Snapshot:
+		f.records += int64(len(event.Snapshot.Records))
+		return message, nil
+	case *cablev1.WatchResponse_SnapshotEnd:
+		if f.records != event.SnapshotEnd.Count {
+			return nil, malformed("snapshot with another number of records")
+		}
+		f.records = 0
+	case *cablev1.WatchResponse_Changes:
+		f.parts = append(f.parts, changes.Changes...)
+		if f.bytes += proto.Size(message); f.bytes > f.options.MaxCommitBytes {
+			text := "commit larger than %d bytes: raise MaxCommitBytes, or use a smaller view or filter"
+			return nil, newError(codes.ResourceExhausted, text, f.options.MaxCommitBytes)
+		} else if changes.MoreFollows {
+			return nil, nil
+		}
+		changes.Changes, f.parts, f.bytes = f.parts, nil, 0
+	}
+	if message.Position == nil {
+		return nil, malformed("message without position")
+	}
+	if last := f.position; last != nil && changes != nil && (last.LogId == "" || last.LogId == message.Position.LogId) {
+		isOld := func(change *cablev1.FeedChange) bool { return change.Revision <= last.Revision }
+		changes.Changes = slices.DeleteFunc(changes.Changes, isOld)
+	}
+	if changes != nil && len(changes.Changes) == 0 {
+		return nil, nil
+	}
+	if !proto.Equal(message.Position, f.position) {
+		f.failures, f.faults, f.isTokenReplaced = 0, 0, false
+	}
+	f.position = message.Position
+	f.request.Start = &cablev1.WatchRequest_After{After: f.position}
+	return message, nil
+}
+
+// restart discards what was received: the next stream starts with a snapshot.
+func (f *feed) restart() {
+	f.position, f.records, f.parts, f.bytes = nil, 0, nil, 0
+	f.request.Start = &cablev1.WatchRequest_Snapshot{Snapshot: true}
+}
+
+// recover prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, it
+// returns a reset, and the snapshot restarts.
+func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchResponse, error) {
+	f.close()
+	isFinal := failure.final || ctx.Err() != nil
+	switch failure.Code {
+	case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.PermissionDenied, codes.Unimplemented:
+		isFinal = true
+	case codes.Unauthenticated:
+		isFinal = isFinal || f.isTokenReplaced || !f.client.credentials.replace(ctx, failure)
+		f.isTokenReplaced = true
+	case codes.DataLoss, codes.Internal, codes.Unknown, codes.ResourceExhausted:
+		if failure.Code != codes.ResourceExhausted || failure.Reason == 0 { // Or a message above the limit of this side.
+			f.faults++
+		}
+	}
+	if isFinal || f.faults >= maxServerFaults {
+		return nil, failure
+	}
+	f.failures++
+	f.wait = wait(f.failures, longestFeedWait, failure)
+	if f.options.OnRetry != nil {
+		f.options.OnRetry(failure)
+	}
+	if f.records == 0 {
+		return nil, nil
+	}
+	f.restart()
+	return &cablev1.WatchResponse{Event: &cablev1.WatchResponse_Reset_{Reset_: &cablev1.FeedReset{}}}, nil
+}
+
+// close ends the stream and drops the parts of a commit, which the server sends again.
+func (f *feed) close() {
+	if f.stream != nil {
+		f.stream.cancel(nil)
+	}
+	f.stream, f.parts, f.bytes = nil, nil, 0
+}
+
+func malformed(problem string) *Error {
+	return &Error{Code: codes.Internal, Message: "malformed response: " + problem}
+}
