@@ -144,7 +144,7 @@ func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 			failure.unreached = true
 			return failure
 		}
-		opened = &clientStream{stream, func(err error) *Error { return c.report(stream.Context(), e, token, err) }}
+		opened = &clientStream{stream, func(err error) *Error { return c.report(ctx, e, token, err) }}
 		return nil
 	})
 	if err != nil {

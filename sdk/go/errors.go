@@ -76,7 +76,7 @@ func toError(ctx context.Context, err error, endpoint string) *Error {
 		received = status.New(codes.Unavailable, "the server ended the stream early")
 	} else if context.Cause(ctx) == errSilent {
 		received = status.New(codes.Unavailable, errSilent.Error())
-	} else if ctx.Err() != nil && received.Code() != codes.DeadlineExceeded {
+	} else if ctx.Err() != nil && (received.Code() == codes.Canceled || received.Code() == codes.Unknown) {
 		err, received = ctx.Err(), status.FromContextError(ctx.Err())
 	}
 	e := &Error{Code: received.Code(), Message: received.Message(), Endpoint: endpoint, cause: err}

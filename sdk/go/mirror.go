@@ -18,24 +18,19 @@ import (
 // as a whole. The records are shared: do not change them. The mirror is empty until its first snapshot is complete.
 // While no node can be reached, it serves the last known content. After a reset, the new snapshot replaces it at once.
 type Mirror struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	cancel   context.CancelFunc
+	done     chan struct{}
+	incoming map[string]*cablev1.Record // The incomplete snapshot.
 
 	mu        sync.RWMutex // Guards the fields below.
-	content   content
+	records   map[string]*cablev1.Record
+	position  *cablev1.Position
 	version   int64
 	isReady   bool
 	isCurrent bool
 	currentAt time.Time
 	err       error
 	changed   chan struct{} // Closed and replaced at each change.
-}
-
-// content is what matches at a position.
-type content struct {
-	position *cablev1.Position
-	records  map[string]*cablev1.Record
-	byTag    map[string]map[string]*cablev1.Article
 }
 
 // Mirror starts a mirror, which runs until [Mirror.Close] or the end of the context. The start of the request and its
@@ -54,16 +49,11 @@ func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, opti
 	}
 	go func() {
 		defer close(m.done)
-		incoming := newContent()
 		for message, err := range c.Feed(ctx, request, options) {
-			m.update(func() { incoming = m.apply(message, err, incoming) })
+			m.update(func() { m.apply(message, err) })
 		}
 	}()
 	return m
-}
-
-func newContent() content {
-	return content{records: map[string]*cablev1.Record{}, byTag: map[string]map[string]*cablev1.Article{}}
 }
 
 // Close ends the mirror. Its content can still be read.
@@ -81,32 +71,38 @@ func (m *Mirror) Ready(ctx context.Context) error {
 func (m *Mirror) Get(name string) *cablev1.Record {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.content.records[name]
+	return m.records[name]
 }
 
 // Tagged returns the articles with this tag, such as `tags/storm`, sorted by name.
-func (m *Mirror) Tagged(tag string) []*cablev1.Article {
+func (m *Mirror) Tagged(tag string) (articles []*cablev1.Article) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(m.content.byTag[tag]), func(a, b *cablev1.Article) int { return cmp.Compare(a.Name, b.Name) })
+	for _, record := range m.records {
+		if slices.Contains(record.GetArticle().GetTags(), tag) {
+			articles = append(articles, record.GetArticle())
+		}
+	}
+	slices.SortFunc(articles, func(a, b *cablev1.Article) int { return cmp.Compare(a.Name, b.Name) })
+	return articles
 }
 
 // Snapshot returns all records by name, and their position, which is nil until the first snapshot is complete.
 func (m *Mirror) Snapshot() (map[string]*cablev1.Record, *cablev1.Position) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return maps.Clone(m.content.records), m.content.position
+	return maps.Clone(m.records), m.position
 }
 
-// Lag returns the time since the mirror was last known to be up to date. With a working node, it is less than the
-// checkpoint interval.
+// Lag returns the time since the mirror was last known to be up to date: with a working node, less than the checkpoint
+// interval.
 func (m *Mirror) Lag() time.Duration {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return time.Since(m.currentAt)
 }
 
-// Changes returns an iterator that yields the position of the content after each change from now on. It skips changes
+// Changes returns an iterator that yields the position after each change of the content from now on. It skips changes
 // that are made while the loop is busy, and ends after an error: that of the feed, or of the context.
 func (m *Mirror) Changes(ctx context.Context) iter.Seq2[*cablev1.Position, error] {
 	m.mu.RLock()
@@ -115,12 +111,12 @@ func (m *Mirror) Changes(ctx context.Context) iter.Seq2[*cablev1.Position, error
 	return func(yield func(*cablev1.Position, error) bool) {
 		for {
 			var position *cablev1.Position
-			version := seen
-			err := m.wait(ctx, func() bool {
-				version, position = m.version, m.content.position
-				return version != seen
+			err := m.wait(ctx, func() (hasChanged bool) {
+				hasChanged = m.version != seen
+				seen, position = m.version, m.position
+				return hasChanged
 			})
-			if seen = version; !yield(position, err) || err != nil {
+			if !yield(position, err) || err != nil {
 				return
 			}
 		}
@@ -155,56 +151,41 @@ func (m *Mirror) update(change func()) {
 	m.changed = make(chan struct{})
 }
 
-// apply applies a message of the feed, or its error. It returns the incomplete snapshot.
-func (m *Mirror) apply(message *cablev1.WatchResponse, err error, incoming content) content {
+// apply applies a message of the feed, or its error.
+func (m *Mirror) apply(message *cablev1.WatchResponse, err error) {
 	switch event := message.GetEvent().(type) {
-	case nil:
-		m.err, m.isCurrent = err, false
-	case *cablev1.WatchResponse_Reset_:
-		m.isCurrent = false
-		return newContent()
+	case nil, *cablev1.WatchResponse_Reset_:
+		m.err, m.isCurrent, m.incoming = err, false, nil
 	case *cablev1.WatchResponse_Snapshot:
 		for _, record := range event.Snapshot.Records {
-			incoming.set(RecordName(record), record)
+			m.incoming = set(m.incoming, RecordName(record), record)
 		}
-		return incoming
 	case *cablev1.WatchResponse_SnapshotEnd:
-		m.content, incoming = incoming, newContent()
+		m.records, m.incoming, m.position = m.incoming, nil, message.Position
 		m.version++
 	case *cablev1.WatchResponse_Changes:
 		for _, change := range event.Changes.Changes {
-			if change.GetUnreadable() == "" {
-				m.content.set(ChangeName(change), change.GetUpsert())
+			if change.GetUnreadable() == "" { // The last readable version remains.
+				m.records = set(m.records, ChangeName(change), change.GetUpsert())
 			}
 		}
+		m.position = message.Position
 		m.version++
 	case *cablev1.WatchResponse_Checkpoint:
-		m.isCurrent = !event.Checkpoint.Behind
+		m.position, m.isCurrent = message.Position, !event.Checkpoint.Behind
 		m.isReady = m.isReady || m.isCurrent
 	}
-	if message != nil {
-		m.content.position = message.Position
-	}
-	return incoming
 }
 
-// set puts a record, or removes it if it is nil or of a kind that this version does not know.
-func (c *content) set(name string, record *cablev1.Record) {
-	for _, tag := range c.records[name].GetArticle().GetTags() {
-		if delete(c.byTag[tag], name); len(c.byTag[tag]) == 0 {
-			delete(c.byTag, tag)
-		}
+// set puts a record into a map, or deletes it if it is nil or of a kind that this version does not know.
+func set(records map[string]*cablev1.Record, name string, record *cablev1.Record) map[string]*cablev1.Record {
+	if records == nil {
+		records = map[string]*cablev1.Record{}
 	}
-	if delete(c.records, name); record == nil || name == "" {
-		return
+	if delete(records, name); record != nil && name != "" {
+		records[name] = record
 	}
-	c.records[name] = record
-	for _, tag := range record.GetArticle().GetTags() {
-		if c.byTag[tag] == nil {
-			c.byTag[tag] = map[string]*cablev1.Article{}
-		}
-		c.byTag[tag][name] = record.GetArticle()
-	}
+	return records
 }
 
 // RecordName returns the resource name of a record, or an empty string for a kind that this version does not know.

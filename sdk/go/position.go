@@ -24,10 +24,14 @@ type PositionStore interface {
 }
 
 // MemoryPosition is a [PositionStore] whose position ends with the process. The zero value is empty.
-type MemoryPosition struct{ position atomic.Pointer[cablev1.Position] }
+type MemoryPosition struct {
+	position atomic.Pointer[cablev1.Position]
+}
 
 // Load implements [PositionStore].
-func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) { return m.position.Load(), nil }
+func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) {
+	return m.position.Load(), nil
+}
 
 // Save implements [PositionStore].
 func (m *MemoryPosition) Save(_ context.Context, position *cablev1.Position) error {
