@@ -1,13 +1,11 @@
 package cable
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
 	"iter"
 	mathrand "math/rand/v2"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,79 +24,7 @@ const (
 	longestCallWait  = 2 * time.Second
 	longestFeedWait  = 5 * time.Second
 	longestRetryInfo = time.Minute
-	ejection         = 5 * time.Second // The time for which calls avoid a node after a failure.
 )
-
-// endpoint is a node.
-type endpoint struct {
-	url          string
-	conn         *grpc.ClientConn
-	ejectedUntil time.Time
-}
-
-// pick returns a random node that works or, if none does, the one whose ejection ends first.
-func (c *Client) pick() *endpoint {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	mathrand.Shuffle(len(c.endpoints), func(i, j int) { c.endpoints[i], c.endpoints[j] = c.endpoints[j], c.endpoints[i] })
-	left := func(e *endpoint) time.Duration { return max(time.Until(e.ejectedUntil), 0) }
-	best := slices.MinFunc(c.endpoints, func(a, b *endpoint) int { return cmp.Compare(left(a), left(b)) })
-	best.conn.ResetConnectBackoff() // A connection that waits for its next attempt fails calls at once.
-	return best
-}
-
-// report records the outcome of a call, or of a message of a stream, and returns its error.
-func (c *Client) report(ctx context.Context, e *endpoint, token int, err error) *Error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		e.ejectedUntil = time.Time{}
-		return nil
-	}
-	failure := toError(ctx, err, e.url)
-	failure.token = token
-	isDraining := failure.Reason == cablev1.ErrorReason_ERROR_REASON_DRAINING
-	if failure.Code == codes.Unavailable && (failure.Reason == 0 || isDraining) {
-		e.ejectedUntil = time.Now().Add(ejection)
-	}
-	return failure
-}
-
-// reach makes one attempt on the first node that can be reached: the others have not received the call.
-func (c *Client) reach(ctx context.Context, attempt func(ctx context.Context, e *endpoint, token int) *Error) *Error {
-	for tried := 1; ; tried++ {
-		token, number, err := c.credentials.get(ctx, 0)
-		if err != nil {
-			failure := toError(ctx, err, "")
-			failure.unreached = true
-			return failure
-		}
-		callCtx := ctx
-		if number > 0 {
-			callCtx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
-		}
-		failure := attempt(callCtx, c.pick(), number)
-		if failure == nil || !failure.unreached || !failure.Retryable() || tried >= len(c.endpoints) || ctx.Err() != nil {
-			return failure
-		}
-	}
-}
-
-// retry makes the attempts of a call.
-func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error) error {
-	isReplaced := false
-	for failures := 1; ; failures++ {
-		err := attempt(ctx)
-		if err == nil {
-			return nil
-		} else if !isReplaced && !err.final && c.credentials.replace(ctx, err) {
-			isReplaced = true
-			failures--
-		} else if failures == maxAttempts || !err.Retryable() || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
-			return err
-		}
-	}
-}
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
 func (c *Client) Invoke(ctx context.Context, method string, request, response any, options ...grpc.CallOption) error {
@@ -116,47 +42,49 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 			ctx, cancel = context.WithDeadlineCause(ctx, time.Now().Add(time.Until(deadline)/2), errSilent)
 			defer cancel()
 		}
-		err := c.reach(ctx, func(ctx context.Context, e *endpoint, token int) *Error {
-			var server peer.Peer
-			err := e.conn.Invoke(ctx, method, request, response, append(options, grpc.Peer(&server))...)
-			failure := c.report(ctx, e, token, err)
-			if failure != nil {
-				failure.unreached = server.Addr == nil
-			}
-			return failure
-		})
-		if err != nil {
-			isInDoubt = isWrite && (err.isInDoubt() || isInDoubt && (err.unreached || err.Code == codes.Unavailable))
-			err.mayHaveApplied = isInDoubt
+		callCtx, token, err := c.authorize(ctx)
+		var server peer.Peer
+		if err == nil {
+			err = c.conn.Invoke(callCtx, method, request, response, append(options, grpc.Peer(&server))...)
 		}
-		return err
+		if err == nil {
+			return nil
+		}
+		failure := toError(ctx, err)
+		isReached := server.Addr != nil
+		switch failure.Code {
+		case codes.Unavailable: // The server states a reason with it. A lost connection has none.
+			isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN
+			isInDoubt = isWrite && (isInDoubt || isReached && isUnknown)
+		case codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal:
+			isInDoubt = isWrite && (isInDoubt || isReached)
+		default: // A refusal settles earlier attempts too: the server looks up the request id first.
+			isInDoubt = isInDoubt && !isReached
+		}
+		failure.token, failure.mayHaveApplied = token, isInDoubt
+		return failure
 	})
 }
 
-// NewStream opens a stream on the first node that can be reached. It implements [grpc.ClientConnInterface]. The stream
-// itself is not retried; [Client.Feed] and [Client.Articles] are.
+// NewStream opens a stream. It implements [grpc.ClientConnInterface]. The stream itself is not retried; [Client.Feed]
+// and [Client.Articles] are.
 func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
-	var opened *clientStream
-	err := c.reach(ctx, func(ctx context.Context, e *endpoint, token int) *Error {
-		stream, err := e.conn.NewStream(ctx, desc, method, options...)
-		if err != nil {
-			failure := c.report(ctx, e, token, err)
-			failure.unreached = true
-			return failure
-		}
-		opened = &clientStream{stream, func(err error) *Error { return c.report(ctx, e, token, err) }}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	callCtx, token, err := c.authorize(ctx)
+	s := &clientStream{ctx: ctx, token: token}
+	if err == nil {
+		s.ClientStream, err = c.conn.NewStream(callCtx, desc, method, options...)
 	}
-	return opened, nil
+	if err != nil {
+		return nil, toError(ctx, err)
+	}
+	return s, nil
 }
 
-// clientStream is a stream whose failures are of type *Error and count for its node.
+// clientStream is a stream whose failures are of type *Error.
 type clientStream struct {
 	grpc.ClientStream
-	report func(error) *Error
+	ctx   context.Context
+	token int
 }
 
 func (s *clientStream) RecvMsg(message any) error {
@@ -164,7 +92,35 @@ func (s *clientStream) RecvMsg(message any) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	return s.report(err)
+	failure := toError(s.ctx, err)
+	failure.token = s.token
+	return failure
+}
+
+// authorize returns the context of an attempt, with the token, and the number of the token.
+func (c *Client) authorize(ctx context.Context) (context.Context, int, error) {
+	c.conn.ResetConnectBackoff() // A connection that waits for its next attempt fails calls at once.
+	token, number, err := c.credentials.get(ctx, 0)
+	if number == 0 {
+		return ctx, 0, err
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), number, nil
+}
+
+// retry makes the attempts of a call.
+func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error) error {
+	isReplaced := false
+	for failures := 1; ; failures++ {
+		err := attempt(ctx)
+		if err == nil {
+			return nil
+		} else if !isReplaced && !err.final && c.credentials.replace(ctx, err) {
+			isReplaced = true
+			failures--
+		} else if failures == maxAttempts || !err.Retryable() || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
+			return err
+		}
+	}
 }
 
 // withRequestID reports whether a request is a write: its type has a request id. If that is unset, it returns a copy
@@ -230,8 +186,8 @@ func (c *Client) Articles(ctx context.Context, request *cablev1.StreamArticlesRe
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			stream, err := c.StreamArticles(ctx, request)
-			var message *cablev1.StreamArticlesResponse
-			for err == nil && message.GetEnd() == nil {
+			for err == nil {
+				var message *cablev1.StreamArticlesResponse
 				message, err = stream.Recv()
 				for _, article := range message.GetArticles() {
 					count++
@@ -239,17 +195,17 @@ func (c *Client) Articles(ctx context.Context, request *cablev1.StreamArticlesRe
 						return nil
 					}
 				}
+				if end := message.GetEnd(); end != nil && end.Count == count && end.Damage == nil {
+					return nil
+				} else if end != nil {
+					return newError(codes.DataLoss, "incomplete: %d articles of %d, unreadable: %v", count, end.Count, end.Damage)
+				}
 			}
-			if end := message.GetEnd(); err == nil && (end.Count != count || end.Damage != nil) {
-				return newError(codes.DataLoss, "incomplete: %d articles received of %d, unreadable: %v", count, end.Count, end.Damage)
-			} else if err == nil {
-				return nil
-			}
-			failure := toError(ctx, err, "")
+			failure := toError(ctx, err)
 			failure.final = failure.final || count > 0
 			return failure
 		})
-		if err != nil && !isStopped {
+		if err != nil {
 			yield(nil, err)
 		}
 	}

@@ -10,30 +10,35 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	grpccredentials "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
 
 	"cable.example/go/cablev1"
 )
 
 // Config has the settings of a [Client]. The zero value is that of a client of a local server.
 type Config struct {
-	// Endpoints are the URLs of the nodes, `http://HOST:PORT` or `https://HOST:PORT`. If empty, http://127.0.0.1:7190.
-	// Each call goes to a random node that works.
+	// Endpoints are the URLs of the nodes: all `http://HOST:PORT`, or all `https://HOST:PORT`. If empty,
+	// http://127.0.0.1:7190. The calls go by turns to the nodes that can be reached.
 	Endpoints []string
-	// TLS has the settings of https endpoints, such as RootCAs and Certificates. If nil, the CAs of the system are trusted.
+	// TLS has the settings of https endpoints, such as RootCAs and Certificates. If nil, the CAs of the system count.
 	TLS *tls.Config
 	// Token returns the token of the calls; see [StaticToken] and [TokenFile]. If nil, none is sent.
 	Token TokenSource
@@ -49,82 +54,78 @@ type Config struct {
 // that is left, and the last one all of it, so that a silent node does not use up the deadline. A write without a
 // request id gets a random one, which its attempts share, so it is applied at most once.
 //
-// A client is a [grpc.ClientConnInterface]: generated clients of other services, such as
-// cablev1.NewTransferServiceClient, work over it.
+// A client is a [grpc.ClientConnInterface]: cablev1.NewTransferServiceClient and the like work over it.
 type Client struct {
 	cablev1.ContentServiceClient
 	cablev1.PublishingServiceClient
 	cablev1.StatusServiceClient
-
+	conn        *grpc.ClientConn
 	timeout     time.Duration
 	credentials *credentials
-	mu          sync.Mutex // Guards the order of the endpoints and their ejection.
-	endpoints   []*endpoint
 }
 
 const (
 	connectTimeout       = 3 * time.Second // Includes TLS and the first message of HTTP/2.
 	longestReconnectWait = time.Second
 	keepaliveInterval    = 10 * time.Second // Between pings while calls are open.
-	keepaliveTimeout     = 10 * time.Second // Without a response to a ping, after which a connection is closed.
+	keepaliveTimeout     = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
 	maxMessageBytes      = 64 << 20         // The server sends at most 3.5 MiB.
 )
 
 // New returns a client. It opens no connection; the first call does.
 func New(config Config) (*Client, error) {
-	c := &Client{timeout: cmp.Or(config.Timeout, 10*time.Second)}
-	c.ContentServiceClient = cablev1.NewContentServiceClient(c)
-	c.PublishingServiceClient = cablev1.NewPublishingServiceClient(c)
-	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
-	if config.Token != nil {
-		c.credentials = &credentials{source: config.Token, lock: make(chan struct{}, 1)}
-	}
 	if len(config.Endpoints) == 0 {
 		config.Endpoints = []string{"http://127.0.0.1:7190"}
 	}
+	var nodes resolver.State
 	for _, text := range config.Endpoints {
-		conn, err := newConn(text, config)
-		if err != nil {
-			return nil, errors.Join(err, c.Close())
+		endpoint, err := url.Parse(text)
+		if err != nil || endpoint.Hostname() == "" || endpoint.User != nil || endpoint.RawQuery != "" ||
+			strings.Trim(endpoint.Path, "/") != "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
+			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not http://HOST:PORT or https://HOST:PORT", text)
+		} else if first, _, _ := strings.Cut(config.Endpoints[0], ":"); endpoint.Scheme != first {
+			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not %s as the first one is", text, first)
 		}
-		c.endpoints = append(c.endpoints, &endpoint{url: text, conn: conn})
-	}
-	return c, nil
-}
-
-// Close closes the connections. Calls, feeds and mirrors that still run fail.
-func (c *Client) Close() (err error) {
-	for _, endpoint := range c.endpoints {
-		err = errors.Join(err, endpoint.conn.Close())
-	}
-	return err
-}
-
-func newConn(text string, config Config) (*grpc.ClientConn, error) {
-	endpoint, err := url.Parse(text)
-	if err != nil || endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.Hostname() == "" ||
-		endpoint.User != nil || endpoint.RawQuery != "" || endpoint.Path != "" && endpoint.Path != "/" {
-		return nil, newError(codes.InvalidArgument, "Endpoints: %q is not http://HOST:PORT or https://HOST:PORT", text)
-	}
-	security, port := insecure.NewCredentials(), "80"
-	if endpoint.Scheme == "https" {
-		security, port = grpccredentials.NewTLS(config.TLS), "443"
-	} else if config.Token != nil && !config.AllowPlaintextToken {
-		ip, _ := netip.ParseAddr(endpoint.Hostname())
-		if endpoint.Hostname() != "localhost" && !ip.Unmap().IsLoopback() {
+		host, _ := netip.ParseAddr(endpoint.Hostname())
+		isPrivate := endpoint.Scheme == "https" || endpoint.Hostname() == "localhost" || host.Unmap().IsLoopback()
+		if config.Token != nil && !config.AllowPlaintextToken && !isPrivate {
 			return nil, newError(codes.InvalidArgument, "Token: not sent to %s without TLS: use https://, or set AllowPlaintextToken", text)
 		}
+		port := cmp.Or(endpoint.Port(), map[string]string{"http": "80", "https": "443"}[endpoint.Scheme])
+		address := resolver.Address{Addr: net.JoinHostPort(endpoint.Hostname(), port), ServerName: endpoint.Hostname()}
+		nodes.Addresses = append(nodes.Addresses, address)
 	}
+	security := insecure.NewCredentials()
+	if strings.HasPrefix(config.Endpoints[0], "https") {
+		security = grpccredentials.NewTLS(config.TLS)
+	}
+	nodeResolver := manual.NewBuilderWithScheme("cable")
+	nodeResolver.InitialState(nodes)
 	reconnect := backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.25, MaxDelay: longestReconnectWait}
-	return grpc.NewClient("dns:///"+net.JoinHostPort(endpoint.Hostname(), cmp.Or(endpoint.Port(), port)),
+	conn, err := grpc.NewClient("cable:///"+nodes.Addresses[0].Addr,
+		grpc.WithResolvers(nodeResolver),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
-		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("cable-go/0.1.0"),
 	)
+	if err != nil {
+		return nil, newError(codes.InvalidArgument, "Endpoints: %w", err)
+	}
+	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second)}
+	if config.Token != nil {
+		c.credentials = &credentials{source: config.Token, lock: make(chan struct{}, 1)}
+	}
+	c.ContentServiceClient = cablev1.NewContentServiceClient(c)
+	c.PublishingServiceClient = cablev1.NewPublishingServiceClient(c)
+	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
+	return c, nil
 }
+
+// Close closes the connections. Calls, feeds and mirrors that still run fail.
+func (c *Client) Close() error { return c.conn.Close() }
 
 // A TokenSource returns the token of a client. It is called again when the token is older than 10 s or a server has
 // refused it, so a rotation needs no restart. If it fails then, the last token is used. Its context ends after 5 s.
@@ -195,4 +196,82 @@ func (c *credentials) replace(ctx context.Context, failure *Error) bool {
 	}
 	_, number, err := c.get(ctx, failure.token)
 	return err == nil && number != failure.token
+}
+
+// Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error; get it by
+// [errors.As].
+type Error struct {
+	Code       codes.Code          // The status code of the server or, for failures on this side, the one that fits best.
+	Reason     cablev1.ErrorReason // The reason that the server stated. Decide by it, not by the message.
+	Message    string              // The description for people.
+	Field      string              // The first invalid field of the request, such as `article.tags[3]`, or empty.
+	Metadata   map[string]string   // Details of the reason, such as `etag` with ETAG_MISMATCH; see errors.proto.
+	RetryAfter time.Duration       // The delay before a retry that the server requested, or 0.
+
+	cause          error
+	mayHaveApplied bool
+	final          bool // Another attempt cannot help, whatever the code.
+	token          int  // The number of the token that the call sent.
+}
+
+// Error returns the message with the reason.
+func (e *Error) Error() string {
+	if e.Reason == 0 {
+		return "cable: " + e.Message
+	}
+	return "cable: " + e.Message + " (" + strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_") + ")"
+}
+
+// Retryable reports whether the same call may succeed later. The client has made all its attempts already.
+func (e *Error) Retryable() bool { return e.Code == codes.Unavailable }
+
+// MayHaveApplied reports whether the write may have been applied although the call failed. A retry with the same
+// request id applies it at most once. It is false for reads.
+func (e *Error) MayHaveApplied() bool { return e.mayHaveApplied }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// GRPCStatus makes [status.Code] work.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Message) }
+
+// errSilent is the cause of a context that ends because a server does not respond.
+var errSilent = errors.New("no response in time: the server or the connection hangs")
+
+// toError returns the error of a call in this context. io.EOF is the end of a stream before its last message.
+func toError(ctx context.Context, err error) *Error {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own
+	}
+	received := status.Convert(err)
+	if err == io.EOF {
+		received = status.New(codes.Unavailable, "the server ended the stream early")
+	} else if err == errSilent || context.Cause(ctx) == errSilent {
+		received = status.New(codes.Unavailable, errSilent.Error())
+	} else if ctx.Err() != nil && (received.Code() == codes.Canceled || received.Code() == codes.Unknown) {
+		err, received = ctx.Err(), status.FromContextError(ctx.Err())
+	}
+	e := &Error{Code: received.Code(), Message: received.Message(), cause: err}
+	for _, detail := range received.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if detail.Domain == "cable.v1" {
+				e.Reason = cablev1.ErrorReason(cablev1.ErrorReason_value["ERROR_REASON_"+detail.Reason])
+				e.Metadata = detail.Metadata
+			}
+		case *errdetails.BadRequest:
+			for _, violation := range detail.FieldViolations {
+				e.Field = cmp.Or(e.Field, violation.Field)
+			}
+		case *errdetails.RetryInfo:
+			e.RetryAfter = detail.RetryDelay.AsDuration()
+		}
+	}
+	return e
+}
+
+// newError returns an error of this side, which another attempt does not help.
+func newError(code codes.Code, format string, arguments ...any) *Error {
+	err := fmt.Errorf(format, arguments...)
+	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err), final: true}
 }

@@ -3,11 +3,18 @@ package cable
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -44,7 +51,7 @@ const (
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))}
-		defer func() { f.close() }()
+		defer f.close()
 		err := f.load(ctx)
 		for err == nil {
 			var message *cablev1.WatchResponse
@@ -52,7 +59,7 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 				message, err = f.accept(message)
 			}
 			if err != nil {
-				message, err = f.recover(ctx, toError(ctx, err, ""))
+				message, err = f.recover(ctx, toError(ctx, err))
 			}
 			if message != nil && !yield(message, nil) {
 				_ = f.save(ctx) // If that fails, messages come again.
@@ -64,7 +71,7 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 		if failure := f.save(ctx); failure != nil {
 			err = failure
 		}
-		yield(nil, toError(ctx, err, ""))
+		yield(nil, toError(ctx, err))
 	}
 }
 
@@ -73,9 +80,11 @@ type feed struct {
 	client           *Client
 	options          FeedOptions
 	request          *cablev1.WatchRequest // Its start is that of the next stream.
-	stream           *feedStream
-	position         *cablev1.Position // That of the last message. Nil during a snapshot.
-	records          int64             // The records received of the current snapshot.
+	messages         chan received         // Of the open stream, or nil.
+	cancel           context.CancelFunc    // Ends the open stream, and no later one.
+	patience         time.Duration         // The longest wait for the next message.
+	position         *cablev1.Position     // That of the last message. Nil during a snapshot.
+	records          int64                 // The records received of the current snapshot.
 	parts            []*cablev1.FeedChange
 	bytes            int // The size of the parts.
 	failures, faults int // Since the last new position.
@@ -117,66 +126,62 @@ func (f *feed) save(ctx context.Context) error {
 
 // receive returns the next message of the server, on a new stream if there is none. A silent stream fails.
 func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
-	if f.stream == nil {
+	if f.messages == nil {
 		if err := f.save(ctx); err != nil {
 			return nil, err
 		}
 		sleep(ctx, f.wait)
-		f.stream = f.client.watch(ctx, proto.CloneOf(f.request))
+		f.open(ctx)
 	}
-	silence, due := time.NewTimer(f.stream.patience), time.NewTimer(time.Until(f.savedAt.Add(saveInterval)))
+	silence, due := time.NewTimer(f.patience), time.NewTimer(time.Until(f.savedAt.Add(saveInterval)))
 	defer silence.Stop()
 	defer due.Stop()
 	for {
 		select {
-		case message, isOpen := <-f.stream.messages:
-			f.stream.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
-			if !isOpen {
-				return nil, f.stream.err
-			} else if message != nil {
-				return message, nil
+		case next := <-f.messages:
+			f.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
+			if next.message != nil || next.err != nil {
+				return next.message, next.err
 			}
-			silence.Reset(f.stream.patience) // The server has accepted the stream.
+			silence.Reset(f.patience)
 		case <-silence.C:
-			f.stream.cancel(errSilent) // It then fails with this error.
+			return nil, errSilent
 		case <-due.C:
 			if err := f.save(ctx); err != nil {
 				return nil, err
 			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// feedStream is a stream with the task that reads it: a watchdog cancels its own stream and no later one.
-type feedStream struct {
-	messages chan *cablev1.WatchResponse // First nil, once the server has accepted the stream.
-	err      error                       // Set before messages is closed.
-	patience time.Duration               // The longest wait for the next message.
-	cancel   context.CancelCauseFunc
+// received is a message or the error of a stream, or neither of them: the server has accepted the stream.
+type received struct {
+	message *cablev1.WatchResponse
+	err     error
 }
 
-func (c *Client) watch(ctx context.Context, request *cablev1.WatchRequest) *feedStream {
-	ctx, cancel := context.WithCancelCause(ctx)
-	s := &feedStream{messages: make(chan *cablev1.WatchResponse), patience: c.timeout, cancel: cancel}
+// open starts a task that opens a stream and reads it. Both end with the context of the stream.
+func (f *feed) open(ctx context.Context) {
+	messages, request := make(chan received), proto.CloneOf(f.request)
+	ctx, f.cancel = context.WithCancel(ctx)
+	f.messages, f.patience = messages, f.client.timeout
 	go func() {
-		defer close(s.messages)
-		stream, err := cablev1.NewFeedServiceClient(c).Watch(ctx, request)
+		stream, err := cablev1.NewFeedServiceClient(f.client).Watch(ctx, request)
 		if err == nil {
 			_, err = stream.Header()
 		}
-		var message *cablev1.WatchResponse
-		for err == nil {
+		for next := (received{err: err}); ; next.message, next.err = stream.Recv() {
 			select {
-			case s.messages <- message:
-				message, err = stream.Recv()
+			case messages <- next:
 			case <-ctx.Done():
-				err = ctx.Err()
+			}
+			if next.err != nil || ctx.Err() != nil {
+				return
 			}
 		}
-		s.err = toError(ctx, err, "")
-		cancel(nil)
 	}()
-	return s
 }
 
 // accept returns the message for the caller, or nil if it has nothing new.
@@ -266,12 +271,72 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 
 // close ends the stream and drops the parts of a commit, which the server sends again.
 func (f *feed) close() {
-	if f.stream != nil {
-		f.stream.cancel(nil)
+	if f.messages != nil {
+		f.cancel()
 	}
-	f.stream, f.parts, f.bytes = nil, nil, 0
+	f.messages, f.parts, f.bytes = nil, nil, 0
 }
 
 func malformed(problem string) *Error {
 	return &Error{Code: codes.Internal, Message: "malformed response: " + problem}
+}
+
+// A PositionStore stores the position of one feed. A follower that writes to a database should write the position in
+// the same transaction instead, and start after it.
+type PositionStore interface {
+	// Load returns the position that was saved last, or nil if none was.
+	Load(ctx context.Context) (*cablev1.Position, error)
+	// Save replaces the position. Once it returns nil, the position must survive a crash.
+	Save(ctx context.Context, position *cablev1.Position) error
+}
+
+// MemoryPosition is a [PositionStore] whose position ends with the process. The zero value is empty.
+type MemoryPosition struct {
+	position atomic.Pointer[cablev1.Position]
+}
+
+// Load implements [PositionStore].
+func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) {
+	return m.position.Load(), nil
+}
+
+// Save implements [PositionStore].
+func (m *MemoryPosition) Save(_ context.Context, position *cablev1.Position) error {
+	m.position.Store(position)
+	return nil
+}
+
+// FilePosition is a [PositionStore] in the file at this path, in JSON. Its directory must exist. Each position is
+// written to a new file, synced and renamed.
+type FilePosition string
+
+// Load implements [PositionStore].
+func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
+	text, err := os.ReadFile(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	position := &cablev1.Position{}
+	if err = errors.Join(err, protojson.Unmarshal(text, position)); err != nil {
+		return nil, fmt.Errorf("%s: not a position: restore the file, or delete it and take a snapshot: %w", string(f), err)
+	}
+	return position, nil
+}
+
+// Save implements [PositionStore].
+func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error {
+	file, err := os.Create(string(f) + ".new")
+	if err != nil {
+		return err
+	}
+	text, err := protojson.Marshal(position)
+	_, writeErr := file.Write(text)
+	if err = errors.Join(err, writeErr, file.Sync(), file.Close()); err == nil {
+		err = os.Rename(file.Name(), string(f))
+	}
+	directory, openErr := os.Open(filepath.Dir(string(f))) // The rename is on disk once the directory is synced.
+	if err = errors.Join(err, openErr); err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
 }

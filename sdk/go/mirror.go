@@ -135,7 +135,7 @@ func (m *Mirror) wait(ctx context.Context, condition func() bool) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return toError(ctx, ctx.Err(), "")
+			return toError(ctx, ctx.Err())
 		}
 	}
 }
