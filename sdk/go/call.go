@@ -28,13 +28,13 @@ const (
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
 func (c *Client) Invoke(ctx context.Context, method string, request, response any, options ...grpc.CallOption) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
-		defer cancel()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(c.timeout)
 	}
-	deadline, _ := ctx.Deadline()
-	request, isWrite := withRequestID(request)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	message, isWrite := withRequestID(request)
 	attempts, isInDoubt := 0, false
 	return c.retry(ctx, func(ctx context.Context) *Error {
 		if attempts++; attempts < maxAttempts {
@@ -45,39 +45,35 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		callCtx, token, err := c.authorize(ctx)
 		var server peer.Peer
 		if err == nil {
-			err = c.conn.Invoke(callCtx, method, request, response, append(options, grpc.Peer(&server))...)
+			err = c.conn.Invoke(callCtx, method, message, response, append(options, grpc.Peer(&server))...)
 		}
 		if err == nil {
 			return nil
 		}
 		failure := toError(ctx, err)
-		isReached := server.Addr != nil
-		switch failure.Code {
-		case codes.Unavailable: // The server states a reason with it. A lost connection has none.
-			isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN
-			isInDoubt = isWrite && (isInDoubt || isReached && isUnknown)
-		case codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal:
-			isInDoubt = isWrite && (isInDoubt || isReached)
-		default: // A refusal settles earlier attempts too: the server looks up the request id first.
-			isInDoubt = isInDoubt && !isReached
+		// The server states a reason with every refusal, and looks up the request id before it refuses a write.
+		isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN
+		if isUnknown || failure.Code == codes.Internal || failure.Code == codes.Unavailable {
+			isInDoubt = isWrite && (isInDoubt || server.Addr != nil && (isUnknown || failure.Code == codes.Internal))
+		} else {
+			isInDoubt = false
 		}
 		failure.token, failure.mayHaveApplied = token, isInDoubt
 		return failure
 	})
 }
 
-// NewStream opens a stream. It implements [grpc.ClientConnInterface]. The stream itself is not retried; [Client.Feed]
-// and [Client.Articles] are.
+// NewStream opens a stream, which is not retried. It implements [grpc.ClientConnInterface].
 func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	callCtx, token, err := c.authorize(ctx)
-	s := &clientStream{ctx: ctx, token: token}
-	if err == nil {
-		s.ClientStream, err = c.conn.NewStream(callCtx, desc, method, options...)
-	}
 	if err != nil {
 		return nil, toError(ctx, err)
 	}
-	return s, nil
+	stream, err := c.conn.NewStream(callCtx, desc, method, options...)
+	if err != nil {
+		return nil, toError(ctx, err)
+	}
+	return &clientStream{stream, ctx, token}, nil
 }
 
 // clientStream is a stream whose failures are of type *Error.
@@ -123,20 +119,15 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 	}
 }
 
-// withRequestID reports whether a request is a write: its type has a request id. If that is unset, it returns a copy
-// with a random one.
-func withRequestID(request any) (any, bool) {
-	message, ok := request.(proto.Message)
-	if !ok {
-		return request, false
-	}
+// withRequestID returns a request, if it is a write with a request id, and whether it is a write: its type has one.
+func withRequestID(request any) (proto.Message, bool) {
+	message := request.(proto.Message)
 	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
-	if field == nil || message.ProtoReflect().Has(field) {
-		return request, field != nil
+	if field != nil && !message.ProtoReflect().Has(field) {
+		message = proto.Clone(message)
+		message.ProtoReflect().Set(field, protoreflect.ValueOfString(rand.Text()))
 	}
-	message = proto.Clone(message)
-	message.ProtoReflect().Set(field, protoreflect.ValueOfString(rand.Text()))
-	return message, true
+	return message, field != nil
 }
 
 // wait returns a random wait after failures in a row, at least as long as the server requested.

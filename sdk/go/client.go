@@ -1,8 +1,7 @@
 // Package cable is the client of Cable, a content-delivery service for publishers.
 //
-// A [Client] has the methods of the services: GetArticle, PutArticle, Commit, GetStatus and so on. [Client.Feed]
-// follows the changes that match a filter, across lost connections and restarts, and [Client.Mirror] holds a copy of
-// what matches in memory. Requests and responses are messages of the package cablev1.
+// A [Client] has the methods of the services, such as GetArticle and PutArticle. [Client.Feed] follows the changes that
+// match a filter, and [Client.Mirror] holds a copy of what matches. All messages are those of the package cablev1.
 package cable
 
 import (
@@ -16,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -37,15 +37,11 @@ import (
 type Config struct {
 	// Endpoints are the URLs of the nodes: all `http://HOST:PORT`, or all `https://HOST:PORT`. If empty,
 	// http://127.0.0.1:7190. The calls go by turns to the nodes that can be reached.
-	Endpoints []string
-	// TLS has the settings of https endpoints, such as RootCAs and Certificates. If nil, the CAs of the system count.
-	TLS *tls.Config
-	// Token returns the token of the calls; see [StaticToken] and [TokenFile]. If nil, none is sent.
-	Token TokenSource
-	// AllowPlaintextToken allows the token to be sent to other machines without TLS.
-	AllowPlaintextToken bool
-	// Timeout is the deadline of calls whose context has none, including all attempts. If 0, 10 s.
-	Timeout time.Duration
+	Endpoints           []string
+	TLS                 *tls.Config   // For https, such as RootCAs and Certificates. If nil, the CAs of the system are trusted.
+	Token               TokenSource   // Returns the token of the calls; see [TokenFile]. If nil, none is sent.
+	AllowPlaintextToken bool          // Whether the token may be sent to other machines without TLS.
+	Timeout             time.Duration // The deadline of calls whose context has none, for all attempts. If 0, 10 s.
 }
 
 // Client is a client of one Cable with one or several nodes. It is safe for concurrent use.
@@ -65,12 +61,13 @@ type Client struct {
 }
 
 const (
-	connectTimeout       = 3 * time.Second // Includes TLS and the first message of HTTP/2.
+	connectTimeout       = 3 * time.Second // With TLS.
 	longestReconnectWait = time.Second
-	keepaliveInterval    = 10 * time.Second // Between pings while calls are open.
-	keepaliveTimeout     = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
-	maxMessageBytes      = 64 << 20         // The server sends at most 3.5 MiB.
+	maxMessageBytes      = 64 << 20 // The server sends at most 3.5 MiB.
 )
+
+// While calls are open, a ping is sent after 10 s of silence. Without a response, the connection is closed.
+var pings = keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 
 // New returns a client. It opens no connection; the first call does.
 func New(config Config) (*Client, error) {
@@ -78,6 +75,10 @@ func New(config Config) (*Client, error) {
 		config.Endpoints = []string{"http://127.0.0.1:7190"}
 	}
 	var nodes resolver.State
+	security, port := insecure.NewCredentials(), "80"
+	if strings.HasPrefix(config.Endpoints[0], "https:") {
+		security, port = grpccredentials.NewTLS(config.TLS), "443"
+	}
 	for _, text := range config.Endpoints {
 		endpoint, err := url.Parse(text)
 		if err != nil || endpoint.Hostname() == "" || endpoint.User != nil || endpoint.RawQuery != "" ||
@@ -91,13 +92,8 @@ func New(config Config) (*Client, error) {
 		if config.Token != nil && !config.AllowPlaintextToken && !isPrivate {
 			return nil, newError(codes.InvalidArgument, "Token: not sent to %s without TLS: use https://, or set AllowPlaintextToken", text)
 		}
-		port := cmp.Or(endpoint.Port(), map[string]string{"http": "80", "https": "443"}[endpoint.Scheme])
-		address := resolver.Address{Addr: net.JoinHostPort(endpoint.Hostname(), port), ServerName: endpoint.Hostname()}
-		nodes.Addresses = append(nodes.Addresses, address)
-	}
-	security := insecure.NewCredentials()
-	if strings.HasPrefix(config.Endpoints[0], "https") {
-		security = grpccredentials.NewTLS(config.TLS)
+		address := net.JoinHostPort(endpoint.Hostname(), cmp.Or(endpoint.Port(), port))
+		nodes.Addresses = append(nodes.Addresses, resolver.Address{Addr: address, ServerName: endpoint.Hostname()})
 	}
 	nodeResolver := manual.NewBuilderWithScheme("cable")
 	nodeResolver.InitialState(nodes)
@@ -107,7 +103,7 @@ func New(config Config) (*Client, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(pings),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithUserAgent("cable-go/0.1.0"),
 	)
@@ -144,11 +140,9 @@ func TokenFile(path string) TokenSource {
 	}
 }
 
-const (
-	tokenAge       = 10 * time.Second
-	tokenReadLimit = 5 * time.Second
-	maxTokenBytes  = 4096
-)
+const tokenAge, tokenReadLimit, maxTokenBytes = 10 * time.Second, 5 * time.Second, 4096
+
+var validToken = regexp.MustCompile("^[!-~]+$")
 
 // credentials is the copy of the token that calls send. Its number changes with the token; the first one has 1.
 type credentials struct {
@@ -175,12 +169,10 @@ func (c *credentials) get(ctx context.Context, refused int) (string, int, error)
 		defer cancel()
 		token, err := c.source(ctx)
 		token = strings.TrimSpace(token)
-		isInvisible := func(r rune) bool { return r <= ' ' || r > '~' }
-		if err == nil && (token == "" || len(token) > maxTokenBytes || strings.ContainsFunc(token, isInvisible)) {
+		if err == nil && !validToken.MatchString(token) || len(token) > maxTokenBytes {
 			err = errors.New("not 1 to 4096 visible ASCII characters")
 		}
-		c.readAt = time.Now()
-		if err == nil && token != c.token {
+		if c.readAt = time.Now(); err == nil && token != c.token {
 			c.token, c.number = token, c.number+1
 		} else if err != nil && c.number == 0 {
 			return "", 0, &Error{Code: codes.Unavailable, Message: "cannot get a token: " + err.Error(), cause: err}
@@ -189,13 +181,13 @@ func (c *credentials) get(ctx context.Context, refused int) (string, int, error)
 	return c.token, c.number, nil
 }
 
-// replace reports whether there is another token than the one that a server has refused with this error.
+// replace reports whether a server has refused the token, and there is another one.
 func (c *credentials) replace(ctx context.Context, failure *Error) bool {
-	if failure.Code != codes.Unauthenticated {
-		return false
+	if failure.Code == codes.Unauthenticated {
+		_, number, err := c.get(ctx, failure.token)
+		return err == nil && number != failure.token
 	}
-	_, number, err := c.get(ctx, failure.token)
-	return err == nil && number != failure.token
+	return false
 }
 
 // Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error; get it by
@@ -260,9 +252,7 @@ func toError(ctx context.Context, err error) *Error {
 				e.Metadata = detail.Metadata
 			}
 		case *errdetails.BadRequest:
-			for _, violation := range detail.FieldViolations {
-				e.Field = cmp.Or(e.Field, violation.Field)
-			}
+			e.Field = append(detail.FieldViolations, &errdetails.BadRequest_FieldViolation{})[0].Field
 		case *errdetails.RetryInfo:
 			e.RetryAfter = detail.RetryDelay.AsDuration()
 		}

@@ -50,8 +50,8 @@ const (
 // the server in a row, or the end of the context.
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
-		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))}
-		defer f.close()
+		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
+		defer func() { f.cancel() }()
 		err := f.load(ctx)
 		for err == nil {
 			var message *cablev1.WatchResponse
@@ -68,10 +68,7 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 				f.applied = f.position
 			}
 		}
-		if failure := f.save(ctx); failure != nil {
-			err = failure
-		}
-		yield(nil, toError(ctx, err))
+		yield(nil, toError(ctx, cmp.Or(f.save(ctx), err)))
 	}
 }
 
@@ -81,30 +78,35 @@ type feed struct {
 	options          FeedOptions
 	request          *cablev1.WatchRequest // Its start is that of the next stream.
 	messages         chan received         // Of the open stream, or nil.
-	cancel           context.CancelFunc    // Ends the open stream, and no later one.
+	cancel           context.CancelFunc    // Ends the last stream, and no later one.
 	patience         time.Duration         // The longest wait for the next message.
 	position         *cablev1.Position     // That of the last message. Nil during a snapshot.
 	records          int64                 // The records received of the current snapshot.
-	parts            []*cablev1.FeedChange
-	bytes            int // The size of the parts.
-	failures, faults int // Since the last new position.
+	parts            []*cablev1.FeedChange // Of an incomplete commit.
+	bytes            int                   // The size of the parts.
+	failures, faults int                   // Since the last new position.
 	isTokenReplaced  bool
 	wait             time.Duration
 	applied, saved   *cablev1.Position
 	savedAt          time.Time
 }
 
-// load sets the defaults and loads the saved position.
-func (f *feed) load(ctx context.Context) error {
+// received is a message of a stream, or its error.
+type received struct {
+	message *cablev1.WatchResponse
+	err     error
+}
+
+// load sets the default and loads the saved position.
+func (f *feed) load(ctx context.Context) (err error) {
 	f.request.CheckpointInterval = cmp.Or(f.request.CheckpointInterval, durationpb.New(10*time.Second))
-	f.options.MaxCommitBytes = cmp.Or(f.options.MaxCommitBytes, maxCommitBytes)
 	if f.options.Store != nil {
-		saved, err := f.options.Store.Load(ctx)
-		if err != nil {
+		if f.saved, err = f.options.Store.Load(ctx); err != nil {
 			return newError(codes.Internal, "the position of the feed could not be loaded: %w", err)
-		} else if saved != nil {
-			f.saved, f.request.Start = saved, &cablev1.WatchRequest_After{After: saved}
 		}
+	}
+	if f.saved != nil {
+		f.request.Start = &cablev1.WatchRequest_After{After: f.saved}
 	}
 	f.position = f.request.GetAfter()
 	return nil
@@ -133,51 +135,40 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 		sleep(ctx, f.wait)
 		f.open(ctx)
 	}
-	silence, due := time.NewTimer(f.patience), time.NewTimer(time.Until(f.savedAt.Add(saveInterval)))
-	defer silence.Stop()
-	defer due.Stop()
+	silence, due := time.After(f.patience), time.After(time.Until(f.savedAt.Add(saveInterval)))
+	f.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
 	for {
 		select {
 		case next := <-f.messages:
-			f.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
-			if next.message != nil || next.err != nil {
-				return next.message, next.err
-			}
-			silence.Reset(f.patience)
-		case <-silence.C:
+			return next.message, next.err
+		case <-silence:
 			return nil, errSilent
-		case <-due.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-due:
 			if err := f.save(ctx); err != nil {
 				return nil, err
 			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
 		}
 	}
-}
-
-// received is a message or the error of a stream, or neither of them: the server has accepted the stream.
-type received struct {
-	message *cablev1.WatchResponse
-	err     error
 }
 
 // open starts a task that opens a stream and reads it. Both end with the context of the stream.
 func (f *feed) open(ctx context.Context) {
 	messages, request := make(chan received), proto.CloneOf(f.request)
 	ctx, f.cancel = context.WithCancel(ctx)
-	f.messages, f.patience = messages, f.client.timeout
+	f.messages, f.patience = messages, max(f.client.timeout, missedCheckpoints*f.request.CheckpointInterval.AsDuration())
 	go func() {
 		stream, err := cablev1.NewFeedServiceClient(f.client).Watch(ctx, request)
-		if err == nil {
-			_, err = stream.Header()
-		}
-		for next := (received{err: err}); ; next.message, next.err = stream.Recv() {
+		for next := (received{err: err}); ; {
+			if err == nil {
+				next.message, next.err = stream.Recv()
+			}
 			select {
 			case messages <- next:
 			case <-ctx.Done():
 			}
-			if next.err != nil || ctx.Err() != nil {
+			if next.err != nil {
 				return
 			}
 		}
@@ -187,9 +178,6 @@ func (f *feed) open(ctx context.Context) {
 // accept returns the message for the caller, or nil if it has nothing new.
 func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, error) {
 	changes := message.GetChanges()
-	if len(f.parts) > 0 && changes == nil && message.GetReset_() == nil && message.Event != nil {
-		return nil, malformed("message between two parts of a commit")
-	}
 	switch event := message.Event.(type) {
 	case nil: // An event of a later release.
 		return nil, nil
@@ -206,29 +194,28 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 		f.records = 0
 	case *cablev1.WatchResponse_Changes:
 		f.parts = append(f.parts, changes.Changes...)
-		if f.bytes += proto.Size(message); f.bytes > f.options.MaxCommitBytes {
-			text := "commit larger than %d bytes: raise MaxCommitBytes, or use a smaller view or filter"
-			return nil, newError(codes.ResourceExhausted, text, f.options.MaxCommitBytes)
+		if f.bytes += proto.Size(message); f.bytes > cmp.Or(f.options.MaxCommitBytes, maxCommitBytes) {
+			return nil, newError(codes.ResourceExhausted, "commit above MaxCommitBytes: raise it, or use a smaller view or filter")
 		} else if changes.MoreFollows {
 			return nil, nil
 		}
 		changes.Changes, f.parts, f.bytes = f.parts, nil, 0
 	}
-	if message.Position == nil {
-		return nil, malformed("message without position")
+	if message.Position == nil || len(f.parts) > 0 {
+		return nil, malformed("message without position, or between two parts of a commit")
 	}
-	if last := f.position; last != nil && changes != nil && (last.LogId == "" || last.LogId == message.Position.LogId) {
-		isOld := func(change *cablev1.FeedChange) bool { return change.Revision <= last.Revision }
-		changes.Changes = slices.DeleteFunc(changes.Changes, isOld)
-	}
-	if changes != nil && len(changes.Changes) == 0 {
-		return nil, nil
+	if changes != nil {
+		isOld := func(change *cablev1.FeedChange) bool {
+			return change.Revision <= f.position.GetRevision() && message.Position.LogId == f.position.GetLogId()
+		}
+		if changes.Changes = slices.DeleteFunc(changes.Changes, isOld); len(changes.Changes) == 0 {
+			return nil, nil
+		}
 	}
 	if !proto.Equal(message.Position, f.position) {
 		f.failures, f.faults, f.isTokenReplaced = 0, 0, false
 	}
-	f.position = message.Position
-	f.request.Start = &cablev1.WatchRequest_After{After: f.position}
+	f.position, f.request.Start = message.Position, &cablev1.WatchRequest_After{After: message.Position}
 	return message, nil
 }
 
@@ -238,10 +225,11 @@ func (f *feed) restart() {
 	f.request.Start = &cablev1.WatchRequest_Snapshot{Snapshot: true}
 }
 
-// recover prepares a retry, or returns the error if a retry cannot help. If a part of a snapshot was delivered, it
-// returns a reset, and the snapshot restarts.
+// recover ends the stream and prepares a retry, or returns the error if a retry cannot help. The server sends the parts
+// of a commit again. If a part of a snapshot was delivered, it returns a reset, and the snapshot restarts.
 func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchResponse, error) {
-	f.close()
+	f.cancel()
+	f.messages, f.parts, f.bytes = nil, nil, 0
 	isFinal := failure.final || ctx.Err() != nil
 	switch failure.Code {
 	case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.PermissionDenied, codes.Unimplemented:
@@ -249,8 +237,8 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 	case codes.Unauthenticated:
 		isFinal = isFinal || f.isTokenReplaced || !f.client.credentials.replace(ctx, failure)
 		f.isTokenReplaced = true
-	case codes.DataLoss, codes.Internal, codes.Unknown, codes.ResourceExhausted:
-		if failure.Code != codes.ResourceExhausted || failure.Reason == 0 { // Or a message above the limit of this side.
+	case codes.ResourceExhausted, codes.DataLoss, codes.Internal, codes.Unknown:
+		if failure.Code != codes.ResourceExhausted || failure.Reason == 0 { // A message above the limit of this side.
 			f.faults++
 		}
 	}
@@ -267,14 +255,6 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 	}
 	f.restart()
 	return &cablev1.WatchResponse{Event: &cablev1.WatchResponse_Reset_{Reset_: &cablev1.FeedReset{}}}, nil
-}
-
-// close ends the stream and drops the parts of a commit, which the server sends again.
-func (f *feed) close() {
-	if f.messages != nil {
-		f.cancel()
-	}
-	f.messages, f.parts, f.bytes = nil, nil, 0
 }
 
 func malformed(problem string) *Error {
@@ -329,14 +309,14 @@ func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error 
 	if err != nil {
 		return err
 	}
-	text, err := protojson.Marshal(position)
-	_, writeErr := file.Write(text)
-	if err = errors.Join(err, writeErr, file.Sync(), file.Close()); err == nil {
-		err = os.Rename(file.Name(), string(f))
-	}
-	directory, openErr := os.Open(filepath.Dir(string(f))) // The rename is on disk once the directory is synced.
-	if err = errors.Join(err, openErr); err != nil {
+	_, err = file.WriteString(protojson.Format(position))
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	return errors.Join(directory.Sync(), directory.Close())
+	directory, err := os.Open(filepath.Dir(string(f)))
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return cmp.Or(os.Rename(file.Name(), string(f)), directory.Sync()) // The rename is on disk once the directory is.
 }

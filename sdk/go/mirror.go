@@ -15,20 +15,18 @@ import (
 )
 
 // Mirror is a copy of what a filter matches, kept up to date by a feed. Reads do not wait, and each commit is visible
-// as a whole. The records are shared: do not change them. The mirror is empty until its first snapshot is complete.
-// While no node can be reached, it serves the last known content. After a reset, the new snapshot replaces it at once.
+// as a whole. While no node can be reached, it serves the last known content. The records are shared: do not change them.
 type Mirror struct {
 	cancel   context.CancelFunc
-	done     chan struct{}
 	incoming map[string]*cablev1.Record // The incomplete snapshot.
 
 	mu        sync.RWMutex // Guards the fields below.
 	records   map[string]*cablev1.Record
 	position  *cablev1.Position
 	version   int64
-	isReady   bool
+	currentAt time.Time // The last time at which the content was known to be up to date.
 	isCurrent bool
-	currentAt time.Time
+	isReady   bool
 	err       error
 	changed   chan struct{} // Closed and replaced at each change.
 }
@@ -37,18 +35,17 @@ type Mirror struct {
 // AllowReset and IncludeBackfill do not apply, nor does the store of the options.
 func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) *Mirror {
 	ctx, cancel := context.WithCancel(ctx)
-	m := &Mirror{cancel: cancel, done: make(chan struct{}), changed: make(chan struct{}), currentAt: time.Now()}
+	m := &Mirror{cancel: cancel, changed: make(chan struct{}), currentAt: time.Now(), incoming: map[string]*cablev1.Record{}}
 	request = proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))
 	request.Start, request.AllowReset, request.IncludeBackfill = &cablev1.WatchRequest_Snapshot{Snapshot: true}, true, true
 	onRetry := options.OnRetry
 	options.Store, options.OnRetry = nil, func(err error) {
-		m.update(func() { m.isCurrent = false })
-		if onRetry != nil {
+		if m.update(func() { m.isCurrent = false }); onRetry != nil {
 			onRetry(err)
 		}
 	}
 	go func() {
-		defer close(m.done)
+		defer cancel()
 		for message, err := range c.Feed(ctx, request, options) {
 			m.update(func() { m.apply(message, err) })
 		}
@@ -57,10 +54,7 @@ func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, opti
 }
 
 // Close ends the mirror. Its content can still be read.
-func (m *Mirror) Close() {
-	m.cancel()
-	<-m.done
-}
+func (m *Mirror) Close() { m.cancel() }
 
 // Ready waits until the first snapshot and the changes since are applied. If the feed has ended, it returns its error.
 func (m *Mirror) Ready(ctx context.Context) error {
@@ -78,12 +72,11 @@ func (m *Mirror) Get(name string) *cablev1.Record {
 func (m *Mirror) Tagged(tag string) (articles []*cablev1.Article) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	for _, record := range m.records {
-		if slices.Contains(record.GetArticle().GetTags(), tag) {
-			articles = append(articles, record.GetArticle())
+	for _, name := range slices.Sorted(maps.Keys(m.records)) {
+		if article := m.records[name].GetArticle(); slices.Contains(article.GetTags(), tag) {
+			articles = append(articles, article)
 		}
 	}
-	slices.SortFunc(articles, func(a, b *cablev1.Article) int { return cmp.Compare(a.Name, b.Name) })
 	return articles
 }
 
@@ -94,8 +87,8 @@ func (m *Mirror) Snapshot() (map[string]*cablev1.Record, *cablev1.Position) {
 	return maps.Clone(m.records), m.position
 }
 
-// Lag returns the time since the mirror was last known to be up to date: with a working node, less than the checkpoint
-// interval.
+// Lag returns the time since the mirror was last known to be up to date. With a working node it is below the interval
+// of checkpoints.
 func (m *Mirror) Lag() time.Duration {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -155,37 +148,29 @@ func (m *Mirror) update(change func()) {
 func (m *Mirror) apply(message *cablev1.WatchResponse, err error) {
 	switch event := message.GetEvent().(type) {
 	case nil, *cablev1.WatchResponse_Reset_:
-		m.err, m.isCurrent, m.incoming = err, false, nil
+		m.err, m.isCurrent, m.incoming = err, false, map[string]*cablev1.Record{}
 	case *cablev1.WatchResponse_Snapshot:
 		for _, record := range event.Snapshot.Records {
-			m.incoming = set(m.incoming, RecordName(record), record)
+			m.incoming[RecordName(record)] = record
 		}
 	case *cablev1.WatchResponse_SnapshotEnd:
-		m.records, m.incoming, m.position = m.incoming, nil, message.Position
-		m.version++
+		delete(m.incoming, "") // Records of kinds that this version does not know.
+		m.records, m.incoming = m.incoming, map[string]*cablev1.Record{}
+		m.version, m.position = m.version+1, message.Position
 	case *cablev1.WatchResponse_Changes:
 		for _, change := range event.Changes.Changes {
-			if change.GetUnreadable() == "" { // The last readable version remains.
-				m.records = set(m.records, ChangeName(change), change.GetUpsert())
+			if record := change.GetUpsert(); record != nil {
+				m.records[ChangeName(change)] = record
+			} else if change.GetUnreadable() == "" { // Otherwise the last readable version remains.
+				delete(m.records, ChangeName(change))
 			}
 		}
-		m.position = message.Position
-		m.version++
+		delete(m.records, "")
+		m.version, m.position = m.version+1, message.Position
 	case *cablev1.WatchResponse_Checkpoint:
 		m.position, m.isCurrent = message.Position, !event.Checkpoint.Behind
 		m.isReady = m.isReady || m.isCurrent
 	}
-}
-
-// set puts a record into a map, or deletes it if it is nil or of a kind that this version does not know.
-func set(records map[string]*cablev1.Record, name string, record *cablev1.Record) map[string]*cablev1.Record {
-	if records == nil {
-		records = map[string]*cablev1.Record{}
-	}
-	if delete(records, name); record != nil && name != "" {
-		records[name] = record
-	}
-	return records
 }
 
 // RecordName returns the resource name of a record, or an empty string for a kind that this version does not know.

@@ -140,7 +140,7 @@ func TestPartsOfACommitAreAppliedAsOne(t *testing.T) {
 func TestACommitAboveTheLimitEndsTheFeed(t *testing.T) {
 	_, client := serve(t, []any{changes(nil, 1, 2), changes(nil, 3, 4), changes(at(5), 5)})
 	feed := follow(t, client.Feed(testContext(t), nil, cable.FeedOptions{MaxCommitBytes: 100}))
-	assertEqual(t, strings.Contains(feed.receive(), "raise MaxCommitBytes"), true)
+	assertEqual(t, strings.Contains(feed.receive(), "commit above MaxCommitBytes"), true)
 }
 
 func TestACompactedPositionResetsTheFeedAndABrokenSnapshotRestarts(t *testing.T) {
