@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,8 @@ const (
 	longestFeedWait  = 5 * time.Second
 	longestRetryInfo = time.Minute
 )
+
+var unknownOutcomes = []cablev1.ErrorReason{0, cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, cablev1.ErrorReason_ERROR_REASON_INTERNAL}
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
 func (c *Client) Invoke(ctx context.Context, method string, request, response any, options ...grpc.CallOption) error {
@@ -52,13 +55,10 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		}
 		failure := toError(ctx, err)
 		// The server states a reason with every refusal, and looks up the request id before it refuses a write.
-		isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN
-		if isUnknown || failure.Code == codes.Internal || failure.Code == codes.Unavailable {
-			isInDoubt = isWrite && (isInDoubt || server.Addr != nil && (isUnknown || failure.Code == codes.Internal))
-		} else {
-			isInDoubt = false
-		}
-		failure.token, failure.mayHaveApplied = token, isInDoubt
+		isUnknown := slices.Contains(unknownOutcomes, failure.Reason)
+		isUnsettled := isUnknown || failure.Code == codes.Unavailable
+		isInDoubt = isWrite && (isInDoubt && isUnsettled || isUnknown && server.Addr != nil)
+		failure.token, failure.MayHaveApplied = token, isInDoubt
 		return failure
 	})
 }
@@ -113,7 +113,7 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 		} else if !isReplaced && !err.final && c.credentials.replace(ctx, err) {
 			isReplaced = true
 			failures--
-		} else if failures == maxAttempts || !err.Retryable() || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
+		} else if failures == maxAttempts || !err.Retryable || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
 			return err
 		}
 	}

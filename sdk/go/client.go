@@ -12,10 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -44,13 +42,10 @@ type Config struct {
 	Timeout             time.Duration // The deadline of calls whose context has none, for all attempts. If 0, 10 s.
 }
 
-// Client is a client of one Cable with one or several nodes. It is safe for concurrent use.
-//
-// A call that fails with UNAVAILABLE is attempted three times within its deadline. Each attempt has half of the time
-// that is left, and the last one all of it, so that a silent node does not use up the deadline. A write without a
-// request id gets a random one, which its attempts share, so it is applied at most once.
-//
-// A client is a [grpc.ClientConnInterface]: cablev1.NewTransferServiceClient and the like work over it.
+// Client is a client of one Cable with one or several nodes. It is safe for concurrent use. Generated clients such as
+// cablev1.NewTransferServiceClient work over it. A call that fails with UNAVAILABLE is attempted three times within its
+// deadline; each attempt has half of the time that is left, and the last one all of it. A write without a request id
+// gets a random one, which its attempts share, so it is applied at most once.
 type Client struct {
 	cablev1.ContentServiceClient
 	cablev1.PublishingServiceClient
@@ -63,11 +58,10 @@ type Client struct {
 const (
 	connectTimeout       = 3 * time.Second // With TLS.
 	longestReconnectWait = time.Second
-	maxMessageBytes      = 64 << 20 // The server sends at most 3.5 MiB.
+	pingInterval         = 10 * time.Second // While calls are open.
+	pingTimeout          = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
+	maxMessageBytes      = 64 << 20         // The server sends at most 3.5 MiB.
 )
-
-// While calls are open, a ping is sent after 10 s of silence. Without a response, the connection is closed.
-var pings = keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}
 
 // New returns a client. It opens no connection; the first call does.
 func New(config Config) (*Client, error) {
@@ -87,8 +81,7 @@ func New(config Config) (*Client, error) {
 		} else if first, _, _ := strings.Cut(config.Endpoints[0], ":"); endpoint.Scheme != first {
 			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not %s as the first one is", text, first)
 		}
-		host, _ := netip.ParseAddr(endpoint.Hostname())
-		isPrivate := endpoint.Scheme == "https" || endpoint.Hostname() == "localhost" || host.Unmap().IsLoopback()
+		isPrivate := port == "443" || endpoint.Hostname() == "localhost" || net.ParseIP(endpoint.Hostname()).IsLoopback()
 		if config.Token != nil && !config.AllowPlaintextToken && !isPrivate {
 			return nil, newError(codes.InvalidArgument, "Token: not sent to %s without TLS: use https://, or set AllowPlaintextToken", text)
 		}
@@ -103,7 +96,7 @@ func New(config Config) (*Client, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(pings),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithUserAgent("cable-go/0.1.0"),
 	)
@@ -142,8 +135,6 @@ func TokenFile(path string) TokenSource {
 
 const tokenAge, tokenReadLimit, maxTokenBytes = 10 * time.Second, 5 * time.Second, 4096
 
-var validToken = regexp.MustCompile("^[!-~]+$")
-
 // credentials is the copy of the token that calls send. Its number changes with the token; the first one has 1.
 type credentials struct {
 	source TokenSource
@@ -169,13 +160,14 @@ func (c *credentials) get(ctx context.Context, refused int) (string, int, error)
 		defer cancel()
 		token, err := c.source(ctx)
 		token = strings.TrimSpace(token)
-		if err == nil && !validToken.MatchString(token) || len(token) > maxTokenBytes {
+		isInvisible := func(r rune) bool { return r <= ' ' || r > '~' }
+		if err == nil && (token == "" || len(token) > maxTokenBytes || strings.ContainsFunc(token, isInvisible)) {
 			err = errors.New("not 1 to 4096 visible ASCII characters")
 		}
 		if c.readAt = time.Now(); err == nil && token != c.token {
 			c.token, c.number = token, c.number+1
 		} else if err != nil && c.number == 0 {
-			return "", 0, &Error{Code: codes.Unavailable, Message: "cannot get a token: " + err.Error(), cause: err}
+			return "", 0, &Error{Code: codes.Unavailable, Retryable: true, Message: "cannot get a token: " + err.Error(), cause: err}
 		}
 	}
 	return c.token, c.number, nil
@@ -199,11 +191,13 @@ type Error struct {
 	Field      string              // The first invalid field of the request, such as `article.tags[3]`, or empty.
 	Metadata   map[string]string   // Details of the reason, such as `etag` with ETAG_MISMATCH; see errors.proto.
 	RetryAfter time.Duration       // The delay before a retry that the server requested, or 0.
+	Retryable  bool                // Whether the same call may succeed later. The client has made all its attempts.
+	// MayHaveApplied: whether a write may have been applied. A retry with the same request id applies it at most once.
+	MayHaveApplied bool
 
-	cause          error
-	mayHaveApplied bool
-	final          bool // Another attempt cannot help, whatever the code.
-	token          int  // The number of the token that the call sent.
+	cause error
+	final bool // Another attempt cannot help, whatever the code.
+	token int  // The number of the token that the call sent.
 }
 
 // Error returns the message with the reason.
@@ -214,18 +208,8 @@ func (e *Error) Error() string {
 	return "cable: " + e.Message + " (" + strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_") + ")"
 }
 
-// Retryable reports whether the same call may succeed later. The client has made all its attempts already.
-func (e *Error) Retryable() bool { return e.Code == codes.Unavailable }
-
-// MayHaveApplied reports whether the write may have been applied although the call failed. A retry with the same
-// request id applies it at most once. It is false for reads.
-func (e *Error) MayHaveApplied() bool { return e.mayHaveApplied }
-
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
-
-// GRPCStatus makes [status.Code] work.
-func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Message) }
 
 // errSilent is the cause of a context that ends because a server does not respond.
 var errSilent = errors.New("no response in time: the server or the connection hangs")
@@ -243,7 +227,7 @@ func toError(ctx context.Context, err error) *Error {
 	} else if ctx.Err() != nil && (received.Code() == codes.Canceled || received.Code() == codes.Unknown) {
 		err, received = ctx.Err(), status.FromContextError(ctx.Err())
 	}
-	e := &Error{Code: received.Code(), Message: received.Message(), cause: err}
+	e := &Error{Code: received.Code(), Message: received.Message(), Retryable: received.Code() == codes.Unavailable, cause: err}
 	for _, detail := range received.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:

@@ -40,12 +40,12 @@ func TestErrorsHaveReasonFieldAndCode(t *testing.T) {
 	failure := asError(t, fmt.Errorf("wrapped: %w", err))
 	assertEqual(t, failure.Reason, cablev1.ErrorReason_ERROR_REASON_ARTICLE_NOT_FOUND)
 	assertEqual(t, status.Code(err), codes.NotFound)
-	assertEqual(t, failure.Retryable() || failure.MayHaveApplied(), false)
+	assertEqual(t, failure.Retryable || failure.MayHaveApplied, false)
 	_, err = client.PutArticle(ctx, &cablev1.PutArticleRequest{Article: &cablev1.Article{Name: "articles/none"}})
 	failure = asError(t, err)
 	assertEqual(t, failure.Field, "article.headline")
 	assertEqual(t, failure.Reason, cablev1.ErrorReason_ERROR_REASON_FIELD_INVALID)
-	assertEqual(t, failure.MayHaveApplied(), false)
+	assertEqual(t, failure.MayHaveApplied, false)
 	put(t, client, article("storm", "Storm"))
 	_, err = client.PutArticle(ctx, &cablev1.PutArticleRequest{
 		Article:      article("storm", "Storm"),
@@ -127,8 +127,8 @@ func TestADeadNodeIsPassedOver(t *testing.T) {
 	_, err := client.PutArticle(testContext(t), &cablev1.PutArticleRequest{Article: article("storm", "Storm")})
 	failure := asError(t, err)
 	assertEqual(t, failure.Code, codes.Unavailable)
-	assertEqual(t, failure.Retryable(), true)
-	assertEqual(t, failure.MayHaveApplied(), false)
+	assertEqual(t, failure.Retryable, true)
+	assertEqual(t, failure.MayHaveApplied, false)
 	assertEqual(t, strings.Contains(failure.Message, strings.TrimPrefix(dead, "http://")), true)
 }
 
@@ -142,7 +142,7 @@ func TestASilentNodeNeitherHangsACallNorUsesUpItsDeadline(t *testing.T) {
 	defer cancel()
 	_, err := warm.PutArticle(ctx, &cablev1.PutArticleRequest{Article: article("flood", "Flood")})
 	failure := asError(t, err)
-	assertEqual(t, failure.MayHaveApplied(), true)
+	assertEqual(t, failure.MayHaveApplied, true)
 	assertEqual(t, failure.Code == codes.DeadlineExceeded || failure.Code == codes.Unavailable, true)
 	// With another node, every call succeeds.
 	client := server.ClientWith(cable.Config{Endpoints: []string{silent.Endpoint(), server.Endpoint()}})

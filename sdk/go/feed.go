@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -45,9 +44,9 @@ const (
 // A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
 // never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
 //
-// The feed retries without limit. It ends after an error that a retry cannot help: a refused request, a position from
-// which the server cannot resume (unless the request has AllowReset), a position that cannot be saved, five faults of
-// the server in a row, or the end of the context.
+// The feed retries without limit. It ends with an error that a retry cannot help: a refused request, a position from
+// which the server cannot resume (if the request lacks AllowReset) or that cannot be saved, five faults of the server
+// in a row, or the end of the context.
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
@@ -189,7 +188,7 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 		return message, nil
 	case *cablev1.WatchResponse_SnapshotEnd:
 		if f.records != event.SnapshotEnd.Count {
-			return nil, malformed("snapshot with another number of records")
+			return nil, errors.New("malformed response: snapshot with another number of records")
 		}
 		f.records = 0
 	case *cablev1.WatchResponse_Changes:
@@ -199,18 +198,15 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 		} else if changes.MoreFollows {
 			return nil, nil
 		}
-		changes.Changes, f.parts, f.bytes = f.parts, nil, 0
-	}
-	if message.Position == nil || len(f.parts) > 0 {
-		return nil, malformed("message without position, or between two parts of a commit")
-	}
-	if changes != nil {
-		isOld := func(change *cablev1.FeedChange) bool {
-			return change.Revision <= f.position.GetRevision() && message.Position.LogId == f.position.GetLogId()
-		}
-		if changes.Changes = slices.DeleteFunc(changes.Changes, isOld); len(changes.Changes) == 0 {
+		isSameLog := message.Position.GetLogId() == f.position.GetLogId()
+		isOld := func(change *cablev1.FeedChange) bool { return isSameLog && change.Revision <= f.position.GetRevision() }
+		changes.Changes, f.parts, f.bytes = slices.DeleteFunc(f.parts, isOld), nil, 0
+		if len(changes.Changes) == 0 {
 			return nil, nil
 		}
+	}
+	if message.Position == nil || len(f.parts) > 0 {
+		return nil, errors.New("malformed response: message without position, or between two parts of a commit")
 	}
 	if !proto.Equal(message.Position, f.position) {
 		f.failures, f.faults, f.isTokenReplaced = 0, 0, false
@@ -257,16 +253,12 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 	return &cablev1.WatchResponse{Event: &cablev1.WatchResponse_Reset_{Reset_: &cablev1.FeedReset{}}}, nil
 }
 
-func malformed(problem string) *Error {
-	return &Error{Code: codes.Internal, Message: "malformed response: " + problem}
-}
-
 // A PositionStore stores the position of one feed. A follower that writes to a database should write the position in
 // the same transaction instead, and start after it.
 type PositionStore interface {
 	// Load returns the position that was saved last, or nil if none was.
 	Load(ctx context.Context) (*cablev1.Position, error)
-	// Save replaces the position. Once it returns nil, the position must survive a crash.
+	// Save replaces the position. After a crash, Load must return the old or the new one.
 	Save(ctx context.Context, position *cablev1.Position) error
 }
 
@@ -275,12 +267,10 @@ type MemoryPosition struct {
 	position atomic.Pointer[cablev1.Position]
 }
 
-// Load implements [PositionStore].
 func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) {
 	return m.position.Load(), nil
 }
 
-// Save implements [PositionStore].
 func (m *MemoryPosition) Save(_ context.Context, position *cablev1.Position) error {
 	m.position.Store(position)
 	return nil
@@ -290,7 +280,6 @@ func (m *MemoryPosition) Save(_ context.Context, position *cablev1.Position) err
 // written to a new file, synced and renamed.
 type FilePosition string
 
-// Load implements [PositionStore].
 func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
 	text, err := os.ReadFile(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -303,7 +292,6 @@ func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
 	return position, nil
 }
 
-// Save implements [PositionStore].
 func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error {
 	file, err := os.Create(string(f) + ".new")
 	if err != nil {
@@ -313,10 +301,5 @@ func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error 
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	directory, err := os.Open(filepath.Dir(string(f)))
-	if err != nil {
-		return err
-	}
-	defer directory.Close()
-	return cmp.Or(os.Rename(file.Name(), string(f)), directory.Sync()) // The rename is on disk once the directory is.
+	return os.Rename(file.Name(), string(f))
 }

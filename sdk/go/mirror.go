@@ -102,16 +102,13 @@ func (m *Mirror) Changes(ctx context.Context) iter.Seq2[*cablev1.Position, error
 	defer m.mu.RUnlock()
 	seen := m.version
 	return func(yield func(*cablev1.Position, error) bool) {
-		for {
+		for isOpen := true; isOpen; {
 			var position *cablev1.Position
-			err := m.wait(ctx, func() (hasChanged bool) {
-				hasChanged = m.version != seen
-				seen, position = m.version, m.position
-				return hasChanged
+			err := m.wait(ctx, func() (isNew bool) {
+				isNew, seen, position = m.version != seen, m.version, m.position
+				return isNew
 			})
-			if !yield(position, err) || err != nil {
-				return
-			}
+			isOpen = yield(position, err) && err == nil
 		}
 	}
 }

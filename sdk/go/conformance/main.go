@@ -142,8 +142,8 @@ func describe(err error) fields {
 		field = failure.Field
 	}
 	return fields{
-		"code": codeNames[failure.Code], "reason": reason, "field": field, "retryable": failure.Retryable(),
-		"may_have_applied": failure.MayHaveApplied(), "message": failure.Error(),
+		"code": codeNames[failure.Code], "reason": reason, "field": field, "retryable": failure.Retryable,
+		"may_have_applied": failure.MayHaveApplied, "message": failure.Error(),
 	}
 }
 
