@@ -9,14 +9,13 @@ import (
 	"slices"
 	"time"
 
+	"cable.example/go/cablev1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"cable.example/go/cablev1"
 )
 
 const (
@@ -37,7 +36,13 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	message, isWrite := withRequestID(request)
+	message := request.(proto.Message) // Those of generated clients are.
+	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
+	isWrite := field != nil
+	if isWrite && !message.ProtoReflect().Has(field) {
+		message = proto.Clone(message)
+		message.ProtoReflect().Set(field, protoreflect.ValueOfString(rand.Text()))
+	}
 	attempts, isInDoubt := 0, false
 	return c.retry(ctx, func(ctx context.Context) *Error {
 		if attempts++; attempts < maxAttempts {
@@ -119,28 +124,14 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 	}
 }
 
-// withRequestID returns a request, if it is a write with a request id, and whether it is a write: its type has one.
-func withRequestID(request any) (proto.Message, bool) {
-	message := request.(proto.Message)
-	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
-	if field != nil && !message.ProtoReflect().Has(field) {
-		message = proto.Clone(message)
-		message.ProtoReflect().Set(field, protoreflect.ValueOfString(rand.Text()))
-	}
-	return message, field != nil
-}
-
 // wait returns a random wait after failures in a row, at least as long as the server requested.
 func wait(failures int, longest time.Duration, err *Error) time.Duration {
 	wait := min(firstWait<<min(failures-1, 16), longest)
 	return max(wait/2+mathrand.N(wait/2), min(err.RetryAfter, longestRetryInfo))
 }
 
-// sleep waits. It returns false, at once if possible, if the context ends before.
+// sleep waits. It returns false if the context ends before.
 func sleep(ctx context.Context, wait time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-		return false
-	}
 	select {
 	case <-time.After(wait):
 		return true

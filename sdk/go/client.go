@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"cable.example/go/cablev1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -27,8 +28,6 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
-
-	"cable.example/go/cablev1"
 )
 
 // Config has the settings of a [Client]. The zero value is that of a client of a local server.
@@ -52,7 +51,7 @@ type Client struct {
 	cablev1.StatusServiceClient
 	conn        *grpc.ClientConn
 	timeout     time.Duration
-	credentials *credentials
+	credentials credentials
 }
 
 const (
@@ -104,9 +103,7 @@ func New(config Config) (*Client, error) {
 		return nil, newError(codes.InvalidArgument, "Endpoints: %w", err)
 	}
 	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second)}
-	if config.Token != nil {
-		c.credentials = &credentials{source: config.Token, lock: make(chan struct{}, 1)}
-	}
+	c.credentials = credentials{source: config.Token, lock: make(chan struct{}, 1)}
 	c.ContentServiceClient = cablev1.NewContentServiceClient(c)
 	c.PublishingServiceClient = cablev1.NewPublishingServiceClient(c)
 	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
@@ -146,7 +143,7 @@ type credentials struct {
 
 // get returns the token and its number: another one than the refused one, if the source has another one.
 func (c *credentials) get(ctx context.Context, refused int) (string, int, error) {
-	if c == nil {
+	if c.source == nil {
 		return "", 0, nil
 	}
 	select {

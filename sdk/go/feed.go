@@ -12,12 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cable.example/go/cablev1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"cable.example/go/cablev1"
 )
 
 // FeedOptions has the options of a feed on this side. The zero value is usable.
@@ -36,10 +35,8 @@ const (
 )
 
 // Feed follows the changes that match a filter, without gaps and without repeats, across lost connections, failed
-// nodes and restarts of the program. The iterator yields the messages of FeedService.Watch, with these differences:
-//
-//   - Changes are whole commits: parts are joined. Apply them as one step.
-//   - A Reset without a reason: the connection broke during a snapshot. Drop what you have; another snapshot follows.
+// nodes and restarts of the program. The iterator yields the messages of FeedService.Watch, with two differences: the
+// parts of a commit come as one message, and a Reset without a reason comes if the connection broke during a snapshot.
 //
 // A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
 // never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
@@ -77,15 +74,14 @@ type feed struct {
 	options          FeedOptions
 	request          *cablev1.WatchRequest // Its start is that of the next stream.
 	messages         chan received         // Of the open stream, or nil.
-	cancel           context.CancelFunc    // Ends the last stream, and no later one.
-	patience         time.Duration         // The longest wait for the next message.
+	cancel           context.CancelFunc    // Ends the last stream.
+	patience, wait   time.Duration         // The longest wait for a message, and that before the next stream.
 	position         *cablev1.Position     // That of the last message. Nil during a snapshot.
 	records          int64                 // The records received of the current snapshot.
 	parts            []*cablev1.FeedChange // Of an incomplete commit.
 	bytes            int                   // The size of the parts.
 	failures, faults int                   // Since the last new position.
 	isTokenReplaced  bool
-	wait             time.Duration
 	applied, saved   *cablev1.Position
 	savedAt          time.Time
 }
@@ -107,7 +103,7 @@ func (f *feed) load(ctx context.Context) (err error) {
 	if f.saved != nil {
 		f.request.Start = &cablev1.WatchRequest_After{After: f.saved}
 	}
-	f.position = f.request.GetAfter()
+	f.position, f.patience = f.request.GetAfter(), missedCheckpoints*f.request.CheckpointInterval.AsDuration()
 	return nil
 }
 
@@ -132,7 +128,10 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 			return nil, err
 		}
 		sleep(ctx, f.wait)
-		f.open(ctx)
+		f.messages, f.patience = make(chan received), max(f.client.timeout, f.patience)
+		streamCtx, cancel := context.WithCancel(ctx)
+		f.cancel = cancel // A watchdog ends its own stream, and no later one.
+		go f.client.watch(streamCtx, proto.CloneOf(f.request), f.messages)
 	}
 	silence, due := time.After(f.patience), time.After(time.Until(f.savedAt.Add(saveInterval)))
 	f.patience = missedCheckpoints * f.request.CheckpointInterval.AsDuration()
@@ -152,26 +151,21 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 	}
 }
 
-// open starts a task that opens a stream and reads it. Both end with the context of the stream.
-func (f *feed) open(ctx context.Context) {
-	messages, request := make(chan received), proto.CloneOf(f.request)
-	ctx, f.cancel = context.WithCancel(ctx)
-	f.messages, f.patience = messages, max(f.client.timeout, missedCheckpoints*f.request.CheckpointInterval.AsDuration())
-	go func() {
-		stream, err := cablev1.NewFeedServiceClient(f.client).Watch(ctx, request)
-		for next := (received{err: err}); ; {
-			if err == nil {
-				next.message, next.err = stream.Recv()
-			}
-			select {
-			case messages <- next:
-			case <-ctx.Done():
-			}
-			if next.err != nil {
-				return
-			}
+// watch opens a stream and reads it until its end or the end of its context.
+func (c *Client) watch(ctx context.Context, request *cablev1.WatchRequest, messages chan<- received) {
+	stream, err := cablev1.NewFeedServiceClient(c).Watch(ctx, request)
+	for next := (received{err: err}); ; {
+		if err == nil {
+			next.message, next.err = stream.Recv()
 		}
-	}()
+		select {
+		case messages <- next:
+		case <-ctx.Done():
+		}
+		if next.err != nil {
+			return
+		}
+	}
 }
 
 // accept returns the message for the caller, or nil if it has nothing new.

@@ -9,9 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"cable.example/go/cablev1"
+	"google.golang.org/protobuf/proto"
 )
 
 // Mirror is a copy of what a filter matches, kept up to date by a feed. Reads do not wait, and each commit is visible
