@@ -6,7 +6,6 @@ import (
 	"io"
 	"iter"
 	mathrand "math/rand/v2"
-	"slices"
 	"time"
 
 	"cable.example/go/cablev1"
@@ -25,8 +24,6 @@ const (
 	longestFeedWait  = 5 * time.Second
 	longestRetryInfo = time.Minute
 )
-
-var unknownOutcomes = []cablev1.ErrorReason{0, cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, cablev1.ErrorReason_ERROR_REASON_INTERNAL}
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
 func (c *Client) Invoke(ctx context.Context, method string, request, response any, options ...grpc.CallOption) error {
@@ -60,7 +57,7 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		}
 		failure := toError(ctx, err)
 		// The server states a reason with every refusal, and looks up the request id before it refuses a write.
-		isUnknown := slices.Contains(unknownOutcomes, failure.Reason)
+		isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN || failure.Code == codes.Internal
 		isUnsettled := isUnknown || failure.Code == codes.Unavailable
 		isInDoubt = isWrite && (isInDoubt && isUnsettled || isUnknown && server.Addr != nil)
 		failure.token, failure.MayHaveApplied = token, isInDoubt
@@ -134,15 +131,13 @@ func wait(failures int, longest time.Duration, err *Error) time.Duration {
 func sleep(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-time.After(wait):
-		return true
 	case <-ctx.Done():
-		return false
 	}
+	return ctx.Err() == nil
 }
 
-// Pages returns an iterator over the pages of a listing, which ends after the last page or an error:
-//
-//	for page, err := range cable.Pages(ctx, client.ListArticles, &cablev1.ListArticlesRequest{}) {
+// Pages returns an iterator over the pages of a listing, as in cable.Pages(ctx, client.ListArticles, request). It ends
+// after the last page or an error.
 func Pages[Q proto.Message, R interface{ GetNextPageToken() string }](
 	ctx context.Context, list func(context.Context, Q, ...grpc.CallOption) (R, error), request Q,
 ) iter.Seq2[R, error] {

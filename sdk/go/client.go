@@ -32,16 +32,14 @@ import (
 
 // Config has the settings of a [Client]. The zero value is that of a client of a local server.
 type Config struct {
-	// Endpoints are the URLs of the nodes: all `http://HOST:PORT`, or all `https://HOST:PORT`. If empty,
-	// http://127.0.0.1:7190. The calls go by turns to the nodes that can be reached.
-	Endpoints           []string
+	Endpoints           []string      // The nodes: all http://HOST:PORT or all https://HOST:PORT. If empty, http://127.0.0.1:7190.
 	TLS                 *tls.Config   // For https, such as RootCAs and Certificates. If nil, the CAs of the system are trusted.
 	Token               TokenSource   // Returns the token of the calls; see [TokenFile]. If nil, none is sent.
 	AllowPlaintextToken bool          // Whether the token may be sent to other machines without TLS.
 	Timeout             time.Duration // The deadline of calls whose context has none, for all attempts. If 0, 10 s.
 }
 
-// Client is a client of one Cable with one or several nodes. It is safe for concurrent use. Generated clients such as
+// Client is a client of one Cable. It is safe for concurrent use. Calls go by turns to the nodes that can be reached. Generated clients such as
 // cablev1.NewTransferServiceClient work over it. A call that fails with UNAVAILABLE is attempted three times within its
 // deadline; each attempt has half of the time that is left, and the last one all of it. A write without a request id
 // gets a random one, which its attempts share, so it is applied at most once.
@@ -55,11 +53,10 @@ type Client struct {
 }
 
 const (
-	connectTimeout       = 3 * time.Second // With TLS.
-	longestReconnectWait = time.Second
-	pingInterval         = 10 * time.Second // While calls are open.
-	pingTimeout          = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
-	maxMessageBytes      = 64 << 20         // The server sends at most 3.5 MiB.
+	connectTimeout  = 3 * time.Second  // With TLS.
+	pingInterval    = 10 * time.Second // While calls are open.
+	pingTimeout     = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
+	maxMessageBytes = 64 << 20         // The server sends at most 3.5 MiB.
 )
 
 // New returns a client. It opens no connection; the first call does.
@@ -89,7 +86,7 @@ func New(config Config) (*Client, error) {
 	}
 	nodeResolver := manual.NewBuilderWithScheme("cable")
 	nodeResolver.InitialState(nodes)
-	reconnect := backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.25, MaxDelay: longestReconnectWait}
+	reconnect := backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.25, MaxDelay: longestCallWait}
 	conn, err := grpc.NewClient("cable:///"+nodes.Addresses[0].Addr,
 		grpc.WithResolvers(nodeResolver),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
@@ -102,8 +99,8 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, newError(codes.InvalidArgument, "Endpoints: %w", err)
 	}
-	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second)}
-	c.credentials = credentials{source: config.Token, lock: make(chan struct{}, 1)}
+	token := credentials{source: config.Token, lock: make(chan struct{}, 1)}
+	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second), credentials: token}
 	c.ContentServiceClient = cablev1.NewContentServiceClient(c)
 	c.PublishingServiceClient = cablev1.NewPublishingServiceClient(c)
 	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
@@ -182,15 +179,14 @@ func (c *credentials) replace(ctx context.Context, failure *Error) bool {
 // Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error; get it by
 // [errors.As].
 type Error struct {
-	Code       codes.Code          // The status code of the server or, for failures on this side, the one that fits best.
-	Reason     cablev1.ErrorReason // The reason that the server stated. Decide by it, not by the message.
-	Message    string              // The description for people.
-	Field      string              // The first invalid field of the request, such as `article.tags[3]`, or empty.
-	Metadata   map[string]string   // Details of the reason, such as `etag` with ETAG_MISMATCH; see errors.proto.
-	RetryAfter time.Duration       // The delay before a retry that the server requested, or 0.
-	Retryable  bool                // Whether the same call may succeed later. The client has made all its attempts.
-	// MayHaveApplied: whether a write may have been applied. A retry with the same request id applies it at most once.
-	MayHaveApplied bool
+	Code           codes.Code          // The status code of the server or, for failures on this side, the one that fits best.
+	Reason         cablev1.ErrorReason // The reason that the server stated. Decide by it, not by the message.
+	Message        string              // The description for people.
+	Field          string              // The first invalid field of the request, such as `article.tags[3]`, or empty.
+	Metadata       map[string]string   // Details of the reason, such as `etag` with ETAG_MISMATCH; see errors.proto.
+	RetryAfter     time.Duration       // The delay before a retry that the server requested, or 0.
+	Retryable      bool                // Whether the same call may succeed later. The client has made all its attempts.
+	MayHaveApplied bool                // Whether a write may have been applied. A retry with the same request id is safe.
 
 	cause error
 	final bool // Another attempt cannot help, whatever the code.

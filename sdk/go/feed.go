@@ -47,7 +47,7 @@ const (
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
-		defer func() { f.cancel() }()
+		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages come again.
 		err := f.load(ctx)
 		for err == nil {
 			var message *cablev1.WatchResponse
@@ -58,7 +58,6 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 				message, err = f.recover(ctx, toError(ctx, err))
 			}
 			if message != nil && !yield(message, nil) {
-				_ = f.save(ctx) // If that fails, messages come again.
 				return
 			} else if message != nil {
 				f.applied = f.position

@@ -16,18 +16,16 @@ import (
 // Mirror is a copy of what a filter matches, kept up to date by a feed. Reads do not wait, and each commit is visible
 // as a whole. While no node can be reached, it serves the last known content. The records are shared: do not change them.
 type Mirror struct {
-	cancel   context.CancelFunc
-	incoming map[string]*cablev1.Record // The incomplete snapshot.
-
-	mu        sync.RWMutex // Guards the fields below.
-	records   map[string]*cablev1.Record
-	position  *cablev1.Position
-	version   int64
-	currentAt time.Time // The last time at which the content was known to be up to date.
-	isCurrent bool
-	isReady   bool
-	err       error
-	changed   chan struct{} // Closed and replaced at each change.
+	cancel             context.CancelFunc
+	incoming           map[string]*cablev1.Record // The incomplete snapshot.
+	mu                 sync.RWMutex               // Guards the fields below.
+	records            map[string]*cablev1.Record
+	position           *cablev1.Position
+	version            int64
+	currentAt          time.Time // The last time at which the content was known to be up to date.
+	isCurrent, isReady bool
+	err                error
+	changed            chan struct{} // Closed and replaced at each change.
 }
 
 // Mirror starts a mirror, which runs until [Mirror.Close] or the end of the context. The start of the request and its
@@ -86,8 +84,7 @@ func (m *Mirror) Snapshot() (map[string]*cablev1.Record, *cablev1.Position) {
 	return maps.Clone(m.records), m.position
 }
 
-// Lag returns the time since the mirror was last known to be up to date. With a working node it is below the interval
-// of checkpoints.
+// Lag returns the time since the mirror was known to be up to date: with a working node, below the checkpoint interval.
 func (m *Mirror) Lag() time.Duration {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
