@@ -113,8 +113,7 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 		if err == nil {
 			return nil
 		} else if !isReplaced && !err.final && c.credentials.replace(ctx, err) {
-			isReplaced = true
-			failures--
+			isReplaced, failures = true, failures-1
 		} else if failures == maxAttempts || !err.Retryable || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
 			return err
 		}

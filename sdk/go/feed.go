@@ -41,9 +41,8 @@ const (
 // A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
 // never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
 //
-// The feed retries without limit. It ends with an error that a retry cannot help: a refused request, a position from
-// which the server cannot resume (if the request lacks AllowReset) or that cannot be saved, five faults of the server
-// in a row, or the end of the context.
+// The feed retries without limit, and ends with the context or an error that a retry cannot help: a refused request, a
+// position that cannot be saved or, without AllowReset, not be resumed from, or five faults of the server in a row.
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
@@ -85,7 +84,6 @@ type feed struct {
 	savedAt          time.Time
 }
 
-// received is a message of a stream, or its error.
 type received struct {
 	message *cablev1.WatchResponse
 	err     error
@@ -174,7 +172,8 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 	case nil: // An event of a later release.
 		return nil, nil
 	case *cablev1.WatchResponse_Reset_:
-		f.restart()
+		f.position, f.records, f.parts, f.bytes = nil, 0, nil, 0
+		f.request.Start = &cablev1.WatchRequest_Snapshot{Snapshot: true} // That of the next stream, if this one breaks.
 		return message, nil
 	case *cablev1.WatchResponse_Snapshot:
 		f.records += int64(len(event.Snapshot.Records))
@@ -208,12 +207,6 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 	return message, nil
 }
 
-// restart discards what was received: the next stream starts with a snapshot.
-func (f *feed) restart() {
-	f.position, f.records, f.parts, f.bytes = nil, 0, nil, 0
-	f.request.Start = &cablev1.WatchRequest_Snapshot{Snapshot: true}
-}
-
 // recover ends the stream and prepares a retry, or returns the error if a retry cannot help. The server sends the parts
 // of a commit again. If a part of a snapshot was delivered, it returns a reset, and the snapshot restarts.
 func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchResponse, error) {
@@ -242,8 +235,7 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 	if f.records == 0 {
 		return nil, nil
 	}
-	f.restart()
-	return &cablev1.WatchResponse{Event: &cablev1.WatchResponse_Reset_{Reset_: &cablev1.FeedReset{}}}, nil
+	return f.accept(&cablev1.WatchResponse{Event: &cablev1.WatchResponse_Reset_{Reset_: &cablev1.FeedReset{}}})
 }
 
 // A PositionStore stores the position of one feed. A follower that writes to a database should write the position in
