@@ -54,7 +54,7 @@ type Client struct {
 
 const (
 	connectTimeout  = 3 * time.Second  // With TLS.
-	pingInterval    = 10 * time.Second // While calls are open.
+	pingInterval    = 10 * time.Second // Also between calls: a call on a half-open connection would use up its deadline.
 	pingTimeout     = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
 	maxMessageBytes = 64 << 20         // The server sends at most 3.5 MiB.
 )
@@ -92,7 +92,7 @@ func New(config Config) (*Client, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithUserAgent("cable-go/0.1.0"),
 	)
