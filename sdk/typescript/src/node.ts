@@ -55,8 +55,8 @@ function fromEnvironment(): NodeOptions {
   };
 }
 
-/** The intervals of HTTP/2 pings, by which a dead connection shows. */
-const PINGS = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, pingIdleConnection: true, idleConnectionTimeoutMs: 300_000 };
+/** The intervals of HTTP/2 pings while calls are in flight, by which a dead connection shows. */
+const PINGS = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, idleConnectionTimeoutMs: 300_000 };
 /** The bytes that a server may send ahead of a slow reader. */
 const STREAM_WINDOW_BYTES = 2 ** 20;
 /** No message of a server is larger than 3.5 MiB. */
