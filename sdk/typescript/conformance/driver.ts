@@ -89,7 +89,7 @@ function errorJson(cause: unknown): JsonObject {
   };
 }
 
-const positionJson = (position: Position): JsonValue => toJson(v1.PositionSchema, position);
+const positionJson = (position: Position): JsonValue => toJson(v1.PositionSchema, position, { alwaysEmitImplicit: true });
 
 const itemOf = ({ value: { name, etag, revision } }: Entity): JsonObject => ({ name, etag, revision: String(revision) });
 
@@ -134,13 +134,12 @@ async function stream(command: Command): Promise<void> {
   print("end", command.id, { count });
 }
 
-function feedOptions({ id, filter, view, body_format, checkpoint_interval_ms }: Command): FeedOptions {
+function feedOptions({ filter, view, body_format, checkpoint_interval_ms }: Command): FeedOptions {
   return {
     filter: filter && fromJson(v1.FeedFilterSchema, filter),
     view: view && VIEWS[view],
     bodyFormat: body_format === undefined ? undefined : FORMATS[body_format],
     checkpointIntervalMs: checkpoint_interval_ms,
-    onRetry: (error) => print("retry", id, { error: errorJson(error) }),
   };
 }
 
@@ -148,16 +147,17 @@ async function follow(command: Command): Promise<void> {
   const { id, start, store } = command;
   const feed = cable().feed({
     ...feedOptions(command),
+    onRetry: (error) => print("retry", id, { error: errorJson(error) }),
     start: typeof start === "object" ? { after: fromJson(v1.PositionSchema, start.after) } : start,
     allowReset: command.reset,
     includeBackfill: command.include_backfill,
     positionStore:
-      store === "memory" ? new MemoryPositionStore() : store && new FilePositionStore(store.replace(/^file:/, "")),
-  } as FeedOptions);
+      store === "memory" ? new MemoryPositionStore() : store ? new FilePositionStore(store.slice(5)) : undefined,
+  });
   feeds.set(id, feed);
   print("following", id);
   for await (const event of feed) {
-    const position = "position" in event ? { position: positionJson(event.position) } : {};
+    const position: JsonObject = "position" in event ? { position: positionJson(event.position) } : {};
     switch (event.type) {
       case "changes": {
         const changes = event.changes.map(({ revision, type, name, entity }) => ({

@@ -1,10 +1,11 @@
-// Counts the lines of the library that were written by hand, without blank lines and comments. Fails above the limit.
+// Counts the lines of the library that were written by hand, without blank lines, comments and the test server. Fails
+// above the limit.
 import { readdirSync, readFileSync } from "node:fs";
 
 const LIMIT = 900;
 const root = new URL("../src/", import.meta.url);
 let total = 0;
-for (const name of readdirSync(root).filter((name) => name.endsWith(".ts"))) {
+for (const name of readdirSync(root).filter((name) => name.endsWith(".ts") && name !== "testing.ts")) {
   const lines = readFileSync(new URL(name, root), "utf8").split("\n");
   const code = lines.filter((line) => !/^\s*($|\/\/|\/\*|\*)/.test(line)).length;
   total += code;

@@ -5,54 +5,33 @@ import type { Damage, ErrorReason } from "./gen/v1.js";
 /** The reason of an error: a name of `ErrorReason`, or one of a later server. */
 export type Reason = keyof typeof ErrorReason | (string & {});
 
-/** The problem with one field of a request, such as `article.tags[3]`. */
-export interface Violation {
-  readonly field: string;
-  readonly description: string;
-}
-
-interface Details {
-  reason?: Reason | undefined;
-  violations?: readonly Violation[];
-  metadata?: { readonly [key: string]: string };
-  retryAfterMs?: number | undefined;
-  connection?: "refused" | "lost" | undefined;
-  cause?: unknown;
-}
+type Details = Partial<Omit<CableError, "code" | "name" | "message" | "mayHaveApplied" | "field" | "retryable">>;
 
 /** The error of a call, a feed or a mirror. Decide by `reason` if the server sent one, and by `code` otherwise. */
 export class CableError extends Error {
   override readonly name = "CableError";
-  readonly reason: Reason | undefined;
-  /** The invalid fields of the request. */
-  readonly violations: readonly Violation[];
+  readonly reason?: Reason | undefined;
+  /** The invalid fields of the request, such as `article.tags[3]`, each with its problem. */
+  readonly violations: readonly { field: string; description: string }[] = [];
   /** The metadata of the reason, such as `etag` of `ETAG_MISMATCH`. */
-  readonly metadata: { readonly [key: string]: string };
+  readonly metadata: { readonly [key: string]: string } = {};
   /** The delay before a retry that the server requested. */
-  readonly retryAfterMs: number | undefined;
+  readonly retryAfterMs?: number | undefined;
   /** Whether the write may have been applied. The same write with the same request id settles it. */
   mayHaveApplied = false;
   /** @internal How the connection failed. Unset if the server sent the error, or if there was no call. */
-  readonly connection: "refused" | "lost" | undefined;
+  readonly connection?: "refused" | "lost";
 
   constructor(message: string, readonly code: Code, details: Details = {}) {
     super(message, { cause: details.cause });
-    this.reason = details.reason;
-    this.violations = details.violations ?? [];
-    this.metadata = details.metadata ?? {};
-    this.retryAfterMs = details.retryAfterMs;
-    this.connection = details.connection;
+    Object.assign(this, details);
   }
 
   /** The first invalid field. */
-  get field(): string | undefined {
-    return this.violations[0]?.field;
-  }
+  get field(): string | undefined { return this.violations[0]?.field; }
 
   /** Whether the same call may succeed later. The client has already made the attempts that it may make. */
-  get retryable(): boolean {
-    return this.code === Code.Unavailable;
-  }
+  get retryable(): boolean { return this.code === Code.Unavailable; }
 
   /** Converts the error of a transport. */
   static from(cause: unknown, endpoint = "the server"): CableError {
@@ -97,26 +76,21 @@ export function isOutcomeUnknown({ connection, code, reason }: CableError): bool
   return [Code.DeadlineExceeded, Code.Canceled, Code.Unknown, Code.Internal].includes(code);
 }
 
-const PERMANENT = new Set([
-  ...[Code.InvalidArgument, Code.OutOfRange, Code.FailedPrecondition],
-  ...[Code.Unauthenticated, Code.PermissionDenied, Code.Unimplemented],
-]);
-
 /** Returns whether a retry cannot help, on this node or another. */
 export function isPermanent({ code, reason }: CableError): boolean {
   // The server always has a reason for RESOURCE_EXHAUSTED. Without one, the client refused the size of a message.
-  return PERMANENT.has(code) || (code === Code.ResourceExhausted && reason === undefined);
+  if (code === Code.ResourceExhausted) return reason === undefined;
+  const isRefusal = [Code.InvalidArgument, Code.OutOfRange, Code.FailedPrecondition, Code.Unimplemented].includes(code);
+  return isRefusal || code === Code.Unauthenticated || code === Code.PermissionDenied;
 }
 
 /** Returns the error for a response that no healthy server sends. */
-export function malformed(problem: string): CableError {
-  return new CableError(`malformed response: ${problem}`, Code.Internal);
-}
+export const malformed = (problem: string): CableError =>
+  new CableError(`malformed response: ${problem}`, Code.Internal);
 
 /** Returns the error of a call that its caller has cancelled. */
-export function cancelled(signal: AbortSignal): CableError {
-  return new CableError("cancelled by the caller", Code.Canceled, { cause: signal.reason });
-}
+export const cancelled = ({ reason }: AbortSignal): CableError =>
+  new CableError("cancelled by the caller", Code.Canceled, { cause: reason });
 
 /** Returns the text of any error. That of a refused connection can be empty. */
 export function describe(cause: unknown): string {

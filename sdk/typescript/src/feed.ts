@@ -1,10 +1,10 @@
 import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
-import type { Calls } from "./calls.js";
+import { once, type Calls } from "./calls.js";
 import { CableError, cancelled, isPermanent, malformed } from "./errors.js";
 import * as v1 from "./gen/v1.js";
-import { isSamePosition, parsePosition, PositionSaver, type PositionStore } from "./position.js";
+import { isSamePosition, PositionSaver, type PositionStore } from "./position.js";
 import { backoff, sleep } from "./time.js";
 
 /** The options of a feed. */
@@ -16,7 +16,7 @@ export interface FeedOptions {
   /** The format of bodies in the view FULL. If unset, BLOCKS. */
   bodyFormat?: v1.BodyFormat | undefined;
   /** The start: changes from now on, a snapshot and then changes, or the changes after a position. If unset, now. */
-  start?: "now" | "snapshot" | { after: Position | string } | undefined;
+  start?: "now" | "snapshot" | { after: Position } | undefined;
   /**
    * Whether the feed may restart with a snapshot if the server cannot resume it: the event `reset` comes first. If unset,
    * the feed then ends with the reason REVISION_COMPACTED or LOG_CHANGED.
@@ -24,7 +24,7 @@ export interface FeedOptions {
   allowReset?: boolean | undefined;
   /** Whether to deliver writes that load old content. A snapshot always contains what they put. */
   includeBackfill?: boolean | undefined;
-  /** The longest silence of the server, from 1 s to 5 min. If unset, 10 s. The feed reconnects after three times that. */
+  /** The longest silence of the server, from 1 s to 5 min. If unset, 10 s. After three times that, the feed reconnects. */
   checkpointIntervalMs?: number | undefined;
   /** The largest commit in encoded bytes. If unset, the largest one that a server can send. */
   maxCommitBytes?: number | undefined;
@@ -52,7 +52,7 @@ export interface FeedChange {
   message: v1.FeedChange;
 }
 
-export type ResetReason = "COMPACTED" | "LOG_CHANGED" | "SNAPSHOT_BROKEN" | "OTHER";
+export type ResetReason = "COMPACTED" | "LOG_CHANGED" | "SNAPSHOT_BROKEN";
 
 /** An event of a feed. One with a position can be resumed from, once it is applied. */
 export type FeedEvent =
@@ -76,11 +76,12 @@ const MISSED_CHECKPOINTS = 3;
 const MAX_COMMIT_BYTES = 500 * 2.5 * 2 ** 20;
 /** The number of server faults in a row that ends a feed. */
 const MAX_SERVER_FAULTS = 5;
+const NO_TROUBLE = { failures: 0, serverFaults: 0, isTokenReplaced: false };
 
 /**
  * The changes that match a filter, without gaps and without repeats, across connections and nodes.
  *
- * An event counts as applied when the next one is requested. Only then is its position saved, within 200 ms. The feed
+ * An event counts as applied when the next one is requested. Only then is its position saved. The feed
  * ends with an error that needs intervention, and retries after all others without limit. To leave the loop closes it.
  */
 export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
@@ -88,36 +89,31 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   readonly #intervalMs: number;
   readonly #saver: PositionSaver | undefined;
   readonly #closing = new AbortController();
-  readonly #events: AsyncGenerator<FeedEvent, undefined>;
+  readonly #events = this.#run();
   #position: Position | undefined;
   #isCaughtUp = false;
   #streams = 0;
   #snapshotRecords = 0;
+  /** The parts of a commit of which the last one has not arrived, and their size. */
   #parts: v1.FeedChange[] = [];
   #partBytes = 0;
-  /** Failures since the last new position, and how many of them are faults of the server. */
-  #failures = 0;
-  #faults = 0;
-  #isTokenReplaced = false;
+  /** What has gone wrong since the last new position. */
+  #trouble = { ...NO_TROUBLE };
   #pauseMs = 0;
 
   /** @internal */
   constructor(private readonly calls: Calls, private readonly options: FeedOptions) {
-    const { start, filter, view, bodyFormat, allowReset = false, includeBackfill = false } = options;
+    const { start, filter, view, bodyFormat, allowReset, includeBackfill, positionStore } = options;
     this.#intervalMs = options.checkpointIntervalMs ?? 10_000;
     if (!(this.#intervalMs >= 1_000 && this.#intervalMs <= 300_000)) {
       throw new CableError("checkpointIntervalMs: want 1000 to 300000", Code.InvalidArgument);
     }
     const checkpointInterval = durationFromMs(this.#intervalMs);
-    const request = { ...(filter && { filter }), view: view ?? 0, bodyFormat: bodyFormat ?? 0, allowReset };
-    this.#request = create(v1.WatchRequestSchema, { ...request, includeBackfill, checkpointInterval });
+    const request = { filter, view, bodyFormat, allowReset, includeBackfill, checkpointInterval };
+    this.#request = create(v1.WatchRequestSchema, request);
     if (start === "snapshot") this.#request.start = { case: "snapshot", value: true };
-    if (typeof start === "object") {
-      const position = typeof start.after === "string" ? parsePosition(start.after) : start.after;
-      this.#request.start = { case: "after", value: position };
-    }
-    this.#saver = options.positionStore && new PositionSaver(options.positionStore);
-    this.#events = this.#run();
+    if (typeof start === "object") this.#request.start = { case: "after", value: start.after };
+    this.#saver = positionStore && new PositionSaver(positionStore);
   }
 
   /** The position of the last event that has one or, before it, the one that the feed starts after. */
@@ -138,9 +134,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   }
 
   /** Closes the feed, also while it waits. The loop over it ends. */
-  async close(): Promise<void> {
-    await this.return();
-  }
+  async close(): Promise<void> { await this.return(); }
 
   /** Counts all events that were delivered as applied, and saves the position now. For a loop that ends by itself. */
   async save(): Promise<void> {
@@ -157,7 +151,9 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort);
     try {
-      await this.#load();
+      const saved = await this.#saver?.load();
+      if (saved) this.#request.start = { case: "after", value: saved };
+      if (this.#request.start.case === "after") this.#position = this.#request.start.value;
       while (!this.#closing.signal.aborted) {
         let event: FeedEvent | undefined;
         try {
@@ -186,20 +182,13 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
     }
   }
 
-  async #load(): Promise<void> {
-    const saved = await this.#saver?.load();
-    if (saved) this.#request.start = { case: "after", value: saved };
-    if (this.#request.start.case === "after") this.#position = this.#request.start.value;
-  }
-
   /** Opens a stream that starts where the last one stopped, after the wait that the last failure requires. */
   async #connect(): Promise<WatchStream> {
     const { signal } = this.#closing;
-    if (this.#pauseMs > 0) await sleep(this.#pauseMs, signal);
-    this.#pauseMs = 0;
+    await sleep(this.#pauseMs, signal);
     const silenceMs = this.#intervalMs * MISSED_CHECKPOINTS;
     const options = { timeoutMs: Math.min(silenceMs, this.calls.timeoutMs), silenceMs, signal, attempts: 1 };
-    const stream = await this.calls.open(v1.FeedService.method.watch, this.#request, options);
+    const stream = await this.calls.open(v1.FeedService.method.watch, () => once(this.#request), options);
     this.#streams++;
     return stream;
   }
@@ -210,30 +199,30 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
       throw malformed("a message between two parts of a commit");
     }
     switch (event.case) {
-      case "reset": {
-        const reason = v1.FeedResetReason[event.value.reason];
-        return this.#reset(reason === "COMPACTED" || reason === "LOG_CHANGED" ? reason : "OTHER");
-      }
-      case "snapshot": {
-        const { records } = event.value;
-        this.#snapshotRecords += records.length;
-        return { type: "snapshot", entities: records.flatMap((record) => entityOf(record) ?? []) };
-      }
+      case "reset":
+        return this.#reset(event.value.reason === v1.FeedResetReason.COMPACTED ? "COMPACTED" : "LOG_CHANGED");
+      case "snapshot":
+        this.#snapshotRecords += event.value.records.length;
+        return { type: "snapshot", entities: event.value.records.flatMap((record) => entityOf(record) ?? []) };
       case "snapshotEnd": {
-        const count = this.#snapshotRecords;
-        if (BigInt(count) !== event.value.count) throw malformed(`${count} records instead of ${event.value.count}`);
+        const { count, damage } = event.value;
+        if (BigInt(this.#snapshotRecords) !== count) throw malformed(`${this.#snapshotRecords} records, not ${count}`);
         this.#snapshotRecords = 0;
-        return { type: "snapshotEnd", count, damage: event.value.damage, position: this.#advance(position, false) };
+        return { type: "snapshotEnd", count: Number(count), damage, position: this.#advance(position) };
       }
       case "checkpoint": {
         const { behind } = event.value;
-        return { type: "checkpoint", behind, position: this.#advance(position, !behind) };
+        return { type: event.case, behind, position: this.#advance(position, !behind) };
       }
       case "changes": {
         const parts = this.#join(event.value);
         if (parts === undefined) return undefined;
-        const changes = this.#newChanges(parts, position);
-        const next = this.#advance(position, false);
+        const last = this.#position;
+        const isSameLog = last?.logId === "" || last?.logId === position?.logId;
+        // What was delivered before is dropped.
+        const news = parts.filter(({ revision }) => !last || !isSameLog || revision > last.revision);
+        const changes = news.flatMap((change) => changeOf(change) ?? []);
+        const next = this.#advance(position);
         return changes.length === 0 ? undefined : { type: "changes", changes, position: next };
       }
       default: // An event of a later release.
@@ -243,40 +232,27 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
 
   /** Returns all changes of a commit if this is its last part. */
   #join(part: v1.FeedChanges): v1.FeedChange[] | undefined {
-    if (!part.moreFollows && this.#parts.length === 0) return part.changes;
-    const limit = this.options.maxCommitBytes ?? MAX_COMMIT_BYTES;
-    this.#partBytes += toBinary(v1.FeedChangesSchema, part).length;
-    if (this.#partBytes > limit) {
-      const message = `commit larger than ${limit} bytes: raise maxCommitBytes, or use a smaller view or filter`;
+    // A commit in one message is not measured.
+    if (part.moreFollows || this.#parts.length > 0) this.#partBytes += toBinary(v1.FeedChangesSchema, part).length;
+    const { maxCommitBytes = MAX_COMMIT_BYTES } = this.options;
+    if (this.#partBytes > maxCommitBytes) {
+      const message = `commit larger than ${maxCommitBytes} bytes: raise maxCommitBytes, or use a smaller view or filter`;
       throw new CableError(message, Code.ResourceExhausted);
     }
     this.#parts.push(...part.changes);
-    if (part.moreFollows) return undefined;
+    return part.moreFollows ? undefined : this.#takeParts();
+  }
+
+  #takeParts(): v1.FeedChange[] {
     const parts = this.#parts;
-    this.#dropParts();
+    [this.#parts, this.#partBytes] = [[], 0];
     return parts;
   }
 
-  #dropParts(): void {
-    this.#parts = [];
-    this.#partBytes = 0;
-  }
-
-  /** Returns the changes without those that were delivered before. */
-  #newChanges(changes: v1.FeedChange[], position: Position | undefined): FeedChange[] {
-    const last = this.#position;
-    const isSameLog = last && (last.logId === "" || last.logId === position?.logId);
-    const deliveredUpTo = isSameLog ? last.revision : 0n;
-    return changes.flatMap((change) => (change.revision > deliveredUpTo ? (changeOf(change) ?? []) : []));
-  }
-
-  /** Records the position from which the next stream resumes. A new one restarts the count of failures. */
-  #advance(position: Position | undefined, isCaughtUp: boolean): Position {
+  /** Records the position from which the next stream resumes. */
+  #advance(position: Position | undefined, isCaughtUp = false): Position {
     if (!position) throw malformed("a message without position");
-    if (!isSamePosition(this.#position, position)) {
-      this.#failures = this.#faults = 0;
-      this.#isTokenReplaced = false;
-    }
+    if (!isSamePosition(this.#position, position)) this.#trouble = { ...NO_TROUBLE };
     this.#position = position;
     this.#isCaughtUp ||= isCaughtUp;
     this.#request.start = { case: "after", value: position };
@@ -285,23 +261,22 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
 
   #reset(reason: ResetReason): FeedEvent {
     this.#request.start = { case: "snapshot", value: true };
-    this.#snapshotRecords = 0;
-    this.#dropParts();
-    this.#position = undefined;
-    this.#isCaughtUp = false;
+    this.#takeParts();
+    [this.#snapshotRecords, this.#position, this.#isCaughtUp] = [0, undefined, false];
     return { type: "reset", reason };
   }
 
   /** Prepares a retry, or throws the error if a retry cannot help. A snapshot that broke restarts: a reset. */
   async #recover(error: CableError, token: string | undefined): Promise<FeedEvent | undefined> {
-    const hasOtherToken = !this.#isTokenReplaced && (await this.calls.replaceToken(token, error));
-    this.#isTokenReplaced ||= hasOtherToken;
+    const trouble = this.#trouble;
+    const hasOtherToken = !trouble.isTokenReplaced && (await this.calls.replaceToken(token, error));
+    trouble.isTokenReplaced ||= hasOtherToken;
+    trouble.failures++;
+    if ([Code.DataLoss, Code.Internal, Code.Unknown].includes(error.code)) trouble.serverFaults++;
     this.#isCaughtUp = false;
-    this.#dropParts();
-    this.#faults += [Code.DataLoss, Code.Internal, Code.Unknown].includes(error.code) ? 1 : 0;
-    if ((isPermanent(error) && !hasOtherToken) || this.#faults >= MAX_SERVER_FAULTS) throw error;
-    this.#failures++;
-    this.#pauseMs = backoff(this.#failures, LONGEST_WAIT_MS, error);
+    this.#takeParts();
+    if ((isPermanent(error) && !hasOtherToken) || trouble.serverFaults >= MAX_SERVER_FAULTS) throw error;
+    this.#pauseMs = backoff(trouble.failures, LONGEST_WAIT_MS, error);
     this.options.onRetry?.(error);
     return this.#snapshotRecords > 0 ? this.#reset("SNAPSHOT_BROKEN") : undefined;
   }

@@ -14,32 +14,6 @@ export interface MirrorUpdate {
   position: Position | undefined;
 }
 
-const tagsOf = (entity?: Entity): string[] => (entity?.case === "article" ? entity.value.tags : []);
-
-/** The content of a mirror. */
-class Content {
-  readonly entities = new Map<string, Entity>();
-  readonly tags = new Map<string, Map<string, Article>>();
-
-  put(entity: Entity): void {
-    const { name } = entity.value;
-    this.delete(name);
-    this.entities.set(name, entity);
-    for (const tag of tagsOf(entity)) {
-      const articles = this.tags.get(tag) ?? new Map<string, Article>();
-      if (entity.case === "article") this.tags.set(tag, articles.set(name, entity.value));
-    }
-  }
-
-  delete(name: string): void {
-    for (const tag of tagsOf(this.entities.get(name))) {
-      this.tags.get(tag)?.delete(name);
-      if (this.tags.get(tag)?.size === 0) this.tags.delete(tag);
-    }
-    this.entities.delete(name);
-  }
-}
-
 /**
  * A local copy of what a filter matches. Reads do not wait, and each commit is visible as a whole.
  *
@@ -47,8 +21,10 @@ class Content {
  * content. If the feed restarts, the content is replaced as a whole once the new snapshot is complete.
  */
 export class Mirror {
-  #content = new Content();
-  #incoming = new Content();
+  #entities = new Map<string, Entity>();
+  #incoming = new Map<string, Entity>();
+  /** The articles by tag. Unset after a change, until it is needed. */
+  #byTag: Map<string, Article[]> | undefined;
   #position: Position | undefined;
   #damaged = new Set<string>();
   #isReady = false;
@@ -61,9 +37,7 @@ export class Mirror {
   #woken = new Promise<void>((resolve) => (this.#wake = resolve));
 
   /** @internal */
-  constructor(private readonly feed: Feed) {
-    void this.#run();
-  }
+  constructor(private readonly feed: Feed) { void this.#run(); }
 
   /** Resolves once the first snapshot is complete and the changes since are applied. Rejects if the feed ends. */
   async ready(signal?: AbortSignal): Promise<void> {
@@ -71,7 +45,7 @@ export class Mirror {
   }
 
   /** The entity with this resource name, such as `articles/storm`. */
-  get(name: string): Entity | undefined { return this.#content.entities.get(name); }
+  get(name: string): Entity | undefined { return this.#entities.get(name); }
 
   /** The article with this name. */
   article(name: string): Article | undefined {
@@ -80,12 +54,22 @@ export class Mirror {
   }
 
   /** The articles that have this tag, such as `tags/weather`. */
-  byTag(tag: string): Article[] { return Array.from(this.#content.tags.get(tag)?.values() ?? []); }
+  byTag(tag: string): readonly Article[] {
+    if (!this.#byTag) {
+      this.#byTag = new Map();
+      for (const { value } of this.#entities.values()) {
+        for (const tag of "tags" in value ? value.tags : []) {
+          const articles = this.#byTag.get(tag) ?? [];
+          this.#byTag.set(tag, articles);
+          if ("tags" in value) articles.push(value);
+        }
+      }
+    }
+    return this.#byTag.get(tag) ?? [];
+  }
 
   /** All entities by name. The map changes with the mirror; a reset replaces it. */
-  get entities(): ReadonlyMap<string, Entity> { return this.#content.entities; }
-
-  get size(): number { return this.#content.entities.size; }
+  get entities(): ReadonlyMap<string, Entity> { return this.#entities; }
 
   /** The position up to which all changes are applied. */
   get position(): Position | undefined { return this.#position; }
@@ -93,9 +77,7 @@ export class Mirror {
   /** Names that the server cannot read, so that the mirror lacks them or has older versions; at most 100 at first. */
   get damaged(): ReadonlySet<string> { return this.#damaged; }
 
-  get isCaughtUp(): boolean { return this.feed.isCaughtUp; }
-
-  /** The time since the mirror was last known to be current. While connected, it stays below the checkpoint interval. */
+  /** The time since the mirror was last known to be current: below the checkpoint interval while it is connected. */
   get lagMs(): number { return now() - this.#caughtUpAt; }
 
   /** Iterates over the changes from now on. Changes that come while the loop is busy are joined. */
@@ -106,19 +88,18 @@ export class Mirror {
   }
 
   /** Stops the mirror. Its content stays readable. */
-  async close(): Promise<void> {
-    await this.feed.close();
-  }
+  async close(): Promise<void> { await this.feed.close(); }
 
   async *#updates(names: Set<string>, signal: AbortSignal | undefined): AsyncGenerator<MirrorUpdate, undefined> {
     try {
       for (;;) {
-        if (names.size > 0) {
-          const update = { names: new Set(names), position: this.#position };
-          names.clear();
-          yield update;
-        } else if (this.#isClosed && this.#error === undefined) return undefined;
-        else await this.#changed(signal);
+        while (names.size === 0) {
+          if (this.#isClosed && !this.#error) return undefined;
+          await this.#changed(signal);
+        }
+        const update = { names: new Set(names), position: this.#position };
+        names.clear();
+        yield update;
       }
     } finally {
       this.#watchers.delete(names);
@@ -134,7 +115,9 @@ export class Mirror {
   async #run(): Promise<void> {
     try {
       for await (const event of this.feed) {
-        this.#apply(event);
+        // No reader runs meanwhile, so each commit is visible as a whole.
+        const names = this.#apply(event);
+        for (const watcher of this.#watchers) names.forEach((name) => watcher.add(name));
         if (this.feed.isCaughtUp) this.#caughtUpAt = now();
         this.#notify();
       }
@@ -150,39 +133,35 @@ export class Mirror {
     this.#woken = new Promise((resolve) => (this.#wake = resolve));
   }
 
-  /** Applies an event. No reader runs in between, so each commit is visible as a whole. */
-  #apply(event: FeedEvent): void {
+  /** Applies an event. Returns the names that have changed. */
+  #apply(event: FeedEvent): string[] {
+    if ("position" in event) this.#position = event.position;
+    if (event.type !== "checkpoint") this.#byTag = undefined;
     switch (event.type) {
       case "reset":
-        this.#incoming = new Content();
-        return;
+        this.#incoming = new Map();
+        return [];
       case "snapshot":
-        for (const entity of event.entities) this.#incoming.put(entity);
-        return;
+        for (const entity of event.entities) this.#incoming.set(entity.value.name, entity);
+        return [];
       case "snapshotEnd": {
-        const [old, current] = [this.#content.entities, this.#incoming.entities];
-        const names = new Set([...old.keys(), ...current.keys()]);
-        this.#touch([...names].filter((name) => old.get(name)?.value.etag !== current.get(name)?.value.etag));
-        [this.#content, this.#incoming] = [this.#incoming, new Content()];
+        const [old, current] = [this.#entities, this.#incoming];
+        [this.#entities, this.#incoming] = [current, new Map()];
         this.#damaged = new Set(event.damage?.names);
-        break;
+        const names = new Set([...old.keys(), ...current.keys()]);
+        return [...names].filter((name) => old.get(name)?.value.etag !== current.get(name)?.value.etag);
       }
       case "changes":
         for (const { type, name, entity } of event.changes) {
+          this.#damaged.delete(name);
           if (type === "unreadable") this.#damaged.add(name);
-          else this.#damaged.delete(name);
-          if (entity) this.#content.put(entity);
-          else if (type !== "unreadable") this.#content.delete(name);
+          else if (entity) this.#entities.set(name, entity);
+          else this.#entities.delete(name);
         }
-        this.#touch(event.changes.map(({ name }) => name));
-        break;
+        return event.changes.map(({ name }) => name);
       case "checkpoint":
         this.#isReady ||= !event.behind;
+        return [];
     }
-    this.#position = event.position;
-  }
-
-  #touch(names: readonly string[]): void {
-    for (const watcher of this.#watchers) for (const name of names) watcher.add(name);
   }
 }

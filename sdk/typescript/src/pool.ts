@@ -1,6 +1,6 @@
 import { Code, type Transport } from "@connectrpc/connect";
 import { CableError } from "./errors.js";
-import { jittered, now } from "./time.js";
+import { now } from "./time.js";
 
 /** A connection to one endpoint. */
 export interface Channel {
@@ -13,69 +13,54 @@ export interface Channel {
 
 export type ChannelFactory = (endpoint: string) => Channel;
 
-const FIRST_EJECTION_MS = 250;
-const LONGEST_EJECTION_MS = 10_000;
-/** The time for which other calls avoid a node while one call probes it. */
-const PROBE_MS = 1_000;
+/** The time for which calls avoid a node that has failed, if another one is there. */
+const AVOIDED_MS = 5_000;
 
 /** An endpoint: its connection, its calls in flight and its health. */
 export class Node {
   calls = 0;
-  ejectedUntil = 0;
-  #failures = 0;
+  #avoidedUntil = 0;
   #channel: Channel | undefined;
 
   constructor(readonly url: string, private readonly open: ChannelFactory) {}
 
-  get channel(): Channel {
-    return (this.#channel ??= this.open(this.url));
-  }
+  get channel(): Channel { return (this.#channel ??= this.open(this.url)); }
 
   /** Whether the traffic is encrypted, or stays on this machine. */
   get isPrivate(): boolean {
     return /^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$)/.test(this.url);
   }
 
-  /** Reports the outcome of a call. A node that fails is ejected: for 250 ms at first, doubling up to 10 s. */
+  /** The rank by which nodes are tried: a usable one that is least busy, else the one that failed first. */
+  rank(): number { return Math.max(this.#avoidedUntil - now(), 0) * 1e6 + this.calls + Math.random(); }
+
+  /** Reports the outcome of a call. */
   report(error?: CableError): void {
-    const isFailure = error !== undefined && (error.connection !== undefined || error.reason === "DRAINING");
-    const longest = Math.min(FIRST_EJECTION_MS * 2 ** this.#failures, LONGEST_EJECTION_MS);
-    this.ejectedUntil = isFailure ? now() + jittered(longest) : 0;
-    this.#failures = isFailure ? this.#failures + 1 : 0;
+    const isFailure = error?.connection !== undefined || error?.reason === "DRAINING";
+    this.#avoidedUntil = isFailure ? now() + AVOIDED_MS : 0;
   }
 
-  /** Lets new calls open another connection. */
-  reconnect(): void {
-    this.#channel?.close?.(true);
-    this.#channel = undefined;
-  }
-
-  close(): void {
-    this.#channel?.close?.(false);
+  /** Gives up the connection: it ends with its calls or, if not graceful, before. New calls open another one. */
+  disconnect(isGraceful: boolean): void {
+    this.#channel?.close?.(isGraceful);
     this.#channel = undefined;
   }
 }
 
 /** Returns the nodes of a client. */
 export function parseEndpoints(endpoints: string | readonly string[], open: ChannelFactory): Node[] {
-  const texts = [endpoints].flat().flatMap((text) => text.split(",").map((part) => part.trim()));
-  const nodes = texts.filter((text) => text !== "").map((text) => {
+  const texts = [endpoints].flat().flatMap((list) => list.split(",").map((text) => text.trim()));
+  if (!texts.some(Boolean)) throw new CableError("endpoints: none is set", Code.InvalidArgument);
+  return texts.filter(Boolean).map((text) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     // Neither a path nor a user: the URL is its origin.
     if (url && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/`) return new Node(url.origin, open);
     throw new CableError(`endpoints: want http://HOST:PORT or https://HOST:PORT, not ${text}`, Code.InvalidArgument);
   });
-  if (nodes.length === 0) throw new CableError("endpoints: none is set", Code.InvalidArgument);
-  return nodes;
 }
 
-/** Returns the least busy usable node or, if all are ejected, the one whose ejection ends first. */
-export function pick(nodes: readonly Node[]): Node | undefined {
-  const time = now();
-  const rank = (node: Node) => Math.max(node.ejectedUntil - time, 0) * 1e6 + node.calls + Math.random();
-  const ranked = nodes.map((node) => ({ node, rank: rank(node) })).sort((one, other) => one.rank - other.rank);
-  const node = ranked[0]?.node;
-  // One call at a time probes an ejected node.
-  if (node && node.ejectedUntil > 0) node.ejectedUntil = time + PROBE_MS;
-  return node;
+/** Returns the nodes in the order in which to try them. */
+export function ranked(nodes: readonly Node[]): Node[] {
+  const ranks = nodes.map((node) => ({ node, rank: node.rank() }));
+  return ranks.sort((one, other) => one.rank - other.rank).map(({ node }) => node);
 }

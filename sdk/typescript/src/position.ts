@@ -4,9 +4,7 @@ import { CableError, describe } from "./errors.js";
 import { PositionSchema, type Position } from "./gen/v1.js";
 
 /** Returns bytes in hex. */
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Returns the text of a position: `LOG:REVISION:CHAIN`, with the chain in hex. */
 export function formatPosition({ logId, revision, chain }: Position): string {
@@ -22,9 +20,8 @@ export function parsePosition(text: string): Position {
   return create(PositionSchema, { logId, revision: BigInt(revision), chain: bytes });
 }
 
-export function isSamePosition(one: Position | undefined, other: Position): boolean {
-  return one !== undefined && equals(PositionSchema, one, other);
-}
+export const isSamePosition = (one: Position | undefined, other: Position): boolean =>
+  one !== undefined && equals(PositionSchema, one, other);
 
 /**
  * A store for the position of one feed. A follower that writes to a database should instead write `event.position` in
@@ -41,24 +38,16 @@ export interface PositionStore {
 export class MemoryPositionStore implements PositionStore {
   #position: Position | undefined;
 
-  async load(): Promise<Position | undefined> {
-    return this.#position;
-  }
+  async load(): Promise<Position | undefined> { return this.#position; }
 
-  async save(position: Position): Promise<void> {
-    this.#position = position;
-  }
+  async save(position: Position): Promise<void> { this.#position = position; }
 }
 
-/** The time after which an applied position is written. */
-const WRITE_DELAY_MS = 200;
-
-/** Writes the positions that a follower has applied: with a delay, one at a time, and only the newest. */
+/** Writes the positions that a follower has applied: one at a time, and only the newest. */
 export class PositionSaver {
   #newest: Position | undefined;
   #pending: Position | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #writing: Promise<void> = Promise.resolve();
+  #writing: Promise<void> | undefined;
   #error: CableError | undefined;
 
   constructor(private readonly store: PositionStore) {}
@@ -71,35 +60,32 @@ export class PositionSaver {
     }
   }
 
-  /** Marks everything up to a position as applied. Throws if an earlier position could not be written. */
+  /** Marks everything up to a position as applied, and starts to write it. Throws if an earlier write has failed. */
   markApplied(position: Position): void {
     if (this.#error) throw this.#error;
     if (isSamePosition(this.#newest, position)) return;
     this.#newest = this.#pending = position;
-    this.#timer ??= setTimeout(() => void this.#write(), WRITE_DELAY_MS);
+    this.#writing ??= this.#write();
   }
 
-  /** Writes the pending position now. */
+  /** Waits until the position is written. */
   async flush(): Promise<void> {
-    await this.#write();
+    await this.#writing;
     if (this.#error) throw this.#error;
   }
 
-  #write(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    return (this.#writing = this.#writing.then(async () => {
-      const position = this.#pending;
-      this.#pending = undefined;
-      try {
-        if (position) await this.store.save(position);
-      } catch (cause) {
-        this.#error = storeError("saved", cause);
+  async #write(): Promise<void> {
+    try {
+      for (let position = this.#pending; position; position = this.#pending) {
+        this.#pending = undefined;
+        await this.store.save(position);
       }
-    }));
+    } catch (cause) {
+      this.#error = storeError("saved", cause);
+    }
+    this.#writing = undefined;
   }
 }
 
-function storeError(action: string, cause: unknown): CableError {
-  return new CableError(`the position could not be ${action}: ${describe(cause)}`, Code.Internal, { cause });
-}
+const storeError = (action: string, cause: unknown): CableError =>
+  new CableError(`the position could not be ${action}: ${describe(cause)}`, Code.Internal, { cause });

@@ -13,20 +13,21 @@ const MAX_LENGTH = 4096;
 
 /** The token that calls send. A token never appears in an error. */
 export class Credentials {
+  readonly #source: () => string | Promise<string>;
   #token: string | undefined;
   #readAt = 0;
   #reading: Promise<string> | undefined;
 
-  constructor(private readonly source: TokenSource) {
-    if (typeof source === "string") this.#token = check(source);
+  constructor(source: TokenSource) {
+    this.#source = typeof source === "string" ? () => source : source;
+    if (typeof source === "string") check(source);
   }
 
   /** Returns the token. If its function fails, the last token. */
   async current(): Promise<string> {
     const last = this.#token;
-    if (last === undefined) return this.#read();
-    if (typeof this.source === "string" || now() - this.#readAt < MAX_AGE_MS) return last;
-    return this.#read().catch(() => last);
+    if (last !== undefined && now() - this.#readAt < MAX_AGE_MS) return last;
+    return this.#read().catch((error: unknown) => last ?? Promise.reject(error));
   }
 
   /** Calls the function again because a server has refused a token. Returns whether there is another one now. */
@@ -37,19 +38,15 @@ export class Credentials {
 
   /** Of several calls at a time, one reads. After a failure, the last token counts as read. */
   #read(): Promise<string> {
-    this.#reading ??= this.#readSource().finally(() => {
-      this.#reading = undefined;
-      this.#readAt = now();
-    });
-    return this.#reading;
+    const end = () => ([this.#reading, this.#readAt] = [undefined, now()]);
+    return (this.#reading ??= this.#readSource().finally(end));
   }
 
   async #readSource(): Promise<string> {
-    const { source } = this;
-    const read = async () => (typeof source === "string" ? source : source());
-    const late = () => Promise.reject<string>(new Error(`no result within ${MAX_READ_MS} ms`));
+    const late = () => Promise.reject(new Error(`no result within ${MAX_READ_MS} ms`));
     try {
-      return (this.#token = check(await within<string | Promise<string>>(read(), undefined, MAX_READ_MS, late)));
+      const token = await within((async () => this.#source())(), undefined, MAX_READ_MS, late);
+      return (this.#token = check(token));
     } catch (cause) {
       throw new CableError(`cannot get a token: ${describe(cause)}`, Code.Unavailable, { cause, connection: "refused" });
     }

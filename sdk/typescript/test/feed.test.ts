@@ -187,7 +187,7 @@ serverTest("another history is an error, or an event if a reset is allowed", asy
   const after = create(v1.PositionSchema, { ...head, logId: "00000000" });
   const error = await failure(cable.feed({ start: { after } }).next());
   assert.deepEqual([error.code, error.reason], [Code.FailedPrecondition, "LOG_CHANGED"]);
-  const feed = cable.feed({ start: { after: formatPosition(after) }, allowReset: true });
+  const feed = cable.feed({ start: { after: parsePosition(formatPosition(after)) }, allowReset: true });
   assert.deepEqual(await nextOf(feed, "reset"), { type: "reset", reason: "LOG_CHANGED" });
   const { entities } = await nextOf(feed, "snapshot");
   assert.deepEqual(entities.map(({ value }) => value.name).sort(), ["articles/x", "tags/a"].filter((name) => {
