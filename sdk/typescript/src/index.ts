@@ -1,0 +1,10 @@
+export { Code } from "@connectrpc/connect";
+export { Cable, pages, type CallSettings } from "./cable.js";
+export type { ClientOptions } from "./calls.js";
+export { CableError, type Reason } from "./errors.js";
+export { Feed, type Entity, type FeedChange, type FeedEvent, type FeedOptions, type ResetReason } from "./feed.js";
+export { ArticleOrder, ArticleView, BodyFormat, EntityKind, ErrorReason, Include, RemovalReason } from "./gen/v1.js";
+export { UpdateKind, type Article, type Position, type Tombstone } from "./gen/v1.js";
+export { Mirror, type MirrorOptions, type MirrorUpdate } from "./mirror.js";
+export { formatPosition, MemoryPositionStore, parsePosition, type PositionStore } from "./position.js";
+export type { TokenSource } from "./token.js";

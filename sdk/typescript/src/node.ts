@@ -1,0 +1,80 @@
+import { open, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { SecureClientSessionOptions } from "node:http2";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { Cable } from "./cable.js";
+import type { ClientOptions } from "./calls.js";
+import type { Position } from "./gen/v1.js";
+import type { Channel } from "./pool.js";
+import { formatPosition, parsePosition, type PositionStore } from "./position.js";
+
+export * from "./index.js";
+export { TestServer, type TestServerOptions } from "./testing.js";
+
+/** The settings of a client in Node. */
+export interface NodeOptions extends ClientOptions {
+  /** TLS for `https:` endpoints, in PEM: CAs in place of those of the system, and a client certificate with its key. */
+  tls?: Pick<SecureClientSessionOptions, "ca" | "cert" | "key" | "passphrase" | "servername">;
+}
+
+/** Returns a client over gRPC, for Node. */
+export function connect({ tls, ...options }: NodeOptions): Cable {
+  return new Cable(options, (url) => openChannel(url, tls));
+}
+
+/** Returns a token source that reads a file. A rotation needs no restart. */
+export const fileToken = (path: string) => (): Promise<string> => readFile(path, "utf8");
+
+/** The intervals of HTTP/2 pings while calls are in flight, by which a dead connection shows. */
+const PINGS = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, idleConnectionTimeoutMs: 300_000 };
+/** The bytes that a server may send ahead of a slow reader. */
+const SETTINGS = { initialWindowSize: 2 ** 20 };
+/** No message of a server is larger than 3.5 MiB. */
+const MAX_MESSAGE_BYTES = 8 * 2 ** 20;
+const RETIRE_INTERVAL_MS = 1_000;
+
+function openChannel(baseUrl: string, tls: NodeOptions["tls"]): Channel {
+  const sessionManager = new Http2SessionManager(baseUrl, PINGS, { ...tls, settings: SETTINGS });
+  return {
+    transport: createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_MESSAGE_BYTES }),
+    async connect() {
+      if ((await sessionManager.connect()) === "error") throw sessionManager.error();
+    },
+    close(isGraceful) {
+      if (!isGraceful) return sessionManager.abort();
+      const timer = setInterval(() => {
+        if (sessionManager.state() === "open") return;
+        sessionManager.abort();
+        clearInterval(timer);
+      }, RETIRE_INTERVAL_MS);
+      timer.unref();
+    },
+  };
+}
+
+/**
+ * A file that contains one position. Each position is written to a new file, which is synced and then renamed: after a
+ * crash, the file contains either the old position or the new one. A file belongs to one feed.
+ */
+export class FilePositionStore implements PositionStore {
+  constructor(private readonly path: string) {}
+
+  async load(): Promise<Position | undefined> {
+    const text = await readFile(this.path, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
+    if (text === undefined) return undefined;
+    // Only a complete line is a position.
+    if (!text.endsWith("\n")) throw new Error(`${this.path}: not a whole line`);
+    return parsePosition(text.slice(0, -1));
+  }
+
+  async save(position: Position): Promise<void> {
+    const temporary = `${this.path}.new`;
+    await writeFile(temporary, `${formatPosition(position)}\n`, { flush: true });
+    await rename(temporary, this.path);
+    // The rename is on disk once the directory is synced.
+    const directory = await open(dirname(this.path));
+    await directory.sync().finally(() => directory.close());
+  }
+}
