@@ -339,6 +339,8 @@ pub(crate) enum Step {
     },
     /// Adds a rule to the gate.
     Gate(Rule),
+    /// Removes all rules of the gate.
+    OpenGate {},
     /// Checks the calls of a method that the gate has seen.
     Calls {
         method: String,

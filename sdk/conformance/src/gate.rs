@@ -120,6 +120,11 @@ impl Gate {
         lock(&self.state).rules.push(rule);
     }
 
+    /// Removes all rules.
+    pub(crate) fn open(&self) {
+        lock(&self.state).rules.clear();
+    }
+
     /// The calls of a method so far.
     pub(crate) fn calls(&self, method: &str) -> Vec<Call> {
         lock(&self.state).calls.iter().filter(|call| call.method == method).cloned().collect()

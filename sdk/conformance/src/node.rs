@@ -161,7 +161,7 @@ impl Node {
         let process = self.process.as_ref().and_then(|process| process.id());
         let pid =
             process.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or("the node does not run")?;
-        kill_process(pid, signal).map_err(|error| format!("cannot signal the node: {error}").into())
+        kill_process(pid, signal).map_err(|error| format!("cannot signal the node: {error}"))
     }
 
     /// Waits for the end of the process.

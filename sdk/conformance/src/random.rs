@@ -67,7 +67,7 @@ async fn work(context: &Context, next: &AtomicU64, first: u64, runs: u64) -> Opt
             if index >= runs {
                 return None;
             }
-            if index > 0 && index % 100 == 0 {
+            if index > 0 && index.is_multiple_of(100) {
                 print(&format!("{index} random cases"));
             }
             let seed = first + index;

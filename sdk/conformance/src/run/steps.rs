@@ -101,6 +101,10 @@ impl Run {
                 self.gate.as_ref().ok_or("the case has no gate")?.add(rule.clone());
                 Ok(())
             }
+            Step::OpenGate {} => {
+                self.gate.as_ref().ok_or("the case has no gate")?.open();
+                Ok(())
+            }
             Step::Calls { .. } => self.check_calls(step).await,
             Step::Sleep { ms } => {
                 sleep(Duration::from_millis(*ms)).await;

@@ -76,9 +76,10 @@ fn start_mirror(id: &str, cable: &Cable, command: &Value) -> Result<Running, Fai
         builder = builder.checkpoint_interval(interval);
     }
     let retried = id.to_owned();
+    // The first retry of the mirror comes after this event.
+    emit(id, "following", json!({}));
     let mirror =
         builder.on_retry(move |error| emit(&retried, "retry", json!({"error": error.to_string()}))).start();
-    emit(id, "following", json!({}));
     let (id, waiting) = (id.to_owned(), mirror.clone());
     let task = tokio::spawn(async move {
         let mut changes = waiting.watch();
