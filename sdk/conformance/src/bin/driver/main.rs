@@ -17,8 +17,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::feeds::Feeds;
 
-const CAPABILITIES: [&str; 10] =
-    ["call", "pages", "stream", "follow", "mirror", "token", "token_file", "store_file", "endpoints", "tls"];
+const CAPABILITIES: [&str; 9] =
+    ["call", "pages", "stream", "follow", "mirror", "token", "token_file", "store_file", "endpoints"];
 
 /// The reason why a command cannot be carried out.
 pub(crate) enum Failure {
@@ -138,9 +138,6 @@ fn connect(command: &Value) -> Result<Cable, Failure> {
     }
     if let Some(path) = command["token_file"].as_str() {
         builder = builder.token(Token::file(path));
-    }
-    if let Some(path) = command["ca"].as_str() {
-        builder = builder.ca(cable_client::Pem::file(path));
     }
     Ok(builder.build()?)
 }
