@@ -241,7 +241,7 @@ mod tests {
                     connect_timeout,
                     tls: None,
                     lookup: self.lookup(),
-                    keep_alive: super::super::KEEP_ALIVE,
+                    keep_alive: crate::pool::KEEP_ALIVE,
                 },
             ))
         }
