@@ -88,7 +88,7 @@ impl Run {
             Step::AwaitFloor { above } => self.await_floor(above).await,
             Step::AwaitConnections { more } => {
                 let expected = self.proxy.accepted() + more;
-                let end = Instant::now() + Duration::from_secs(60);
+                let end = Instant::now() + Duration::from_secs(120);
                 while self.proxy.accepted() < expected {
                     if Instant::now() > end {
                         return fail(format!("the client did not connect {more} times again"));
