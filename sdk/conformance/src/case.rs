@@ -13,7 +13,7 @@ const CASES: &str = include_str!("../cases.toml");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// What the case shows, as a sentence.
+    /// The behaviour that the case shows, as a sentence.
     pub(crate) about: String,
     /// Capabilities of the driver without which the case is skipped.
     pub(crate) needs: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Case {
     /// The deadline of the client's calls.
     #[serde(default = "five_seconds")]
     pub(crate) timeout_ms: u64,
-    /// Whether a gate stands between proxy and node.
+    /// Whether there is a gate between proxy and node.
     #[serde(default)]
     pub(crate) gate: bool,
     /// Whether the node requires tokens, and which the client has.
@@ -90,7 +90,7 @@ pub(crate) enum Start {
     Now,
     /// After the newest position of the follower with this id, with its content.
     After(String),
-    /// As the JSON says.
+    /// After the position that the JSON contains.
     Raw(Value),
 }
 
@@ -267,7 +267,7 @@ pub(crate) enum Step {
         /// The size of each body.
         #[serde(default)]
         bytes: usize,
-        /// What the bodies consist of.
+        /// The text that the bodies repeat.
         #[serde(default = "default_fill")]
         fill: String,
         #[serde(default = "default_headline")]

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{Outcome, fail};
 
-/// The time for an answer that depends on the driver alone. A virtual machine on a busy machine starts slowly.
+/// The time for a response that depends on the driver alone. A virtual machine on a busy machine starts slowly.
 const ANSWER: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

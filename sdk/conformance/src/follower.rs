@@ -79,7 +79,7 @@ impl Follower {
         Follower { content, phase, log, revision, ..Follower::with_snapshot() }
     }
 
-    /// A new process continues. What the earlier one has applied last may come again.
+    /// A new process continues. The last deliveries that the earlier one applied may come again.
     pub(crate) fn restart(&mut self) {
         (self.phase, self.revision) = (Phase::Unknown, 0);
         (self.caught_up, self.error) = (None, None);

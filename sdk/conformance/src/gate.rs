@@ -1,6 +1,6 @@
 //! A proxy for HTTP/2 that knows calls: it fails single ones by rule, and records all of them.
 //!
-//! It stands between the TCP proxy and the node in the cases that need it.
+//! It is between the TCP proxy and the node in the cases that need it.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ use tokio::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// What happens to a call instead of its usual course.
+/// A rule that makes calls fail.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
@@ -35,7 +35,7 @@ pub(crate) struct Rule {
     /// The number of calls that the rule applies to.
     #[serde(default = "once")]
     pub(crate) times: u32,
-    /// What happens.
+    /// The way in which these calls fail.
     pub(crate) fault: Fault,
 }
 
@@ -200,7 +200,7 @@ async fn respond(
 /// Records a call, and returns what happens to it.
 fn record(state: &Mutex<State>, method: &str, headers: &HeaderMap, body: &Bytes) -> Option<Fault> {
     let mut state = lock(state);
-    // The length and the flag of compression stand before the message.
+    // The length and the flag of compression come before the message.
     let message = body.slice(body.len().min(5)..);
     let (method, headers) = (method.to_owned(), headers.clone());
     let index = state.rules.iter().position(|rule| rule.method == method && rule.times > 0);

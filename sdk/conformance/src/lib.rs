@@ -1,4 +1,4 @@
-//! What the runner and the Rust driver share: the identity of a record.
+//! The code that the runner and the Rust driver share: the identity of a record.
 
 use cable_client::{
     RawRecord,

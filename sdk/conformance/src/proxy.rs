@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-/// What the proxy does with connections.
+/// The treatment of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Mode {
@@ -28,7 +28,7 @@ pub(crate) enum Mode {
     Pass,
     /// Closes new connections at once, and the open ones now.
     Refuse,
-    /// Accepts connections and never answers. Open ones stall without being closed.
+    /// Accepts connections and never responds. Open ones stall without being closed.
     Silent,
     /// Forwards everything, but each connection only up to this many bytes from the node: then it is closed.
     CutAfter(u64),
@@ -133,7 +133,7 @@ async fn connection(client: TcpStream, state: Arc<State>) {
         let (_slower, _slower_too) = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        // The end of either direction ends both: what follows is of no use to gRPC.
+        // The end of either direction ends both: gRPC has no use for one alone.
         tokio::select! {
             () = copy(from_client, to_server, state.mode.subscribe(), stalls.clone(), false) => {}
             () = copy(from_server, to_client, state.mode.subscribe(), stalls.clone(), true) => {}

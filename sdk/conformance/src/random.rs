@@ -107,7 +107,7 @@ fn case() -> Case {
     }
 }
 
-/// What the steps so far have left.
+/// The state that the steps so far have led to.
 struct Scene {
     rng: Rng,
     tag: String,

@@ -27,7 +27,7 @@ use crate::{
 /// The number of lines of the record that a failure prints.
 const RECORD_LINES: usize = 60;
 
-/// What all runs have in common.
+/// The options that all runs have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) program: PathBuf,

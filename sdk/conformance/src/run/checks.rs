@@ -86,7 +86,7 @@ impl Run {
         }
     }
 
-    /// What the node has of the filter of a follower or mirror.
+    /// The content of the node that matches the filter of a follower or mirror.
     pub(super) async fn content_of(&self, of: &str) -> Outcome<Content> {
         let filter = self.filters.get(of).or_else(|| self.mirrors.get(of).map(|mirror| &mirror.filter));
         let filter = filter.ok_or_else(|| format!("nothing is named {of}"))?;

@@ -156,7 +156,7 @@ impl Run {
                 if answer["event"] == "following" { Ok(()) } else { fail(format!("not following: {answer}")) }
             }
             _ => {
-                // What the driver has printed counts as applied, whether or not it was read.
+                // The events that the driver has printed count as applied, whether or not they were read.
                 for (id, events) in self.replace_driver().await? {
                     for event in events {
                         self.note(format!("event before the kill: {event}"));
@@ -272,7 +272,7 @@ impl Run {
 
     async fn control(&mut self, step: &Step, of: &str) -> Outcome {
         match step {
-            // The answers have the id of the follower and stand between its events.
+            // The responses have the id of the follower and come between its events.
             Step::Pause { .. } | Step::Resume { .. } => {
                 let (command, expected) = match step {
                     Step::Pause { .. } => ("pause", "paused"),

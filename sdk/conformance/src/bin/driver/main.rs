@@ -110,7 +110,7 @@ fn run(command: &Value, client: &mut Option<Cable>, feeds: &Feeds) {
             let (name, cable, command, feeds) =
                 (name.to_owned(), cable.clone(), command.clone(), Arc::clone(feeds));
             match &name[..] {
-                // What comes after these commands depends on them: they are carried out in order.
+                // Later commands depend on these: they are carried out in order.
                 "follow" | "mirror" => feeds::start(&name, id, &cable, &command, &feeds),
                 "pause" | "resume" | "state" | "stop" => feeds::control(&name, &id, &command, &feeds),
                 _ => {
