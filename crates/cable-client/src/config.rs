@@ -7,7 +7,7 @@ use tonic::metadata::MetadataMap;
 use crate::{
     Cable, Error, ErrorKind, Pem, Result, Retry, Token,
     client::Shared,
-    pool::{Connections, Lookup, Pool, system_lookup},
+    pool::{Connections, KEEP_ALIVE, Lookup, Pool, system_lookup},
     scope::Scope,
     tls::{Tls, TlsSettings},
     token::Credentials,
@@ -250,7 +250,8 @@ impl Builder {
         }
         let uses_tls = targets.iter().any(|target| target.is_https);
         let tls = uses_tls.then(|| Tls::new(&self.tls)).transpose()?.map(Arc::new);
-        let connections = Connections { connect_timeout: self.connect_timeout, tls, lookup };
+        let connections =
+            Connections { connect_timeout: self.connect_timeout, tls, lookup, keep_alive: KEEP_ALIVE };
         Ok(Cable {
             shared: Arc::new(Shared {
                 pool: Pool::new(targets, connections),

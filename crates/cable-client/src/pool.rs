@@ -36,10 +36,13 @@ const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
 /// The time for which other calls avoid a node while one call probes it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The interval of keepalive pings on a connection with open streams, and the time to wait for the response to a ping
-/// before the connection is closed.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The keepalive of all connections.
+///
+/// Idle connections need it too. Calls that are rare and short leave no stream open for long enough to be noticed: on a
+/// connection that the network has dropped silently, each of them would end by its deadline until TCP gives up, after a
+/// quarter of an hour.
+pub(crate) const KEEP_ALIVE: KeepAlive =
+    KeepAlive { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) };
 /// The HTTP/2 window of each stream: the bytes that a server may send ahead of a slow reader.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
@@ -53,6 +56,15 @@ pub(crate) struct Connections {
     pub(crate) connect_timeout: Duration,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) lookup: Lookup,
+    pub(crate) keep_alive: KeepAlive,
+}
+
+/// The interval of the pings on a connection, and the time to wait for the response to one before the connection is
+/// closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl fmt::Debug for Connections {
@@ -180,8 +192,9 @@ impl Node {
             .expect("name and version are valid in a header")
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_keep_alive_interval(self.connections.keep_alive.interval)
+            .keep_alive_timeout(self.connections.keep_alive.timeout)
+            .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connector)
     }
 
@@ -216,13 +229,20 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
     use super::*;
+    use crate::stubs::status_service_client::StatusServiceClient;
 
     fn nodes(count: u16) -> Vec<Arc<Node>> {
         let connections = Arc::new(Connections {
             connect_timeout: Duration::from_secs(1),
             tls: None,
             lookup: system_lookup(),
+            keep_alive: KEEP_ALIVE,
         });
         let node = |port: u16| {
             let target = Target::parse(&format!("http://127.0.0.1:{port}")).unwrap();
@@ -235,8 +255,12 @@ mod tests {
     #[tokio::test]
     async fn calls_are_spread_evenly_over_two_nodes() {
         let targets = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(|url| Target::parse(url).unwrap());
-        let connections =
-            Connections { connect_timeout: Duration::from_secs(1), tls: None, lookup: system_lookup() };
+        let connections = Connections {
+            connect_timeout: Duration::from_secs(1),
+            tls: None,
+            lookup: system_lookup(),
+            keep_alive: KEEP_ALIVE,
+        };
         let pool = Pool::new(targets.into(), connections);
         let mut calls = Vec::new();
         for _ in 0..10 {
@@ -247,6 +271,36 @@ mod tests {
         assert_eq!(calls.iter().filter(|call| call.peer().address.port() == 1).count(), 5);
         drop(calls);
         assert!(Names::nodes(&pool.0).await.unwrap().iter().all(|node| node.calls.load(Relaxed) == 0));
+    }
+
+    /// A peer that accepts a connection, starts HTTP/2 and never responds, as a network that drops everything does.
+    #[tokio::test]
+    async fn a_dead_connection_is_closed_without_a_call_in_flight() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let keep_alive =
+            KeepAlive { interval: Duration::from_millis(300), timeout: Duration::from_millis(100) };
+        let connections = Connections {
+            connect_timeout: Duration::from_secs(5),
+            tls: None,
+            lookup: system_lookup(),
+            keep_alive,
+        };
+        let pool = Pool::new(vec![Target::parse(&format!("http://{address}")).unwrap()], connections);
+        let (node, _) = pool.pick().await.unwrap();
+        let call = async {
+            let mut status = StatusServiceClient::new(node.channel());
+            status.get_status(crate::v1::GetStatusRequest::default()).await
+        };
+        let (accepted, call) =
+            tokio::join!(listener.accept(), tokio::time::timeout(Duration::from_millis(100), call));
+        assert!(call.is_err());
+        let (mut connection, _) = accepted.unwrap();
+        let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        connection.write_all(&empty_settings).await.unwrap();
+        let mut received = Vec::new();
+        let closed = connection.read_to_end(&mut received);
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the client closes").unwrap();
     }
 
     #[test]

@@ -235,7 +235,15 @@ mod tests {
         fn names(&self, endpoints: &[&str]) -> Arc<Names> {
             let targets = endpoints.iter().map(|endpoint| Target::parse(endpoint).unwrap()).collect();
             let connect_timeout = Duration::from_secs(1);
-            Arc::new(Names::new(targets, Connections { connect_timeout, tls: None, lookup: self.lookup() }))
+            Arc::new(Names::new(
+                targets,
+                Connections {
+                    connect_timeout,
+                    tls: None,
+                    lookup: self.lookup(),
+                    keep_alive: crate::pool::KEEP_ALIVE,
+                },
+            ))
         }
 
         fn client(&self, builder: Builder) -> Cable {
