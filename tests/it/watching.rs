@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod dashboards;
 mod request_ids;
+mod secrets;
 
 use std::path::Path;
 
