@@ -81,7 +81,7 @@ impl Spans {
     }
 
     /// Decides whether a call is traced. `parent` is the trace of its caller, and whether the caller records it: if it
-    /// does not, nobody could make sense of the span.
+    /// does not, the span would be the only one of its trace.
     pub(crate) fn start(&self, parent: Option<([u8; 16], bool)>) -> Option<SpanContext> {
         let queue = self.0.as_ref()?;
         let trace = match parent {

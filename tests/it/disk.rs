@@ -44,7 +44,7 @@ impl Faulty {
         self.program = Some(Program::start(&self.dir.path().join("store"), &before, &env));
     }
 
-    /// Stops the program and starts it again, which it refuses. Returns what it says.
+    /// Stops the program and starts it again, which it refuses. Returns its last line.
     fn refused_restart(&mut self) -> String {
         self.program = None;
         let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
@@ -196,7 +196,7 @@ async fn a_write_that_the_disk_fails_is_refused_and_the_next_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_cannot_be_read_is_an_error_and_never_an_empty_answer() {
+async fn a_disk_that_cannot_be_read_is_an_error_and_never_an_empty_response() {
     let mut node = Faulty::start();
     node.put("a", 1).await.unwrap();
     node.restart();

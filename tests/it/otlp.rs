@@ -34,7 +34,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT: &str = "00f067aa0ba902b7";
+const PARENT: &str = "00f0670011223344";
 const TEXT: &str = "canary-of-the-body-6021";
 const GET: &str = "cable.v1.ContentService/GetArticle";
 const PUT: &str = "cable.v1.PublishingService/PutArticle";
@@ -44,7 +44,7 @@ struct Collector {
     address: String,
     received: mpsc::UnboundedReceiver<ExportTraceServiceRequest>,
     spans: Vec<Span>,
-    /// What it received, encoded.
+    /// All requests that it received, encoded.
     bytes: Vec<u8>,
 }
 
@@ -203,7 +203,7 @@ async fn a_call_continues_the_trace_of_its_caller() {
     }
     assert!(metrics_contain(ops, "cable_spans_dropped_total 0").await);
 
-    // A stop sends what waits.
+    // A node that stops sends the spans that wait.
     call(1, "GetArticle", json!({"name": "articles/a"}), "r-last", "01").await.unwrap();
     program.signal("TERM");
     collector.find(GET, "cable.request_id", "r-last").await;

@@ -95,7 +95,7 @@ impl Exporter {
 
     /// Sends the spans that wait, for a limited time.
     pub(super) async fn stop(self) {
-        // The thread has ended if nobody receives this.
+        // The thread has ended if it does not receive this.
         let _ended = self.stop.send(());
         let _hangs = timeout(STOP_TIMEOUT + STOP_MARGIN, self.ended).await;
     }

@@ -73,7 +73,7 @@ impl Place {
         raw.call("PutArticle", article).await.unwrap();
     }
 
-    /// Returns the secrets: that of the token, what is stored of it, and a line of the key.
+    /// Returns the secrets: that of the token, its hash, and a line of the key.
     fn secrets(&self) -> Vec<String> {
         let stored = fs::read_to_string(self.path("store/credentials.toml")).unwrap();
         let hash = stored.lines().find_map(|line| line.strip_prefix("token_sha256 = ")).unwrap();
