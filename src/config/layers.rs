@@ -291,7 +291,7 @@ impl Effective {
         let setting = &SETTINGS[at];
         (setting.set)(&mut self.config, value.trim()).map_err(|expected| Error::Value {
             key: setting.key,
-            value: value.to_owned(),
+            value: without_user(value),
             origin: origin.clone(),
             expected,
         })?;
@@ -369,6 +369,14 @@ impl Effective {
 
     fn origin(&self, key: &str) -> Origin {
         index_of(key).map_or(Origin::Default, |at| self.origins[at].clone())
+    }
+}
+
+/// Returns a value without the user and the password of a URL, for an error, which is printed and logged.
+fn without_user(value: &str) -> String {
+    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://...@{host}"),
+        None => value.to_owned(),
     }
 }
 
@@ -718,6 +726,15 @@ mod tests {
         ] {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_password_of_a_url() {
+        for key in ["[telemetry]\notlp_endpoint", "[web]\norigins", "[server]\nlisten"] {
+            let error = load_error(&format!("{key} = 'https://averil:canary@a.example:4317'"));
+            assert!(error.contains("https://...@a.example:4317"), "{error}");
+            assert!(!error.contains("canary") && !error.contains("averil"), "{error}");
         }
     }
 
