@@ -19,6 +19,7 @@ use crate::{
     config,
     health::{Condition, Health},
     model::{LogId, Revision},
+    telemetry::SpanContext,
 };
 
 mod budget;
@@ -54,6 +55,8 @@ pub(crate) struct Origin {
     pub(crate) request_id: String,
     /// Whether changes that are appended together have one line: those of an import.
     pub(crate) summarised: bool,
+    /// The span of the call, if it is traced.
+    pub(crate) span: Option<SpanContext>,
 }
 
 impl Origin {
@@ -72,6 +75,7 @@ impl Origin {
             method: method.to_owned(),
             request_id: request_id.to_owned(),
             summarised: false,
+            span: None,
         }
     }
 
@@ -85,6 +89,7 @@ impl Origin {
             method,
             request_id: String::new(),
             summarised: false,
+            span: None,
         }
     }
 }

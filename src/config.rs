@@ -24,7 +24,7 @@ pub use network::Network;
 pub use share::Share;
 use syntax::{
     Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Networks, Number, OptionalFile,
-    Origins, Syntax as _, Threads, Word,
+    OptionalOrigin, Origins, Syntax as _, Threads, Word,
 };
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};
@@ -403,6 +403,17 @@ settings! {
 
         /// Maximum number of renamed files. A further one replaces the oldest.
         max_files: usize = 32, Count;
+    }
+
+    /// The traces of calls, for a collector of OpenTelemetry. They need a build with the feature `otlp`.
+    telemetry: Telemetry {
+        /// Address of a collector that receives traces by OTLP over gRPC, as in "http://127.0.0.1:4317". If empty, none.
+        otlp_endpoint: Option<String> = None, OptionalOrigin;
+
+        /// Share of the calls without a trace of their caller that are traced, 0 to 1, such as 0.01.
+        ///
+        /// A call in a trace of its caller is traced if the caller records that trace.
+        otlp_ratio: Share = Share::NONE, Fraction;
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     store::{self, Store, floor::History, scrub},
     supervise::{self, Task},
     systemd::Notifier,
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Spans},
     wire,
 };
 
@@ -66,6 +66,7 @@ mod request_id;
 mod shedding;
 mod streams;
 mod tls;
+mod traces;
 mod transport;
 mod watchdog;
 mod web;
@@ -83,6 +84,7 @@ use peer::Listener;
 use proxy::Proxies;
 use shedding::{CoreOverload, Overload};
 use tls::{Files, Reloader};
+use traces::Traces;
 use web::Outputs;
 
 /// The reason for a stop that a condition describes.
@@ -135,6 +137,14 @@ pub enum Error {
     /// The certificate, the key or the client CA cannot be used.
     #[error("cannot start TLS")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Traces cannot be sent.
+    #[error("cannot send traces to {endpoint}: change or remove `telemetry.otlp_endpoint`")]
+    Traces {
+        /// The address of the collector.
+        endpoint: String,
+        /// The problem with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The serving side cannot start.
     #[error("cannot start the server")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -223,8 +233,9 @@ async fn run_with(
         .transpose()
         .map_err(|error| Error::Tls(error.into()))?;
     let addresses = Addresses::of(&listener, publish_listener.as_ref(), ops_listener.as_ref());
+    let traces = Traces::start(&config.telemetry, &metrics)?;
     let opening = Instant::now();
-    let node = Node::start(&config, clock, metrics, health.clone(), access.clone())?;
+    let node = Node::start(&config, clock, (metrics, traces.spans.clone()), health.clone(), access.clone())?;
     let open_time = opening.elapsed();
     let routes = node.routes()?;
     let memory = Arc::new(Memory::new(&config.connections));
@@ -233,6 +244,7 @@ async fn run_with(
         audit: node.audit.clone(),
         access: AccessLog::new(&config.log),
         metrics: node.metrics.clone(),
+        spans: traces.spans.clone(),
     });
     let origin_policy = |listen: SocketAddr| Arc::new(OriginPolicy::new(listen.ip(), &config.web.origins));
     let main = origin_policy(config.server.listen);
@@ -304,6 +316,7 @@ async fn run_with(
     if failure.is_none() {
         wait_for_store_close(&store).await;
     }
+    traces.stop().await;
     audit.stop(failure.clone());
     failure.map_or(Ok(()), |cause| Err(Error::TaskFailed(cause)))
 }
@@ -380,7 +393,7 @@ impl Node {
     fn start(
         config: &Config,
         clock: Clock,
-        metrics: Arc<Metrics>,
+        (metrics, spans): (Arc<Metrics>, Spans),
         health: Arc<Health>,
         access: Arc<Access>,
     ) -> Result<Node, Error> {
@@ -399,6 +412,7 @@ impl Node {
             audit: audit.clone(),
             commit_seconds: metrics.commit_seconds.clone(),
             sync_seconds: metrics.commit_sync_seconds.clone(),
+            spans,
         };
         let log = Arc::new(LocalLog::start(writer, health, recorder));
         let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));

@@ -10,6 +10,7 @@ draws each panel with its title and unit. Needs the programs cable and prometheu
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -40,9 +41,9 @@ def configuration(directory):
     return path
 
 
-def start(directory, name, *command):
+def start(directory, name, *command, **settings):
     log = (directory / f"{name}.log").open("w")
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, env={**os.environ, **settings})
 
 
 def wait_until_ready():
@@ -56,7 +57,7 @@ def wait_until_ready():
 
 
 def load(cable, directory, seconds):
-    """Reads, lists, follows, publishes, fails and backs up, at low rates and not all the time."""
+    """Reads, lists, follows, publishes, fails, backs up and, for a short time, calls more often than a node can serve."""
     endpoint = ["--endpoint", f"http://{GRPC}"]
     running = []
 
@@ -69,7 +70,10 @@ def load(cable, directory, seconds):
     imported = run("import", "jsonl", str(ROOT / "demo/newsroom.jsonl"))
     if imported.returncode:
         raise SystemExit(imported.stderr.decode())
+    # The increase of a counter is known from its second value on.
+    run("backup", "--to", "first.cable")
     get = ["get", "--rate", "100", "--duration", f"{seconds // 3}s"]
+    burst = ["get", "--rate", "20000", "--in-flight", "4000", "--connections", "40", "--duration", f"{seconds // 12}s"]
     bench(*get)
     bench("list", "--rate", "20", "--duration", f"{seconds}s")
     bench("watch", "--followers", "20", "--publish", str(seconds // 2), "--rate", "1")
@@ -80,6 +84,7 @@ def load(cable, directory, seconds):
         if not has_backup and time.monotonic() > end - seconds / 2:
             has_backup = run("backup", "--to", "newsroom.cable").returncode == 0
             bench(*get)
+            bench(*burst)
         time.sleep(3)
     for process in running:
         process.terminate()
@@ -162,7 +167,9 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         directory = pathlib.Path(scratch)
         serve = ["serve", "--data", "store", "--listen", GRPC, "--ops-listen", OPS]
-        processes = [start(directory, "serve", cable, *serve)]
+        # A low limit, so that a load that one machine can generate shows refusals.
+        settings = {"CABLE__OVERLOAD__MAX_DELAY": "1ms", "CABLE__CACHE__MAX_BYTES": "1MiB"}
+        processes = [start(directory, "serve", cable, *serve, **settings)]
         try:
             wait_until_ready()
             config = ["--config.file", str(configuration(directory)), "--storage.tsdb.path", str(directory / "tsdb")]

@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ClientAuth, Config, SETTINGS, Setting};
+use super::{ClientAuth, Config, SETTINGS, Setting, Share};
 use crate::near;
 
 /// The settings files to look for, in this order, if none is named.
@@ -120,6 +120,19 @@ pub enum Error {
         origin: Origin,
         /// The settings to change.
         way_out: &'static str,
+    },
+    /// This program was built without the part that a setting is for.
+    #[error(
+        "{origin}: `{key}` needs a program that was built with the feature `{feature}`: build it by `cargo build --release \
+         --features {feature}`, or remove the setting"
+    )]
+    Feature {
+        /// The setting.
+        key: &'static str,
+        /// The origin of its value.
+        origin: Origin,
+        /// The Cargo feature.
+        feature: &'static str,
     },
 }
 
@@ -278,7 +291,7 @@ impl Effective {
         let setting = &SETTINGS[at];
         (setting.set)(&mut self.config, value.trim()).map_err(|expected| Error::Value {
             key: setting.key,
-            value: value.to_owned(),
+            value: without_user(value),
             origin: origin.clone(),
             expected,
         })?;
@@ -308,6 +321,10 @@ impl Effective {
                 return Err(Error::SameAddress { keys: [key, other], address });
             }
         }
+        if self.config.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+            let key = "telemetry.otlp_endpoint";
+            return Err(Error::Feature { key, origin: self.origin(key), feature: "otlp" });
+        }
         match self.find_incomplete() {
             Some((key, way_out)) => Err(Error::Incomplete { key, origin: self.origin(key), way_out }),
             None => Ok(()),
@@ -321,7 +338,7 @@ impl Effective {
 
     /// Returns a setting that needs another one, and which.
     fn find_incomplete(&self) -> Option<(&'static str, &'static str)> {
-        let (server, tls) = (&self.config.server, &self.config.tls);
+        let (server, tls, telemetry) = (&self.config.server, &self.config.tls, &self.config.telemetry);
         let verifies = tls.client_auth != ClientAuth::None;
         let needs = [
             ("tls.certificate", tls.certificate.is_some() && tls.key.is_none(), "set `tls.key` as well"),
@@ -341,12 +358,25 @@ impl Effective {
                 server.proxy_protocol && server.trusted_proxies.is_empty(),
                 "set `server.trusted_proxies` to the networks of the proxies",
             ),
+            (
+                "telemetry.otlp_ratio",
+                telemetry.otlp_ratio != Share::NONE && telemetry.otlp_endpoint.is_none(),
+                "set `telemetry.otlp_endpoint` to the address of a collector",
+            ),
         ];
         needs.into_iter().find(|(_, incomplete, _)| *incomplete).map(|(key, _, way_out)| (key, way_out))
     }
 
     fn origin(&self, key: &str) -> Origin {
         index_of(key).map_or(Origin::Default, |at| self.origins[at].clone())
+    }
+}
+
+/// Returns a value without the user and the password of a URL, for an error, which is printed and logged.
+fn without_user(value: &str) -> String {
+    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://...@{host}"),
+        None => value.to_owned(),
     }
 }
 
@@ -592,6 +622,12 @@ mod tests {
             ("[web]\nhorizon = '2h'", "expected at most 1h"),
             ("[web]\nmax_age = '2d'", "expected at most 1d"),
             ("[web]\norigins = 'https://a.example/'", "expected only scheme and host"),
+            ("[telemetry]\notlp_endpoint = '127.0.0.1:4317'", "expected only scheme, host and port"),
+            (
+                "[telemetry]\notlp_endpoint = 'https://user:secret@a.example'",
+                "expected only scheme, host and port",
+            ),
+            ("[telemetry]\notlp_ratio = 2", "expected a number from 0 to 1"),
             ("[log]\nlevel = 'info,=,'", "invalid value \"info,=,\" for `log.level`"),
             ("[log]\nformat = 'xml'", "expected text or json"),
             ("[log]\nformat = ", "FILE:2: "),
@@ -681,6 +717,7 @@ mod tests {
             ("[tls]\nclient_ca='c'\nclient_auth = 'required'", "set `tls.certificate` and `tls.key`"),
             ("[tls]\ncertificate='a'\nkey='b'\nclient_auth = 'optional'", "set `tls.client_ca`"),
             ("[server]\nproxy_protocol = true", "set `server.trusted_proxies`"),
+            ("[telemetry]\notlp_ratio = 0.5", "set `telemetry.otlp_endpoint`"),
         ] {
             let error = load_error(text);
             assert!(error.starts_with("FILE:") && error.contains(expected), "{text:?}: {error}");
@@ -692,6 +729,30 @@ mod tests {
         ] {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_password_of_a_url() {
+        for key in ["[telemetry]\notlp_endpoint", "[web]\norigins", "[server]\nlisten"] {
+            let error = load_error(&format!("{key} = 'https://averil:canary@a.example:4317'"));
+            assert!(error.contains("https://...@a.example:4317"), "{error}");
+            assert!(!error.contains("canary") && !error.contains("averil"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_collector_needs_the_feature_that_its_refusal_names() {
+        let (_dir, path) = file("[telemetry]\notlp_endpoint = 'http://127.0.0.1:4317'");
+        let loaded = Effective::load(Layers { file: Some(path.clone()), ..Default::default() });
+        if cfg!(feature = "otlp") {
+            let config = loaded.unwrap().into_config();
+            assert_eq!(config.telemetry.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4317"));
+            return;
+        }
+        let error = loaded.unwrap_err().to_string();
+        for part in [":2: `telemetry.otlp_endpoint`", "the feature `otlp`", "--features otlp`", "remove"] {
+            assert!(error.contains(part), "{part}: {error}");
         }
     }
 
@@ -772,6 +833,15 @@ mod tests {
                 file: Some("/var/log/cable/audit.log".into()),
                 max_file_bytes: 5 << 20,
                 max_files: 7,
+            },
+            // Without the feature, the address is refused, and the share needs it.
+            telemetry: if cfg!(feature = "otlp") {
+                super::super::Telemetry {
+                    otlp_endpoint: Some("https://collector.example:4317".to_owned()),
+                    otlp_ratio: "0.125".parse().unwrap(),
+                }
+            } else {
+                super::super::Telemetry::default()
             },
         };
         for config in [config, Config::default()] {

@@ -214,6 +214,27 @@ impl Syntax<Vec<String>> for Origins {
     }
 }
 
+/// The address of a server: scheme, host and port. Nothing if there is none.
+pub(super) struct OptionalOrigin;
+
+impl Syntax<Option<String>> for OptionalOrigin {
+    fn parse(&self, text: &str) -> Result<Option<String>, String> {
+        match text {
+            "" => Ok(None),
+            text if is_origin(text) => Ok(Some(text.to_owned())),
+            _ => Err(expected(self)),
+        }
+    }
+
+    fn show(&self, value: &Option<String>) -> String {
+        quoted(value.as_deref().unwrap_or_default())
+    }
+
+    fn values(&self) -> String {
+        "only scheme, host and port, such as \"http://127.0.0.1:4317\", or nothing".to_owned()
+    }
+}
+
 fn is_origin(text: &str) -> bool {
     if text == "*" {
         return true;

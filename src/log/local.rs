@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::BoxFuture;
@@ -20,9 +20,10 @@ use crate::{
     audit::Audit,
     entry,
     health::Health,
-    model::{Kind, Name, Slot},
+    model::{Kind, Name, Revision, Slot},
     store::{self, WriteOutcome, Writer, apply::Applier, floor::History},
     supervise,
+    telemetry::{Attribute, Span, SpanContext, SpanKind, Spans},
     wire::v1::RemovalReason,
 };
 
@@ -60,11 +61,22 @@ enum Job {
 struct Append {
     commits: Vec<Commit>,
     reply: oneshot::Sender<AppendResult>,
+    /// When it was queued, if its call is traced.
+    queued: Option<Instant>,
     /// The append's share of the queue, released when the append is done.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Append {
+    fn new(
+        commits: Vec<Commit>,
+        reply: oneshot::Sender<AppendResult>,
+        permit: OwnedSemaphorePermit,
+    ) -> Append {
+        let queued = traced(&commits).map(|_| Instant::now());
+        Append { commits, reply, queued, _permit: permit }
+    }
+
     fn erases(&self) -> bool {
         self.commits.iter().any(|commit| commit.erases)
     }
@@ -76,13 +88,14 @@ pub(crate) struct Recorder {
     pub(crate) audit: Arc<Audit>,
     pub(crate) commit_seconds: Histogram,
     pub(crate) sync_seconds: Histogram,
+    pub(crate) spans: Spans,
 }
 
 #[cfg(test)]
 impl Recorder {
     pub(crate) fn for_test() -> Recorder {
         let [commit_seconds, sync_seconds] = [1.0, 1.0].map(|bound| Histogram::new([bound]));
-        Recorder { audit: Audit::to_log(), commit_seconds, sync_seconds }
+        Recorder { audit: Audit::to_log(), commit_seconds, sync_seconds, spans: Spans::off() }
     }
 }
 
@@ -182,7 +195,7 @@ impl Log for LocalLog {
         let (reply, response) = oneshot::channel();
         let sent = self
             .reserve(&commits)
-            .and_then(|_permit| self.send(Job::Append(Append { commits, reply, _permit })));
+            .and_then(|permit| self.send(Job::Append(Append::new(commits, reply, permit))));
         Box::pin(async move {
             sent?;
             // Only a panic drops the sender without a reply.
@@ -274,7 +287,9 @@ fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health, recorde
         full = Some(error.clone());
         written = apply_group(writer, &group, full.as_ref(), recorder);
     }
-    recorder.commit_seconds.observe(start.elapsed().as_secs_f64());
+    let duration = start.elapsed();
+    recorder.commit_seconds.observe(duration.as_secs_f64());
+    record_spans(&group, duration, &written, recorder);
     match written {
         Ok(responses) => acknowledge(writer, group.into_iter().zip(responses)),
         Err(error) => {
@@ -284,6 +299,52 @@ fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health, recorde
             }
         }
     }
+}
+
+/// Returns the span of the call that appends commits, if it is traced. An append has the commits of one call.
+fn traced(commits: &[Commit]) -> Option<SpanContext> {
+    commits.first().and_then(|commit| commit.origin.span)
+}
+
+/// Records the spans of the appends of a group whose calls are traced: from the queue to the disk, and in it the commit
+/// that they share, which took `duration`.
+fn record_spans(
+    group: &[Append],
+    duration: Duration,
+    written: &Result<Vec<AppendResult>, store::Error>,
+    recorder: &Recorder,
+) {
+    for (at, append) in group.iter().enumerate() {
+        let (Some(call), Some(queued)) = (traced(&append.commits), append.queued) else { continue };
+        let result = written.as_ref().map(|results| &results[at]);
+        let span = |parent: SpanContext, name: &str, duration, failed, attributes| Span {
+            context: parent.child(),
+            parent: Some(parent.span),
+            name: name.to_owned(),
+            kind: SpanKind::Internal,
+            end: SystemTime::now(),
+            duration,
+            failed,
+            attributes,
+        };
+        let mut attributes = vec![("cable.commits", Attribute::Integer(append.commits.len() as i64))];
+        let revision =
+            result.ok().and_then(|result| result.as_ref().ok()).and_then(|outcomes| newest(outcomes));
+        attributes.extend(revision.map(|revision| ("cable.revision", Attribute::Integer(revision))));
+        let failed = !matches!(result, Ok(Ok(_)));
+        let append = span(call, "append", queued.elapsed(), failed, attributes);
+        let shared = vec![("cable.group_appends", Attribute::Integer(group.len() as i64))];
+        recorder.spans.record(span(append.context, "commit", duration, written.is_err(), shared));
+        recorder.spans.record(append);
+    }
+}
+
+/// Returns the revision after the last of some commits.
+fn newest(outcomes: &[Outcome]) -> Option<Revision> {
+    outcomes.iter().rev().find_map(|outcome| match outcome {
+        Outcome::Committed(_, position) => Some(position.revision),
+        _ => None,
+    })
 }
 
 /// Applies a group in one transaction. `full` is the reason why there is no space for puts; it is the reply to an
@@ -489,7 +550,7 @@ mod tests {
         let append = || {
             let (reply, response) = oneshot::channel();
             let commits = vec![commit(article("a", "A", &[], 1), 0)];
-            queue.try_send(Job::Append(Append { commits, reply, _permit: permit() })).ok().unwrap();
+            queue.try_send(Job::Append(Append::new(commits, reply, permit()))).ok().unwrap();
             response
         };
         let mut first = append();
@@ -512,7 +573,7 @@ mod tests {
     fn write_together(writer: &mut Writer, commits: Vec<Commit>) -> Vec<AppendResult> {
         let append = |commit| {
             let (reply, response) = oneshot::channel();
-            (Append { commits: vec![commit], reply, _permit: permit() }, response)
+            (Append::new(vec![commit], reply, permit()), response)
         };
         let (group, responses): (Vec<_>, Vec<_>) = commits.into_iter().map(append).unzip();
         write_group(writer, group, &Health::default(), &Recorder::for_test());

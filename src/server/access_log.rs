@@ -1,21 +1,15 @@
 //! The access log: lines about calls that have ended. A share of all calls is logged, and those that failed because of
 //! the node or were slow.
 
-use std::{
-    cell::Cell,
-    hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tonic::Code;
 
-use super::request_id::Trace;
+use super::request_id::hexadecimal;
 use crate::{
     audit::{Audit, Budget, display_peer},
     config::{self, Share},
-    telemetry::Metrics,
+    telemetry::{Metrics, Spans, random},
 };
 
 /// The maximum number of lines per second. It bounds what calls can write to the log: some 3 MB a minute. Further lines
@@ -27,13 +21,14 @@ pub(super) struct Observer {
     pub(super) audit: Arc<Audit>,
     pub(super) access: AccessLog,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) spans: Spans,
 }
 
 #[cfg(test)]
 impl Observer {
     pub(super) fn for_test() -> Arc<Observer> {
         let (audit, access) = (Audit::to_log(), AccessLog::new(&config::Log::default()));
-        Arc::new(Observer { audit, access, metrics: Arc::new(Metrics::new()) })
+        Arc::new(Observer { audit, access, metrics: Arc::new(Metrics::new()), spans: Spans::off() })
     }
 }
 
@@ -54,7 +49,7 @@ pub(super) struct Line<'a> {
     pub(super) peer: IpAddr,
     pub(super) principal: &'a str,
     pub(super) request_id: Option<&'a str>,
-    pub(super) trace: Option<&'a Trace>,
+    pub(super) trace_id: Option<[u8; 16]>,
 }
 
 impl AccessLog {
@@ -67,7 +62,7 @@ impl AccessLog {
     pub(super) fn selects(&self, code: Code, duration: Option<Duration>) -> bool {
         matches!(code, Code::Internal | Code::Unavailable | Code::DataLoss | Code::Unknown)
             || duration.is_some_and(|duration| duration >= self.slow)
-            || self.share.takes(random)
+            || self.share.takes(|| (random() >> 32) as u32)
     }
 
     /// Logs a call, unless too many were logged in this second.
@@ -88,31 +83,15 @@ impl AccessLog {
             peer = display_peer(line.peer),
             principal = line.principal,
             request_id = line.request_id,
-            trace_id = line.trace.map(Trace::display_id),
+            trace_id = line.trace_id.map(|id| hexadecimal(&id)),
             "call"
         );
     }
 }
 
 /// Returns a duration in milliseconds, to the microsecond.
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1_000.0
-}
-
-/// Returns a random number. Each thread has a generator of its own, so that a decision needs no lock.
-fn random() -> u32 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0_u8) | 1);
-    }
-    STATE.with(|state| {
-        // xorshift64* (Vigna, 2016).
-        let mut x = state.get();
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        state.set(x);
-        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
-    })
 }
 
 #[cfg(test)]

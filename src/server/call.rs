@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Buf as _;
@@ -13,15 +13,16 @@ use tonic::{Code, Status};
 use tonic_types::{StatusExt as _, pb};
 
 use super::{
-    access_log::Line,
+    access_log::{Line, millis},
     head::Head,
     methods::Method,
     request_id::{RequestId, Trace},
     streams::Endless,
 };
 use crate::{
-    audit::{Event, Origin},
+    audit::{Event, Origin, display_peer},
     auth::Identity,
+    telemetry::{Attribute, Span, SpanContext, SpanKind},
     wire::Framed,
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Call {
 struct Marks {
     request_id: Option<RequestId>,
     trace: Option<Trace>,
+    /// The span of the call, if it is traced.
+    span: Option<SpanContext>,
 }
 
 /// Resources that a call holds as long as it is open.
@@ -58,9 +61,12 @@ pub(super) struct CallResources {
 
 impl Call {
     pub(super) fn new(method: Arc<Method>, head: &Head<'_>) -> Call {
-        let marks = (head.request_id.is_some() || head.traceparent.is_some()).then(|| Marks {
+        let trace = head.traceparent.and_then(Trace::parse);
+        let span = method.observer.spans.start(trace.as_ref().map(|trace| (trace.id, trace.is_sampled)));
+        let marks = (head.request_id.is_some() || trace.is_some() || span.is_some()).then(|| Marks {
             request_id: head.request_id.map(RequestId::given),
-            trace: head.traceparent.and_then(Trace::parse),
+            trace,
+            span,
         });
         method.metrics.start();
         Call {
@@ -95,7 +101,43 @@ impl Call {
     pub(super) fn origin(&mut self) -> Origin {
         let request_id = self.request_id().as_str().to_owned();
         let credential = self.caller.credential().map(|credential| &credential.entry.id[..]);
-        Origin::new(self.caller.name(), credential, self.peer, self.method.full_name(), &request_id)
+        let origin =
+            Origin::new(self.caller.name(), credential, self.peer, self.method.full_name(), &request_id);
+        Origin { span: self.marks.as_ref().and_then(|marks| marks.span), ..origin }
+    }
+
+    /// Returns the id of the trace that the call belongs to: its caller's, or one of its own.
+    fn trace_id(&self) -> Option<[u8; 16]> {
+        let marks = self.marks.as_ref()?;
+        marks.trace.as_ref().map(|trace| trace.id).or(marks.span.map(|span| span.trace))
+    }
+
+    /// Returns the span of the call. It has no content, and of the caller nothing but the name and the address.
+    fn span(&self, duration: Duration) -> Option<Span> {
+        let marks = self.marks.as_ref()?;
+        let context = marks.span?;
+        let mut attributes = vec![
+            ("rpc.system.name", Attribute::Static("grpc")),
+            ("rpc.method", Attribute::Text(self.method.full_name().to_owned())),
+            ("rpc.response.status_code", Attribute::Static(cable_proto::code_name(self.code as i32))),
+            ("client.address", Attribute::Text(display_peer(self.peer))),
+            ("cable.principal", Attribute::Text(self.caller.name().to_owned())),
+            ("cable.response_bytes", Attribute::Integer(self.bytes as i64)),
+        ];
+        let request_id = marks.request_id.as_ref().map(|id| Attribute::Text(id.as_str().to_owned()));
+        attributes.extend(request_id.map(|id| ("cable.request_id", id)));
+        let first_message = self.first_message.map(|time| Attribute::Float(millis(time)));
+        attributes.extend(first_message.map(|time| ("cable.first_message_ms", time)));
+        Some(Span {
+            context,
+            parent: marks.trace.as_ref().map(|trace| trace.parent),
+            name: self.method.full_name().to_owned(),
+            kind: SpanKind::Server,
+            end: SystemTime::now(),
+            duration,
+            failed: is_failure(self.code),
+            attributes,
+        })
     }
 
     /// Counts a message that is passed to the connection.
@@ -127,6 +169,12 @@ impl Call {
         }
         add_request_id(status, self.request_id().as_str());
     }
+}
+
+/// Whether a code is a failure of the server, as the semantic conventions of OpenTelemetry for gRPC define it.
+fn is_failure(code: Code) -> bool {
+    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
 }
 
 /// Returns the reason of an error, or its code if it has none.
@@ -172,9 +220,12 @@ impl Drop for Call {
                 peer: self.peer,
                 principal: self.caller.name(),
                 request_id: self.known_request_id().map(RequestId::as_str),
-                trace: self.marks.as_ref().and_then(|marks| marks.trace.as_ref()),
+                trace_id: self.trace_id(),
             };
             access.log(&line);
+        }
+        if let Some(span) = self.span(duration) {
+            self.method.observer.spans.record(span);
         }
     }
 }

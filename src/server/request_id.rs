@@ -26,14 +26,20 @@ impl RequestId {
 
     /// Makes an id: the start of this process, then the number of the id.
     pub(super) fn make() -> RequestId {
-        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        RequestId(format!("{:016x}-{:08x}", *PROCESS, NEXT.fetch_add(1, Relaxed)).into())
+        RequestId(format!("{}-{:08x}", process(), NEXT.fetch_add(1, Relaxed)).into())
     }
 
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns a random text that identifies the start of this process.
+pub(super) fn process() -> &'static str {
+    static PROCESS: LazyLock<String> =
+        LazyLock::new(|| format!("{:016x}", RandomState::new().hash_one(std::process::id())));
+    &PROCESS
 }
 
 /// The trace that a call belongs to (W3C Trace Context, `traceparent`).
@@ -57,14 +63,14 @@ impl Trace {
         let is_valid = version != 0xff && is_whole && has_dashes && trace.id != [0; 16];
         (is_valid && trace.parent != [0; 8]).then_some(trace)
     }
+}
 
-    /// Returns the id of the trace in hexadecimal.
-    pub(super) fn display_id(&self) -> String {
-        self.id.iter().fold(String::with_capacity(32), |mut text, byte| {
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
-    }
+/// Returns bytes in hexadecimal.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Parses lower-case hexadecimal digits, as the specification requires.
@@ -109,8 +115,9 @@ mod tests {
     fn a_traceparent_is_read_as_specified() {
         let id = "0af7651916cd43dd8448eb211c80319c";
         let parent = "b7ad6b7169203331";
-        let read =
-            |text: &str| Trace::parse(text.as_bytes()).map(|trace| (trace.display_id(), trace.is_sampled));
+        let read = |text: &str| {
+            Trace::parse(text.as_bytes()).map(|trace| (hexadecimal(&trace.id), trace.is_sampled))
+        };
         for (text, sampled) in [
             (format!("00-{id}-{parent}-01"), true),
             (format!("00-{id}-{parent}-00"), false),

@@ -102,6 +102,10 @@ metrics! {
     writes_refused: Family<Reason, Counter> = "cable_writes_refused";
     /// Events that the audit log could not record.
     audit_failures: Counter = "cable_audit_failures";
+    /// Spans of traces that the collector has accepted.
+    spans_exported: Counter = "cable_spans_exported";
+    /// Spans of traces that were dropped, because the collector did not take them in time.
+    spans_dropped: Counter = "cable_spans_dropped";
     /// Reads served from memory.
     cache_hits: Counter = "cable_cache_hits";
     /// Reads served from the store.

@@ -72,8 +72,15 @@ impl Outcome {
     }
 }
 
+/// The content types of calls that a client and that a browser makes.
+const GRPC: &str = "application/grpc";
+const WEB: &str = "application/grpc-web+proto";
+
 /// A connection on which a call can be left without a body.
-struct Connection(h2::client::SendRequest<Bytes>);
+struct Connection {
+    client: h2::client::SendRequest<Bytes>,
+    content_type: &'static str,
+}
 
 impl Connection {
     async fn open(node: &Node) -> Connection {
@@ -87,7 +94,12 @@ impl Connection {
     async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Connection {
         let (client, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(async move { drop(connection.await) });
-        Connection(client)
+        Connection { client, content_type: GRPC }
+    }
+
+    /// Returns the connection of a browser: its calls are those of gRPC-Web.
+    fn web(&self) -> Connection {
+        Connection { client: self.client.clone(), content_type: WEB }
     }
 
     /// Calls a method with a value of `authorization`. The body is sent only if the node does not refuse the call at
@@ -96,16 +108,37 @@ impl Connection {
         let (mut response, mut body) = self.send(method, authorization).await;
         // A call that is admitted waits for its body.
         if let Ok(refused) = timeout(Duration::from_millis(100), &mut response).await {
-            return Outcome::of(refused.unwrap().headers());
+            return self.outcome(refused.unwrap()).await;
         }
         body.send_data(EMPTY, true).unwrap();
-        Outcome::of(soon(response).await.unwrap().headers())
+        self.outcome(soon(response).await.unwrap()).await
     }
 
     /// Makes a call whose body never comes, and returns how it is refused.
     async fn refusal(&self, method: &str, authorization: Option<&str>) -> Outcome {
         let (response, _body) = self.send(method, authorization).await;
-        Outcome::of(soon(response).await.unwrap().headers())
+        self.outcome(soon(response).await.unwrap()).await
+    }
+
+    /// Returns the outcome of a call. Over gRPC-Web, the status may be the first message of the body, of a kind of its
+    /// own. A feed may have no first message.
+    async fn outcome(&self, response: http::Response<h2::RecvStream>) -> Outcome {
+        let (head, mut body) = response.into_parts();
+        if self.content_type == GRPC || status(&head.headers).is_some() {
+            return Outcome::of(&head.headers);
+        }
+        assert_eq!(head.headers["content-type"], WEB);
+        match timeout(Duration::from_millis(500), body.data()).await {
+            Ok(Some(Ok(first))) if first[0] == 0x80 => {
+                let trailers = String::from_utf8_lossy(&first[5..]).into_owned();
+                let value = trailers.lines().find_map(|line| line.strip_prefix("grpc-status:")).unwrap();
+                Outcome::of(&HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    value.trim().parse().unwrap(),
+                )]))
+            }
+            _ => Outcome::Admitted,
+        }
     }
 
     /// Sends the head of a call.
@@ -115,11 +148,11 @@ impl Connection {
         authorization: Option<&str>,
     ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
         let mut request = Request::post(format!("http://localhost/{method}"));
-        request = request.header("content-type", "application/grpc").header("te", "trailers");
+        request = request.header("content-type", self.content_type).header("te", "trailers");
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let mut client = self.0.clone().ready().await.unwrap();
+        let mut client = self.client.clone().ready().await.unwrap();
         client.send_request(request.body(()).unwrap(), false).unwrap()
     }
 }
@@ -189,7 +222,7 @@ async fn every_method_admits_exactly_the_callers_whose_role_includes_it() {
         config.rate.failures_per_minute = 0;
     })
     .await;
-    check_all(&Connection::open(&node).await, &callers).await;
+    check_all_as_both(&Connection::open(&node).await, &callers).await;
     let reader = Raw::to(&node).await.with_authorization(callers[0].1.as_deref().unwrap());
     let refused = reader.call("PutTag", json!({})).await.unwrap_err();
     assert_eq!((refused.code, &refused.reason[..]), (Code::PermissionDenied, "ROLE_REQUIRED"));
@@ -207,8 +240,69 @@ async fn every_method_admits_exactly_the_callers_whose_role_includes_it() {
     })
     .await;
     let io = Client::of(&authority).connect(node.address).await.unwrap();
-    check_all(&Connection::over(io).await, &callers).await;
+    check_all_as_both(&Connection::over(io).await, &callers).await;
     node.stop().await;
+}
+
+/// A certificate takes the place of a token, for every method.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_admits_exactly_the_certificates_whose_role_includes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, authority) = (file(dir.path()), Authority::new("Averil CA"));
+    write_pair(dir.path(), &authority.node());
+    replace(&dir.path().join("ca.pem"), &authority.pem());
+    let now = Clock::system().now();
+    let map = |name: &str, role, lifetime, now| {
+        let certificate = Some(format!("CN:{name}"));
+        let mapped = NewCredential { certificate, lifetime, ..credential(name, role) };
+        assert_eq!(file.create(mapped, now).unwrap(), None);
+    };
+    let roles = [Role::Reader, Role::Editor, Role::Publisher, Role::Admin];
+    let mut certificates: Vec<(&str, Option<Role>)> = Vec::new();
+    for role in roles {
+        map(role.name(), role, None, now);
+        certificates.push((role.name(), Some(role)));
+    }
+    map("late", Role::Admin, Some(Duration::from_secs(1)), 1_000_000);
+    map("gone", Role::Admin, None, now);
+    file.revoke("gone").unwrap();
+    certificates.extend([("late", None), ("gone", None), ("stranger", None), ("", None)]);
+    let tokens = roles.map(|role| {
+        let token = create(&file, &format!("{role}-token"), role);
+        ("a token", Some(format!("Bearer {token}")), Some(role))
+    });
+    let node = Node::start_with(dir.path(), |config| {
+        configure(config, dir.path());
+        config.tls.client_ca = Some(dir.path().join("ca.pem"));
+        config.tls.client_auth = ClientAuth::Optional;
+        config.auth.anonymous = Anonymous::Nothing;
+        config.rate.failures_per_minute = 0;
+    })
+    .await;
+    let client = Client::of(&authority);
+    for (name, role) in certificates {
+        let client = if name.is_empty() { client.clone() } else { client.with(authority.client(name)) };
+        let connection = Connection::over(client.connect(node.address).await.unwrap()).await;
+        let of = |kind: &str| format!("the certificate {name:?} and {kind}");
+        // A token decides alone, whether it allows more or less than the certificate.
+        let mut callers = vec![(of("no token"), None, role)];
+        callers.extend(tokens.iter().map(|(kind, token, role)| (of(kind), token.clone(), *role)));
+        callers.push((of("a wrong token"), Some("Bearer x".to_owned()), None));
+        callers.push((of("another scheme"), Some("Basic x".to_owned()), None));
+        for connection in [&connection, &connection.web()] {
+            check_all(connection, &callers).await;
+        }
+    }
+    node.stop().await;
+}
+
+/// Checks every method with every credential, as a client and as a browser.
+async fn check_all_as_both(connection: &Connection, callers: &[(String, Option<String>, Option<Role>)]) {
+    for connection in [connection, &connection.web()] {
+        check_all(connection, callers).await;
+        let unknown = connection.call("cable.v1.ContentService/Unknown", None).await;
+        assert_eq!(unknown, Outcome::Unauthenticated, "an unknown method tells a stranger nothing");
+    }
 }
 
 /// Checks every method with every credential.
@@ -232,8 +326,6 @@ async fn check_all(connection: &Connection, callers: &[(String, Option<String>, 
         });
         join_all(calls).await;
     }
-    let unknown = connection.call("cable.v1.ContentService/Unknown", None).await;
-    assert_eq!(unknown, Outcome::Unauthenticated, "an unknown method tells a stranger nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,7 +468,7 @@ async fn open_feed(node: &Node, token: Option<&str>) -> h2::RecvStream {
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let mut client = connection.0.ready().await.unwrap();
+    let mut client = connection.client.ready().await.unwrap();
     let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
     body.send_data(EMPTY, true).unwrap();
     let response = soon(response).await.unwrap();

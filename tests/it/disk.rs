@@ -44,6 +44,18 @@ impl Faulty {
         self.program = Some(Program::start(&self.dir.path().join("store"), &before, &env));
     }
 
+    /// Stops the program and starts it again, which it refuses. Returns its last line.
+    fn refused_restart(&mut self) -> String {
+        self.program = None;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cable"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "off", "--data"]);
+        command.arg(self.dir.path().join("store")).env("FAULTS", self.dir.path());
+        let output = command.env("LD_PRELOAD", self.dir.path().join("disk.so")).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text.lines().last().unwrap().to_owned()
+    }
+
     fn audit(&self) -> PathBuf {
         self.dir.path().join("audit.log")
     }
@@ -74,9 +86,14 @@ impl Faulty {
         raw.call("PutTag", tag).await.map(drop).map_err(|refused| (refused.code, refused.reason))
     }
 
-    async fn has_tag(&self, id: &str) -> bool {
+    async fn get(&self, id: &str) -> Result<Value, (Code, String)> {
         let tag = json!({"name": format!("tags/{id}")});
-        Raw::at(&self.endpoint()).await.call("GetTag", tag).await.is_ok()
+        let found = Raw::at(&self.endpoint()).await.call("GetTag", tag).await;
+        found.map_err(|refused| (refused.code, refused.reason))
+    }
+
+    async fn has_tag(&self, id: &str) -> bool {
+        self.get(id).await.is_ok()
     }
 
     async fn is_serving(&self, service: &str) -> bool {
@@ -145,6 +162,59 @@ async fn a_full_disk_refuses_writes_until_space_is_freed() {
     node.wait_for_health(PUBLISHING, true).await;
     node.put("b", 1).await.unwrap();
     assert!(node.has_tag("b").await);
+}
+
+/// As after the kernel has remounted a disk with errors.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_directory_refuses_writes_and_a_start_and_loses_nothing() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.inject("read-only");
+    assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
+    assert!(node.has_tag("a").await, "reads continue");
+    let refused = node.refused_restart();
+    for part in ["cannot open the store", "/store/cable.lock", "Read-only file system"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    node.clear("read-only");
+    node.restart();
+    node.put("c", 1).await.unwrap();
+    assert!(node.has_tag("a").await && node.has_tag("c").await && !node.has_tag("b").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_disk_fails_is_refused_and_the_next_one_is_not() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.inject("write");
+    assert_eq!(node.put("b", 1).await, refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
+    assert!(node.has_tag("a").await && !node.has_tag("b").await);
+    node.clear("write");
+    node.put("c", 1).await.unwrap();
+    node.restart();
+    assert!(node.has_tag("a").await && node.has_tag("c").await && !node.has_tag("b").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_read_is_an_error_and_never_an_empty_response() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    node.restart();
+    node.inject("read");
+    let damaged = (Code::DataLoss, "STORE_DAMAGED".to_owned());
+    for id in ["a", "absent"] {
+        assert_eq!(node.get(id).await.unwrap_err(), damaged, "{id}");
+    }
+    assert_eq!(node.put("b", 1).await, Err(damaged));
+    node.wait_for_health(PUBLISHING, false).await;
+    let refused = node.refused_restart();
+    for part in ["cannot open the store", "/store/cable.db", "disk I/O error"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    node.clear("read");
+    node.restart();
+    assert!(node.has_tag("a").await && node.is_serving(PUBLISHING).await);
+    node.put("b", 1).await.unwrap();
 }
 
 fn count(events: &[Value], event: &str) -> usize {

@@ -47,7 +47,28 @@ static int audit_is_full(void) {
     return written++ > 0;
 }
 
+/* Whether a file is one of the database. */
+static int is_of_database(int fd) {
+    return is_of(fd, "-wal") || is_of(fd, ".db");
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off64_t at) {
+    if (is_of_database(fd) && is_on("read")) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, bytes, length, at);
+}
+
+ssize_t pread(int fd, void *bytes, size_t length, off_t at) {
+    return pread64(fd, bytes, length, at);
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at) {
+    if (is_of_database(fd) && (is_on("write") || is_on("read-only"))) {
+        errno = is_on("write") ? EIO : EROFS;
+        return -1;
+    }
     if ((is_of(fd, "-wal") && is_on("space")) || (is_of(fd, "audit.log") && audit_is_full())) {
         errno = ENOSPC;
         return -1;
@@ -59,7 +80,7 @@ ssize_t pwrite(int fd, const void *bytes, size_t length, off_t at) {
     return pwrite64(fd, bytes, length, at);
 }
 
-/* No file of this name can be created. */
+/* No file of the audit log can be created, or none of the store can be opened to write. */
 int open64(const char *path, int flags, ...) {
     va_list rest;
     va_start(rest, flags);
@@ -71,5 +92,17 @@ int open64(const char *path, int flags, ...) {
         errno = ENOSPC;
         return -1;
     }
+    if ((flags & O_ACCMODE) != O_RDONLY && strstr(path, "/store/") != NULL && is_on("read-only")) {
+        errno = EROFS;
+        return -1;
+    }
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int open(const char *path, int flags, ...) {
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return open64(path, flags, mode);
 }

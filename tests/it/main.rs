@@ -24,6 +24,8 @@ mod leaks;
 mod limits;
 mod linear;
 mod mutations;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod overload;
 mod paging;
 mod partners;

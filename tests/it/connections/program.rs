@@ -112,10 +112,22 @@ impl Program {
     }
 
     /// Waits until the process ends on its own. Returns its exit code.
-    pub(crate) fn wait_for_exit(mut self) -> Option<i32> {
+    pub(crate) fn wait_for_exit(self) -> Option<i32> {
+        self.wait_for_end().0
+    }
+
+    /// Waits until the process ends on its own. Returns its exit code, if no signal ended it, and its last log lines.
+    pub(crate) fn wait_for_end(mut self) -> (Option<i32>, Vec<String>) {
+        let mut lines = Vec::new();
         // The log ends with the process.
-        while self.log.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
-        self.child.wait().unwrap().code()
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+        (self.child.wait().unwrap().code(), lines)
     }
 
     /// Returns the number of open file descriptors.
