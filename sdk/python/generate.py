@@ -1,0 +1,247 @@
+"""Writes the generated code of the package: messages, type stubs and the table of methods.
+
+usage: generate.py [--check]: with --check, fails if the committed code is out of date.
+"""
+
+import argparse
+import filecmp
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent
+PROTO = ROOT.parent.parent / "proto"
+PACKAGE = ROOT / "src" / "cable_client"
+GENERATED = ["v1", "_error_details_pb2.py", "_error_details_pb2.pyi"]
+HEADER = '"""{} Written by generate.py: do not edit."""\n\n'
+
+
+def main() -> int:
+    """Generates the code and installs it, or compares it with the committed code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare with the committed code")
+    check = parser.parse_args().check
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory)
+        generate(out)
+        stale = [name for name in GENERATED if differs(out / name, PACKAGE / name)]
+        if check:
+            for name in stale:
+                print(f"{PACKAGE / name} is out of date: run sdk/python/generate.py", file=sys.stderr)
+            return 1 if stale else 0
+        for name in stale:
+            target = PACKAGE / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            target.unlink(missing_ok=True)
+            shutil.move(out / name, target)
+            print(f"wrote {target}")
+    return 0
+
+
+def generate(out: Path) -> None:
+    """Writes all generated code to a directory."""
+    # The stubs come from a plug-in beside this interpreter, whatever PATH is.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("cable/v1/*.proto"))
+    compile_protos(PROTO, out, sources, ["--include_source_info", f"--descriptor_set_out={out / 'set'}"])
+    package = out / "v1"
+    (out / "cable" / "v1").rename(package)
+    (out / "cable").rmdir()
+    for path in package.iterdir():
+        import_within_package(path)
+    files = descriptor_pb2.FileDescriptorSet.FromString((out / "set").read_bytes())
+    (package / "__init__.py").write_text(exports(files))
+    (package / "methods.py").write_text(methods(files))
+    (package / "calls.py").write_text(calls(files))
+    (package / "sync_calls.py").write_text(sync_calls(files))
+    compile_protos(ROOT / "proto", out, ["error_details.proto"], [])
+    for suffix in [".py", ".pyi"]:
+        (out / f"error_details_pb2{suffix}").rename(out / f"_error_details_pb2{suffix}")
+
+
+def compile_protos(include: Path, out: Path, sources: list[str], options: list[str]) -> None:
+    """Runs the compiler that grpcio-tools contains."""
+    well_known = Path(protoc.__file__).parent / "_proto"
+    outputs = [f"--python_out={out}", f"--mypy_out=quiet:{out}"]
+    arguments = ["protoc", f"-I{include}", f"-I{well_known}", *outputs, *options, *sources]
+    if protoc.main(arguments) != 0:
+        raise SystemExit("protoc failed: is mypy-protobuf installed? pip install -e '.[dev]'")
+
+
+def import_within_package(path: Path) -> None:
+    """Turns `from cable.v1 import` into an import within the package, so that no path need be set."""
+    text = re.sub(r"^from cable\.v1 import ", "from cable_client.v1 import ", path.read_text(), flags=re.M)
+    path.write_text(text)
+
+
+def exports(files: descriptor_pb2.FileDescriptorSet) -> str:
+    """Returns the module `cable_client.v1`, which has all messages, enums and enum values."""
+    lines = [HEADER.format("The messages of cable.v1.")]
+    for file in files.file:
+        module = file.name.removeprefix("cable/v1/").removesuffix(".proto")
+        names = [message.name for message in file.message_type] + [enum.name for enum in file.enum_type]
+        names += [value.name for enum in file.enum_type for value in enum.value]
+        if names:
+            lines.append(f"from cable_client.v1.{module}_pb2 import (\n")
+            lines += [f"    {name} as {name},\n" for name in sorted(names)]
+            lines.append(")\n")
+    return "".join(lines)
+
+
+def find_methods(
+    files: descriptor_pb2.FileDescriptorSet,
+) -> Iterator[tuple[str, str, descriptor_pb2.MethodDescriptorProto]]:
+    """Yields the service, the comment and the descriptor of each method without a client stream."""
+    for file in files.file:
+        comments = {tuple(at.path): at.leading_comments for at in file.source_code_info.location}
+        for index, service in enumerate(file.service):
+            for number, method in enumerate(service.method):
+                if not method.client_streaming:
+                    yield service.name, comments[(6, index, 2, number)], method
+
+
+def methods(files: descriptor_pb2.FileDescriptorSet) -> str:
+    """Returns the module `cable_client.v1.methods`: a typed constant for each method."""
+    requests = find_messages(files)
+    text = HEADER.format("The methods of cable.v1.") + "from cable_client import v1\n"
+    text += "from cable_client._method import Method, StreamMethod\n\n"
+    for service, _, method in find_methods(files):
+        path = f"/cable.v1.{service}/{method.name}"
+        writes = any(field.name == "request_id" for field in requests[method.input_type].field)
+        kind = "StreamMethod" if method.server_streaming else "Method"
+        request, response = short(method.input_type), short(method.output_type)
+        text += f'{constant(method)} = {kind}("{path}", v1.{request}, v1.{response}, writes={writes})\n'
+    return text
+
+
+def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
+    """Returns the module `cable_client.v1.calls`: a method of the client for each call with one response.
+
+    The fields of the request are its arguments. A listing is an iterator, which follows the page tokens.
+    """
+    messages = find_messages(files)
+    text = HEADER.format("The calls of the client, one for each method with one response.") + CALLS_IMPORTS
+    text += "\nclass Calls(Caller):\n" + '    """The calls of cable.v1. `timeout` is in seconds."""\n'
+    for _, comment, method in find_methods(files):
+        if method.server_streaming:
+            continue
+        request, response = messages[method.input_type], messages[method.output_type]
+        is_list = any(field.name == "page_token" for field in request.field)
+        fields = [field for field in request.field if field.name != "page_token"]
+        first = [argument(field, is_first=not is_list) for field in fields[:1]]
+        rest = [argument(field) for field in fields[1:]]
+        arguments = ["self", *first, "*", *rest, "timeout: float | None = None"]
+        values = ", ".join(f"{field.name}={field.name}" for field in fields)
+        build = f"v1.{request.name}({values})"
+        result, send = (
+            f"v1.{response.name}",
+            f"await self.call(methods.{constant(method)}, request, timeout=timeout)",
+        )
+        if is_list:
+            items = next(field for field in response.field if field.label == field.LABEL_REPEATED)
+            result = f"AsyncIterator[v1.{short(items.type_name)}]"
+            send = f'self.items(methods.{constant(method)}, request, "{items.name}", timeout)'
+        text += f"\n    {'' if is_list else 'async '}def {constant(method).lower()}(\n"
+        text += "".join(f"        {part},\n" for part in arguments) + f"    ) -> {result}:\n"
+        text += docstring(comment) + f"        request = {build}\n        return {send}\n"
+    return text
+
+
+CALLS_IMPORTS = """from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from cable_client import v1
+from cable_client._method import Caller
+from cable_client.v1 import methods
+
+if TYPE_CHECKING:
+    from google.protobuf.field_mask_pb2 import FieldMask
+"""
+
+
+def argument(field: descriptor_pb2.FieldDescriptorProto, is_first: bool = False) -> str:
+    """Returns the parameter for a field of a request."""
+    name = short(field.type_name)
+    types = {
+        field.TYPE_STRING: ("str", '""'),
+        field.TYPE_BOOL: ("bool", "False"),
+        field.TYPE_INT32: ("int", "0"),
+        field.TYPE_INT64: ("int", "0"),
+        field.TYPE_MESSAGE: (f"v1.{name}" if field.type_name.startswith(".cable") else name, "None"),
+        field.TYPE_ENUM: (f"v1.{name}.ValueType", "0"),
+    }
+    kind, default = types[field.type]
+    if field.type == field.TYPE_ENUM:
+        default = f"v1.{re.sub(r'(?<=[a-z])(?=[A-Z])', '_', name).upper()}_UNSPECIFIED"
+    if field.label == field.LABEL_REPEATED:
+        kind, default = f"Iterable[{kind}]", "()"
+    elif is_first:
+        return f"{field.name}: {kind}"
+    elif default == "None":
+        kind += " | None"
+    return f"{field.name}: {kind} = {default}"
+
+
+def docstring(comment: str) -> str:
+    """Returns the comment of a method as a docstring."""
+    lines = [line.strip() for line in comment.strip().splitlines()]
+    text = "\n".join(f"        {line}".rstrip() for line in lines).strip()
+    end = "\n        " if len(lines) > 1 else ""
+    return f'        """{text}{end}"""\n'
+
+
+def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
+    """Returns the module `cable_client.v1.sync_calls`: the same calls of the synchronous client."""
+    text = HEADER.format("The calls of the synchronous client.")
+    text += "from cable_client._blocking import Blocking, blocking, iterating\n"
+    text += "from cable_client.v1.calls import Calls\n\n\n"
+    text += "class SyncCalls(Blocking[Calls]):\n" + '    """The calls of cable.v1, each of which blocks."""\n\n'
+    messages = find_messages(files)
+    for _, _, method in find_methods(files):
+        if not method.server_streaming:
+            name = constant(method).lower()
+            is_list = any(field.name == "page_token" for field in messages[method.input_type].field)
+            text += f"    {name} = {'iterating' if is_list else 'blocking'}(Calls.{name})\n"
+    return text
+
+
+def find_messages(files: descriptor_pb2.FileDescriptorSet) -> dict[str, descriptor_pb2.DescriptorProto]:
+    """Returns all messages by full name."""
+    return {f".cable.v1.{message.name}": message for file in files.file for message in file.message_type}
+
+
+def constant(method: descriptor_pb2.MethodDescriptorProto) -> str:
+    """Returns the name of a method as a constant: `GET_ARTICLE`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.name).upper()
+
+
+def short(name: str) -> str:
+    """Returns the last part of a full name."""
+    return name.rpartition(".")[2]
+
+
+def differs(new: Path, old: Path) -> bool:
+    """Returns whether a generated file or directory differs from the committed one."""
+    if new.is_file():
+        return not old.is_file() or new.read_bytes() != old.read_bytes()
+    if not old.is_dir():
+        return True
+    names = [{path.name for path in side.iterdir() if path.name != "__pycache__"} for side in (new, old)]
+    if names[0] != names[1]:
+        return True
+    _, mismatches, errors = filecmp.cmpfiles(new, old, sorted(names[0]), shallow=False)
+    return bool(mismatches or errors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

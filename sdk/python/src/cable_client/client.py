@@ -1,0 +1,165 @@
+"""The asynchronous client."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from cable_client import v1
+from cable_client._method import Method, StreamMethod
+from cable_client._token import Credentials, TokenSource
+from cable_client._transport import Node, Transport
+from cable_client.errors import CableError, ConfigError, MalformedError, incomplete
+from cable_client.feed import MAX_COMMIT_BYTES, Feed
+from cable_client.mirror import Mirror
+from cable_client.positions import PositionStore
+from cable_client.v1.calls import Calls
+from cable_client.v1.methods import STREAM_ARTICLES
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+Pem = bytes | str | os.PathLike[str]
+
+
+class Cable(Calls):
+    """A client of one Cable, with one or several nodes. Close it, or use it in `async with`."""
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] = "http://127.0.0.1:7190",
+        *,
+        token: TokenSource | None = None,
+        ca: Pem | None = None,
+        client_certificate: tuple[Pem, Pem] | None = None,
+        server_name: str | None = None,
+        timeout: float = 10.0,
+        attempts: int = 3,
+        allow_plaintext_token: bool = False,
+    ) -> None:
+        """Creates a client, which connects with its first call.
+
+        `endpoints` are URLs, in a list or separated by commas. `token` is a token, or the file (a `Path`) or the
+        function, also an asynchronous one, that returns it: both are read again every 10 s and when a server refuses
+        the token. `ca` and `client_certificate` (the chain and its key) are PEM in bytes, or files. `timeout` is the
+        time of a call in seconds, with all its `attempts`.
+        """
+        chain, key = map(_pem, client_certificate) if client_certificate else (None, None)
+        tls = grpc.ssl_channel_credentials(_pem(ca) if ca else None, key, chain) if ca or chain else None
+        urls = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+        nodes = [Node(url.strip(), tls, server_name, allow_plaintext_token) for url in urls]
+        if not nodes or timeout <= 0 or attempts < 1:
+            raise ConfigError("a client needs an endpoint, a timeout above 0 and at least one attempt")
+        self._transport = Transport(nodes, Credentials(token) if token is not None else None, timeout, attempts)
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> "Cable":
+        """Returns a client with the settings of CABLE_ENDPOINTS, CABLE_TOKEN or CABLE_TOKEN_FILE, and CABLE_CA."""
+        get = os.environ.get
+        token = get("CABLE_TOKEN") or (Path(get("CABLE_TOKEN_FILE", "")) if get("CABLE_TOKEN_FILE") else None)
+        found = {"endpoints": get("CABLE_ENDPOINTS"), "token": token, "ca": get("CABLE_CA")}
+        return cls(**{**{name: value for name, value in found.items() if value}, **settings})
+
+    async def __aenter__(self) -> "Cable":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self._transport.close()
+
+    async def call(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> R:
+        """Makes a call of `v1.methods` with one response. A write without a request id gets one."""
+        return await self._transport.call(method, request, timeout)
+
+    async def stream(self, method: StreamMethod[Q, R], request: Q, *, timeout: float | None = None) -> AsyncIterator[R]:
+        """Makes a call that responds with a stream. The timeout applies to its opening and to each message."""
+        stream = await self._transport.open(method, request, timeout)
+        try:
+            while (message := await stream.read(timeout or self._transport.timeout)) is not None:
+                yield message
+        finally:
+            stream.close()
+
+    async def pages(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> AsyncIterator[R]:
+        """Makes a call that lists, page by page."""
+        page: Any = method.request.FromString(request.SerializeToString())
+        while True:
+            response: Any = await self.call(method, page, timeout=timeout)
+            yield response
+            page.page_token = response.next_page_token
+            if not page.page_token:
+                return
+
+    async def items(
+        self, method: Method[Q, R], request: Q, field: str, timeout: float | None = None
+    ) -> AsyncIterator[Any]:
+        """Iterates over the items of a listing, and raises at its end if the server could not read some."""
+        damage = v1.Damage()
+        async for page in self.pages(method, request, timeout=timeout):
+            for item in getattr(page, field):
+                yield item
+            damage.MergeFrom(page.damage)  # type: ignore[attr-defined]
+        if damage.ByteSize():
+            raise incomplete(damage)
+
+    async def stream_articles(
+        self, request: v1.StreamArticlesRequest | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[v1.Article]:
+        """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
+        count = 0
+        async for message in self.stream(STREAM_ARTICLES, request or v1.StreamArticlesRequest(), timeout=timeout):
+            for article in message.articles:
+                count += 1
+                yield article
+            if message.HasField("end"):
+                if message.end.HasField("damage"):
+                    raise incomplete(message.end.damage)
+                if message.end.count != count:
+                    raise MalformedError(f"{count} articles instead of {message.end.count}")
+                return
+        raise CableError(grpc.StatusCode.UNAVAILABLE, f"the stream ended early, after {count} articles")
+
+    def feed(
+        self,
+        filter: v1.FeedFilter | None = None,  # noqa: A002
+        *,
+        after: v1.Position | None = None,
+        snapshot: bool = False,
+        view: "v1.ArticleView.ValueType" = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: "v1.BodyFormat.ValueType" = v1.BODY_FORMAT_UNSPECIFIED,
+        allow_reset: bool = False,
+        include_backfill: bool = False,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int = MAX_COMMIT_BYTES,
+        store: PositionStore | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> Feed:
+        """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
+
+        A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with
+        a snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence
+        of three times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+        """
+        if after is not None and snapshot:
+            raise ConfigError("feed: `after` and `snapshot` exclude each other")
+        start: dict[str, Any] = {"snapshot": True} if snapshot else {"after": after}
+        request = v1.WatchRequest(filter=filter, view=view, body_format=body_format, **start)
+        request.allow_reset, request.include_backfill = allow_reset, include_backfill
+        request.checkpoint_interval.FromMilliseconds(round(checkpoint_interval * 1000))
+        return Feed(self._transport, request, max_commit_bytes, store, on_retry)
+
+    def mirror(self, filter: v1.FeedFilter | None = None, **options: Any) -> Mirror:  # noqa: A002
+        """Returns a copy of what a filter matches, which `async with` opens and keeps up to date.
+
+        `options` are those of `feed`, such as `view`, `checkpoint_interval` and `on_retry`.
+        """
+        return Mirror(self.feed(filter, snapshot=True, allow_reset=True, include_backfill=True, **options))
+
+
+def _pem(source: Pem) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
