@@ -129,7 +129,7 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
     """
     messages = find_messages(files)
     text = HEADER.format("The calls of the client, one for each method with one response.") + CALLS_IMPORTS
-    text += "\nclass Calls(Caller):\n" + '    """The calls of cable.v1. `timeout` is in seconds."""\n'
+    text += CALLS_BASE
     for _, comment, method in find_methods(files):
         if method.server_streaming:
             continue
@@ -141,10 +141,7 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
         arguments = ["self", *first, "*", *rest, "timeout: float | None = None"]
         values = ", ".join(f"{field.name}={field.name}" for field in fields)
         build = f"v1.{request.name}({values})"
-        result, send = (
-            f"v1.{response.name}",
-            f"await self.call(methods.{constant(method)}, request, timeout=timeout)",
-        )
+        result, send = (f"v1.{response.name}", f"await self.call(methods.{constant(method)}, request, timeout=timeout)")
         if is_list:
             items = next(field for field in response.field if field.label == field.LABEL_REPEATED)
             result = f"AsyncIterator[v1.{short(items.type_name)}]"
@@ -157,15 +154,32 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
 
 CALLS_IMPORTS = """from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cable_client import v1
-from cable_client._method import Caller
+from cable_client._method import Method, Q, R
 from cable_client.v1 import methods
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
+
+"""
+
+CALLS_BASE = """
+class Calls(ABC):
+    \"\"\"The calls of cable.v1. `timeout` is in seconds.\"\"\"
+
+    @abstractmethod
+    async def call(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> R:
+        \"\"\"Makes a call with one response.\"\"\"
+
+    @abstractmethod
+    def items(
+        self, method: Method[Q, R], request: Q, field: str, timeout: float | None = None
+    ) -> AsyncIterator[Any]:
+        \"\"\"Iterates over the items of a listing.\"\"\"
 """
 
 

@@ -14,25 +14,7 @@ from cable_client.errors import (
     TooLargeError,
     Violation,
 )
-from cable_client.feed import (
-    Changes,
-    Checkpoint,
-    Event,
-    Feed,
-    Reset,
-    Snapshot,
-    SnapshotEnd,
-    change_name,
-    record_name,
-)
+from cable_client.feed import Changes, Checkpoint, Event, Feed, Reset, Snapshot, SnapshotEnd, change_name, record_name
 from cable_client.mirror import Entity, Mirror
-from cable_client.positions import (
-    FilePosition,
-    MemoryPosition,
-    PositionStore,
-    format_position,
-    parse_position,
-)
+from cable_client.positions import FilePosition, MemoryPosition, PositionStore, format_position, parse_position
 from cable_client.v1 import FeedFilter, Position
-
-__all__ = [name for name in dir() if not name.startswith("_")]

@@ -30,10 +30,25 @@ def run(call: Coroutine[Any, Any, T]) -> T:
 
 
 class Blocking(Generic[A]):
-    """An object whose methods run those of an asynchronous one."""
+    """An object whose methods run those of an asynchronous one. Close it, or use it in `with`."""
 
     def __init__(self, wrapped: A) -> None:
-        self._wrapped = wrapped
+        self._wrapped: Any = wrapped
+
+    def __enter__(self: T) -> T:
+        run(self._wrapped.__aenter__())  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns an attribute that does not wait, such as `position` and `lag`."""
+        return getattr(self._wrapped, name)
+
+    def close(self) -> None:
+        """Ends the object, and releases what it holds."""
+        run(self._wrapped.aclose())
 
 
 def blocking(method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
@@ -46,9 +61,7 @@ def blocking(method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]]) -> Cal
     return call
 
 
-def iterating(
-    method: Callable[Concatenate[A, P], AsyncIterator[T]],
-) -> Callable[Concatenate[Any, P], Iterator[T]]:
+def iterating(method: Callable[Concatenate[A, P], AsyncIterator[T]]) -> Callable[Concatenate[Any, P], Iterator[T]]:
     """Returns a method that iterates over the items of an asynchronous one."""
 
     @functools.wraps(method)

@@ -1,16 +1,17 @@
 """Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
 
 import asyncio
-import ipaddress
+import copy
 import random
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
+from grpc import aio
 
 from cable_client._method import Method, StreamMethod
 from cable_client._token import Credentials
@@ -47,41 +48,32 @@ class Node:
     """One endpoint: its connection and its health."""
 
     def __init__(
-        self,
-        endpoint: str,
-        tls: grpc.ChannelCredentials | None,
-        server_name: str | None,
-        allow_plaintext_token: bool,
+        self, endpoint: str, tls: grpc.ChannelCredentials | None, server_name: str | None, allow_plaintext_token: bool
     ) -> None:
-        url = urlsplit(endpoint)
-        try:
-            port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-        except ValueError:
-            port = None
-        if not url.hostname or not port or url.username is not None or url.path.strip("/") or url.query:
+        url = re.fullmatch(r"(https?)://(\[[\da-fA-F:]+\]|[\w.-]+)(?::(\d+))?/?", endpoint)
+        if url is None:
             raise ConfigError("endpoint: must be a URL without path, such as http://127.0.0.1:7190")
-        self._target = f"[{url.hostname}]:{port}" if ":" in url.hostname else f"{url.hostname}:{port}"
-        self.name = f"{url.scheme}://{self._target}"
-        self.can_send_token = allow_plaintext_token or url.scheme == "https" or _is_loopback(url.hostname)
-        self._tls = (tls or grpc.ssl_channel_credentials()) if url.scheme == "https" else None
-        self._options = [
-            *_OPTIONS,
-            *([("grpc.ssl_target_name_override", server_name)] if server_name else []),
-        ]
-        self._channel: grpc.aio.Channel | None = None
+        scheme, host = url[1], url[2]
+        self._target = f"{host}:{url[3] or {'http': 80, 'https': 443}[scheme]}"
+        self.name = f"{scheme}://{self._target}"
+        is_local = re.fullmatch(r"localhost|127\.[\d.]+|\[::1\]", host) is not None
+        self.can_send_token = allow_plaintext_token or scheme == "https" or is_local
+        self._tls = (tls or grpc.ssl_channel_credentials()) if scheme == "https" else None
+        self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
+        self._channel: aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._failures = 0
         self.ejected_until = 0.0
 
-    def channel(self) -> grpc.aio.Channel:
+    def channel(self) -> aio.Channel:
         """Returns the connection to the node. The first call establishes it."""
         if self._channel is None and self._tls is not None:
-            self._channel = grpc.aio.secure_channel(self._target, self._tls, options=self._options)
+            self._channel = aio.secure_channel(self._target, self._tls, options=self._options)
         elif self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+            self._channel = aio.insecure_channel(self._target, options=self._options)
         return self._channel
 
-    def report(self, channel: grpc.aio.Channel, error: CableError | None) -> None:
+    def report(self, channel: aio.Channel, error: CableError | None) -> None:
         """Records the outcome of a call. A node that fails is avoided for a while; a silent connection is replaced."""
         if error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             if self._channel is channel:
@@ -107,7 +99,7 @@ class Node:
 class Stream(Generic[R]):
     """The messages of a stream. Its watchdog belongs to this stream alone."""
 
-    def __init__(self, call: Any, node: Node, channel: grpc.aio.Channel) -> None:
+    def __init__(self, call: Any, node: Node, channel: aio.Channel) -> None:
         self._call, self._node, self._channel = call, node, channel
         self._is_silent = False
         #: The number of the token that the stream sent.
@@ -117,9 +109,9 @@ class Stream(Generic[R]):
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
         watchdog = asyncio.get_running_loop().call_later(max_silence, self._expire)
         try:
-            message: R = await self._call.read()
-            return None if message is grpc.aio.EOF else message
-        except grpc.aio.AioRpcError as failed:
+            message = await self._call.read()
+            return cast(R, message) if message is not aio.EOF else None
+        except aio.AioRpcError as failed:
             error = from_rpc(failed, self._node.name)
         except asyncio.CancelledError:
             if not self._is_silent:
@@ -151,32 +143,23 @@ class Transport:
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
         if method.writes and not request.request_id:  # type: ignore[attr-defined]
-            copy = method.request()
-            copy.CopyFrom(request)
-            copy.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
-            request = copy
+            request = copy.deepcopy(request)
+            request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
 
-        async def attempt(node: Node, channel: grpc.aio.Channel, bound: float, metadata: Any) -> R:
-            encode, decode = method.request.SerializeToString, method.response.FromString
-            response: R = await channel.unary_unary(method.path, encode, decode)(
-                request, timeout=bound, metadata=metadata
-            )
-            return response
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> R:
+            rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+            return await rpc(request, timeout=bound, metadata=metadata)
 
         return (await self._attempt(attempt, timeout, self._attempts, method.writes))[0]
 
     async def open(
-        self,
-        method: StreamMethod[Q, R],
-        request: Q,
-        timeout: float | None = None,
-        attempts: int | None = None,
+        self, method: StreamMethod[Q, R], request: Q, timeout: float | None = None, attempts: int | None = None
     ) -> Stream[R]:
         """Opens a stream. The timeout applies until it is open."""
 
-        async def attempt(node: Node, channel: grpc.aio.Channel, bound: float, metadata: Any) -> Stream[R]:
-            encode, decode = method.request.SerializeToString, method.response.FromString
-            call = channel.unary_stream(method.path, encode, decode)(request, metadata=metadata)
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> Stream[R]:
+            rpc = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+            call = rpc(request, metadata=metadata)
             try:
                 await asyncio.wait_for(call.wait_for_connection(), bound)
             except BaseException:
@@ -184,7 +167,8 @@ class Transport:
                 raise
             return Stream(call, node, channel)
 
-        stream, stream.token = await self._attempt(attempt, timeout, attempts or self._attempts, writes=False)
+        stream, token = await self._attempt(attempt, timeout, attempts or self._attempts, writes=False)
+        stream.token = token
         return stream
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
@@ -218,7 +202,7 @@ class Transport:
             try:
                 metadata, token = await asyncio.wait_for(self._metadata(node), bound)
                 result = await attempt(node, channel, bound, metadata)
-            except grpc.aio.AioRpcError as failed:
+            except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
                 text = f"no response from {node.name} before the deadline"
@@ -264,10 +248,3 @@ def pause(failures: int, error: CableError, longest: float) -> float:
 def jittered(seconds: float) -> float:
     """Returns a random time between half of it and all of it, so that many clients do not act at once."""
     return seconds * random.uniform(0.5, 1)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,5 +1,6 @@
 """The asynchronous client."""
 
+import copy
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -54,14 +55,6 @@ class Cable(Calls):
             raise ConfigError("a client needs an endpoint, a timeout above 0 and at least one attempt")
         self._transport = Transport(nodes, Credentials(token) if token is not None else None, timeout, attempts)
 
-    @classmethod
-    def from_env(cls, **settings: Any) -> "Cable":
-        """Returns a client with the settings of CABLE_ENDPOINTS, CABLE_TOKEN or CABLE_TOKEN_FILE, and CABLE_CA."""
-        get = os.environ.get
-        token = get("CABLE_TOKEN") or (Path(get("CABLE_TOKEN_FILE", "")) if get("CABLE_TOKEN_FILE") else None)
-        found = {"endpoints": get("CABLE_ENDPOINTS"), "token": token, "ca": get("CABLE_CA")}
-        return cls(**{**{name: value for name, value in found.items() if value}, **settings})
-
     async def __aenter__(self) -> "Cable":
         return self
 
@@ -87,7 +80,7 @@ class Cable(Calls):
 
     async def pages(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> AsyncIterator[R]:
         """Makes a call that lists, page by page."""
-        page: Any = method.request.FromString(request.SerializeToString())
+        page: Any = copy.deepcopy(request)
         while True:
             response: Any = await self.call(method, page, timeout=timeout)
             yield response

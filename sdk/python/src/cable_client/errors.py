@@ -44,9 +44,8 @@ class CableError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.code = code
-        #: The text, for people.
-        self.message = message
+        #: The status code, and the text, for people.
+        self.code, self.message = code, message
         #: The reason that the server stated, as in `ErrorReason` without its prefix: `ARTICLE_NOT_FOUND`.
         self.reason = reason
         #: The invalid fields of the request.

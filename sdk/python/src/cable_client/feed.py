@@ -1,7 +1,6 @@
 """Feeds: streams of changes that survive lost connections, failed nodes and restarts of the client."""
 
 import asyncio
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +20,8 @@ LONGEST_BACKOFF = 5.0
 # A retry does not repair a damaged record: this number of faults of the server in a row ends a feed.
 MAX_SERVER_FAULTS = 5
 
-_PERMANENT = ["INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"]
-_FAULTS = ("DATA_LOSS", "INTERNAL", "UNKNOWN")
+_PERMANENT = "INVALID_ARGUMENT OUT_OF_RANGE FAILED_PRECONDITION UNAUTHENTICATED PERMISSION_DENIED UNIMPLEMENTED"
+_FAULTS = "DATA_LOSS INTERNAL UNKNOWN"
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,9 @@ def change_name(change: v1.FeedChange) -> str:
 
 
 def record_name(record: v1.Record) -> str:
-    """Returns the name of the entity in a record; empty for a kind that this release does not know."""
+    """Returns the name of the entity in a record of a feed; empty for a kind that this release does not know."""
     kind = record.WhichOneof("record")
-    if kind is None:
-        return ""
-    return record.pending_article.article.name if kind == "pending_article" else getattr(record, kind).name
+    return str(getattr(record, kind).name) if kind else ""
 
 
 class Feed:
@@ -104,41 +101,31 @@ class Feed:
         store: PositionStore | None,
         on_retry: Callable[[CableError], None] | None,
     ) -> None:
-        self._transport, self._request = transport, request
+        self._transport, self._request, self._on_retry = transport, request, on_retry
         self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
         self._max_commit_bytes = max_commit_bytes
         self._saver = Saver(store) if store is not None else None
-        self._on_retry = on_retry
-        self._position: v1.Position | None = None
         self._stream: Stream[v1.WatchResponse] | None = None
         self._parts: list[v1.FeedChange] = []
-        self._parts_bytes = 0
-        self._snapshot_records = 0
+        self._parts_bytes = self._snapshot_records = 0
         # Failures since the last new position, and how many of them are faults of the server.
         self._failures = self._faults = 0
-        self._is_token_replaced = False
+        self._is_token_replaced = self._is_started = self._is_ended = False
         self._pause = 0.0
         self._next: asyncio.Task[Event] | None = None
-        self._is_started = self._is_ended = False
+        #: The position of the last event, or that which the feed starts after. `None` within a snapshot.
+        self.position: v1.Position | None = request.after if request.HasField("after") else None
         #: Whether the current stream has delivered everything that the node had at its last checkpoint.
         self.is_caught_up = False
-        #: The number of streams that the feed has opened.
-        self.streams = 0
-
-    @property
-    def position(self) -> v1.Position | None:
-        """The position of the last event, or that which the feed starts after. `None` within a snapshot."""
-        return self._position
 
     def __aiter__(self) -> "Feed":
         return self
 
     async def __anext__(self) -> Event:
         """Returns the next event. A caller that is cancelled loses nothing: the next call returns the event."""
-        if self._next is None:
-            if self._is_ended:
-                raise StopAsyncIteration
-            self._next = asyncio.create_task(self._deliver())
+        if self._is_ended:
+            raise StopAsyncIteration
+        self._next = self._next or asyncio.create_task(self._deliver())
         await asyncio.wait({self._next})
         task, self._next = self._next, None
         if task.cancelled():
@@ -149,8 +136,8 @@ class Feed:
 
     async def save(self) -> None:
         """Marks the last event as applied too, and writes its position now. For example, before `break`."""
-        if self._saver is not None and self._position is not None and self._next is None:
-            self._saver.mark(self._position)
+        if self._saver is not None and self.position is not None and self._next is None:
+            self._saver.mark(self.position)
             await self._saver.flush()
 
     async def aclose(self) -> None:
@@ -173,17 +160,20 @@ class Feed:
         self._close_stream()
 
     def _close_stream(self) -> None:
-        self.is_caught_up = False
-        self._parts, self._parts_bytes = [], 0
+        self.is_caught_up, self._parts, self._parts_bytes = False, [], 0
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     async def _deliver(self) -> Event:
-        if not self._is_started:
-            await self._start()
-        elif self._saver is not None and self._position is not None:
-            self._saver.mark(self._position)
+        if self._saver is not None and not self._is_started:
+            # A saved position takes precedence over every other start.
+            if saved := await self._saver.load():
+                self.position = saved
+                self._request.after.CopyFrom(saved)
+        elif self._saver is not None and self.position is not None:
+            self._saver.mark(self.position)
+        self._is_started = True
         while not self._is_ended:
             try:
                 event = self._accept(await self._receive())
@@ -193,20 +183,10 @@ class Feed:
                 return event
         raise asyncio.CancelledError
 
-    async def _start(self) -> None:
-        """Loads the saved position, which takes precedence over every other start."""
-        saved = await self._saver.load() if self._saver is not None else None
-        if saved is not None:
-            self._request.after.CopyFrom(saved)
-        if self._request.WhichOneof("start") == "after":
-            self._position = copy.deepcopy(self._request.after)
-        self._is_started = True
-
     async def _receive(self) -> v1.WatchResponse:
         if self._stream is None:
             await asyncio.sleep(self._pause)
             self._stream = await self._transport.open(WATCH, self._request, attempts=1)
-            self.streams += 1
         message = await self._stream.read(self._max_silence)
         if message is None:
             raise CableError(grpc.StatusCode.UNAVAILABLE, "server ended the feed")
@@ -214,38 +194,34 @@ class Feed:
 
     def _accept(self, message: v1.WatchResponse) -> Event | None:
         """Returns the event of a message, or `None` if it has nothing to apply yet."""
-        kind = message.WhichOneof("event")
+        kind, position = message.WhichOneof("event"), message.position
         if self._parts and kind not in ("changes", "reset"):
             raise MalformedError("message between two parts of a commit")
-        if kind is None:  # An event of a later release.
-            return None
         if kind == "reset":
-            reason = v1.FeedResetReason.Name(message.reset.reason)
-            return self._reset(reason.removeprefix("FEED_RESET_REASON_"))
+            return self._reset(v1.FeedResetReason.Name(message.reset.reason).removeprefix("FEED_RESET_REASON_"))
         if kind == "snapshot":
             self._snapshot_records += len(message.snapshot.records)
             return Snapshot(message.snapshot.records)
-        changes: Sequence[v1.FeedChange] = ()
-        if kind == "changes":
-            joined = self._join(message.changes)
-            if joined is None:
-                return None
-            changes = self._new(joined, message.position)
+        changes = self._join(message.changes) if kind == "changes" else ()
+        if kind is None or changes is None:  # An event of a later release, or a part of a commit.
+            return None
         if not message.HasField("position"):
             raise MalformedError("feed message without position")
+        last = self.position
+        if last is not None and last.log_id in ("", position.log_id):
+            # A stream that resumes delivers nothing twice, whatever the server repeats.
+            changes = [change for change in changes if change.revision > last.revision]
+        end = message.snapshot_end
+        if kind == "snapshot_end" and end.count != self._snapshot_records:
+            raise MalformedError(f"{self._snapshot_records} snapshot records instead of {end.count}")
+        self._advance(position)
         if kind == "changes":
-            self._advance(message.position)
-            return Changes(message.position, changes) if changes else None
+            return Changes(position, changes) if changes else None
         if kind == "snapshot_end":
-            end = message.snapshot_end
-            if end.count != self._snapshot_records:
-                raise MalformedError(f"{self._snapshot_records} snapshot records instead of {end.count}")
             self._snapshot_records = 0
-            self._advance(message.position)
-            return SnapshotEnd(message.position, end.count, end.damage if end.HasField("damage") else None)
-        self._advance(message.position)
+            return SnapshotEnd(position, end.count, end.damage if end.HasField("damage") else None)
         self.is_caught_up = self.is_caught_up or not message.checkpoint.behind
-        return Checkpoint(message.position, message.checkpoint.behind)
+        return Checkpoint(position, message.checkpoint.behind)
 
     def _join(self, part: v1.FeedChanges) -> Sequence[v1.FeedChange] | None:
         """Returns all changes of a commit, or `None` before its last part."""
@@ -253,50 +229,37 @@ class Feed:
             return part.changes
         self._parts_bytes += part.ByteSize()
         if self._parts_bytes > self._max_commit_bytes:
-            raise TooLargeError(
-                f"commit larger than {self._max_commit_bytes} bytes: raise max_commit_bytes, or use a smaller view"
-            )
+            limit = f"commit larger than {self._max_commit_bytes} bytes"
+            raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
         self._parts.extend(part.changes)
         if part.more_follows:
             return None
         changes, self._parts, self._parts_bytes = self._parts, [], 0
         return changes
 
-    def _new(self, changes: Sequence[v1.FeedChange], position: v1.Position) -> Sequence[v1.FeedChange]:
-        """Returns the changes that were not delivered before."""
-        last = self._position
-        if last is None or last.log_id not in ("", position.log_id):
-            return changes
-        if changes and changes[0].revision > last.revision:
-            return changes
-        return [change for change in changes if change.revision > last.revision]
-
     def _reset(self, reason: str) -> Reset:
         """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
-        self._request.snapshot = True
-        self._position = None
-        self._snapshot_records = 0
+        self._request.snapshot, self.position = True, None
+        self._snapshot_records, self.is_caught_up = 0, False
         self._parts, self._parts_bytes = [], 0
-        self.is_caught_up = False
         return Reset(reason)
 
     def _advance(self, position: v1.Position) -> None:
         """Records the position that the next stream resumes after. A new one restarts the count of failures."""
-        if position != self._position:
-            self._failures = self._faults = 0
-            self._is_token_replaced = False
-        self._position = position
+        if position != self.position:
+            self._failures, self._faults, self._is_token_replaced = 0, 0, False
+        self.position = position
         self._request.after.CopyFrom(position)
 
     async def _recover(self, error: CableError) -> Event | None:
         """Prepares a retry, or raises the error if a retry cannot help."""
-        may_retry = error.code.name not in _PERMANENT and not isinstance(error, TooLargeError)
-        if self._stream is not None and not self._is_token_replaced:
-            # A token that was valid when the stream was opened. Once, until there is progress.
-            if await self._transport.replace_token(self._stream.token, error):
-                self._is_token_replaced = may_retry = True
+        may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
+        # The token was valid when the stream was opened. It is replaced once, until there is progress.
+        token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
+        if token is not None and await self._transport.replace_token(token, error):
+            self._is_token_replaced = may_retry = True
         self._close_stream()
-        self._faults += error.code.name in _FAULTS
+        self._faults += error.code.name in _FAULTS.split()
         if not may_retry or self._faults >= MAX_SERVER_FAULTS:
             raise error
         self._failures += 1

@@ -3,24 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from cable_client import v1
 from cable_client.errors import CableError
 from cable_client.feed import Changes, Checkpoint, Event, Feed, Reset, Snapshot, SnapshotEnd, change_name
 
 Entity = v1.Article | v1.Author | v1.Section | v1.Tag | v1.Collection
-MAX_DAMAGED_NAMES = 100
-
-
-class Content(NamedTuple):
-    """The content of a mirror at one position."""
-
-    position: v1.Position | None
-    entities: dict[str, Entity]
-    #: Names whose newest version the server cannot read: the mirror lacks them or has older versions.
-    damaged: tuple[str, ...]
 
 
 class Mirror(Mapping[str, Entity]):
@@ -31,52 +20,38 @@ class Mirror(Mapping[str, Entity]):
     """
 
     def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._lock = threading.Lock()
+        self._feed, self._lock, self._changed = feed, threading.Lock(), asyncio.Event()
         self._entities: dict[str, Entity] = {}
-        self._tags: dict[str, dict[str, v1.Article]] = {}
-        self._damaged: dict[str, None] = {}
-        self._position: v1.Position | None = None
         self._incoming: dict[str, Entity] = {}
-        self._version = 0
-        self._is_ready = False
+        self._tags: dict[str, dict[str, v1.Article]] = {}
+        self._version, self._is_ready = 0, False
         self._current_at: float | None = None
         self._error: CableError | None = None
-        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: The position of the content. `None` before the first snapshot is complete.
+        self.position: v1.Position | None = None
+        #: Names whose newest version the server cannot read: the mirror lacks them or has older versions.
+        self.damaged: set[str] = set()
 
     def __getitem__(self, name: str) -> Entity:
-        with self._lock:
-            return self._entities[name]
+        return self._entities[name]
 
     def __iter__(self) -> Iterator[str]:
-        with self._lock:
-            return iter(list(self._entities))
+        return iter(self.content()[1])
 
     def __len__(self) -> int:
+        return len(self._entities)
+
+    def content(self) -> tuple[v1.Position | None, dict[str, Entity]]:
+        """Returns the position and a copy of the mapping at that position."""
         with self._lock:
-            return len(self._entities)
+            return self.position, dict(self._entities)
 
     def by_tag(self, tag: str) -> list[v1.Article]:
         """Returns the articles with a tag, `tags/{id}` or its id: the last change first."""
         with self._lock:
-            articles = list(self._tags.get(tag if "/" in tag else f"tags/{tag}", {}).values())
-        return sorted(articles, key=lambda article: article.revision, reverse=True)
-
-    def content(self) -> Content:
-        """Returns a copy of the mapping, with its position."""
-        with self._lock:
-            return Content(self._position, dict(self._entities), tuple(self._damaged))
-
-    @property
-    def position(self) -> v1.Position | None:
-        """The position of the content. `None` before the first snapshot is complete."""
-        return self._position
-
-    @property
-    def is_caught_up(self) -> bool:
-        """Whether the content is that of a node at its last checkpoint."""
-        return self._feed.is_caught_up
+            tagged = self._tags.get(tag if "/" in tag else f"tags/{tag}", {})
+            return sorted(tagged.values(), key=lambda article: -article.revision)
 
     @property
     def lag(self) -> float | None:
@@ -97,11 +72,10 @@ class Mirror(Mapping[str, Entity]):
 
     async def _changes(self, seen: int) -> AsyncIterator[v1.Position]:
         while True:
-            while self._version == seen:
+            while self._version == seen or self.position is None:
                 await self._wait()
             seen = self._version
-            if self._position is not None:
-                yield self._position
+            yield self.position
 
     async def _wait(self) -> None:
         """Waits for the next event of the feed."""
@@ -127,12 +101,13 @@ class Mirror(Mapping[str, Entity]):
     async def _run(self) -> None:
         try:
             async for event in self._feed:
-                self._apply(event)
+                with self._lock:
+                    self._apply(event)
                 self._notify()
         except CableError as error:
             self._error = error
         finally:
-            self._notify()
+            asyncio.get_running_loop().call_soon(self._notify)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -143,57 +118,43 @@ class Mirror(Mapping[str, Entity]):
             case Reset():
                 self._incoming = {}
             case Snapshot(records=records):
-                self._incoming.update((entity.name, entity) for entity in map(_entity, records) if entity)
-            case SnapshotEnd(position=position, damage=damage):
-                with self._lock:
-                    self._entities, self._incoming, self._tags = self._incoming, {}, {}
-                    self._index(self._entities.values())
-                    self._damaged = dict.fromkeys(damage.names if damage else ())
-                    self._position = position
+                self._incoming |= {entity.name: entity for entity in map(_entity, records) if entity is not None}
+            case SnapshotEnd(damage=damage):
+                self._entities, self._incoming, self._tags = self._incoming, {}, {}
+                for entity in self._entities.values():
+                    self._index(entity)
+                self.damaged = set(damage.names if damage else ())
                 self._version += 1
-            case Changes(position=position, changes=changes):
-                with self._lock:
-                    for change in changes:
-                        self._apply_change(change)
-                    self._position = position
+            case Changes(changes=changes):
+                for change in changes:
+                    self._apply_change(change, change_name(change))
                 self._version += 1
-                if self._feed.is_caught_up:
-                    self._current_at = time.monotonic()
-            case Checkpoint(position=position, behind=behind):
-                self._position = position
-                if not behind:
-                    self._is_ready, self._current_at = True, time.monotonic()
+        if isinstance(event, SnapshotEnd | Changes | Checkpoint):
+            self.position = event.position
+            if self._feed.is_caught_up:
+                self._is_ready, self._current_at = True, time.monotonic()
 
-    def _apply_change(self, change: v1.FeedChange) -> None:
-        name = change_name(change)
-        if change.WhichOneof("change") == "unreadable":
-            if len(self._damaged) < MAX_DAMAGED_NAMES:
-                self._damaged[name] = None
+    def _apply_change(self, change: v1.FeedChange, name: str) -> None:
+        if change.HasField("unreadable"):
+            self.damaged.add(name)
             return
-        self._damaged.pop(name, None)
-        previous = self._entities.pop(name, None)
-        if isinstance(previous, v1.Article):
-            for tag in previous.tags:
-                tagged = self._tags.get(tag, {})
-                tagged.pop(name, None)
-                if not tagged:
-                    self._tags.pop(tag, None)
-        entity = _entity(change.upsert)
+        self.damaged.discard(name)
+        previous, entity = self._entities.pop(name, None), _entity(change.upsert)
+        for tag in previous.tags if isinstance(previous, v1.Article) else ():
+            self._tags[tag].pop(name)
+            if not self._tags[tag]:
+                del self._tags[tag]
         if entity is not None:
             self._entities[name] = entity
-            self._index([entity])
+            self._index(entity)
 
-    def _index(self, entities: Iterable[Entity]) -> None:
-        for entity in entities:
-            if isinstance(entity, v1.Article):
-                for tag in entity.tags:
-                    self._tags.setdefault(tag, {})[entity.name] = entity
+    def _index(self, entity: Entity) -> None:
+        if isinstance(entity, v1.Article):
+            for tag in entity.tags:
+                self._tags.setdefault(tag, {})[entity.name] = entity
 
 
 def _entity(record: v1.Record) -> Entity | None:
     """Returns the entity of a record, or `None` if it has none of a kind that this release knows."""
     kind = record.WhichOneof("record")
-    if kind is None or kind in ("tombstone", "pending_article"):
-        return None
-    entity: Entity = getattr(record, kind)
-    return entity
+    return None if kind in (None, "tombstone", "pending_article") else getattr(record, str(kind))

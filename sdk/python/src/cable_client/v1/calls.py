@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cable_client import v1
-from cable_client._method import Caller
+from cable_client._method import Method, Q, R
 from cable_client.v1 import methods
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
 
-class Calls(Caller):
+
+class Calls(ABC):
     """The calls of cable.v1. `timeout` is in seconds."""
+
+    @abstractmethod
+    async def call(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> R:
+        """Makes a call with one response."""
+
+    @abstractmethod
+    def items(
+        self, method: Method[Q, R], request: Q, field: str, timeout: float | None = None
+    ) -> AsyncIterator[Any]:
+        """Iterates over the items of a listing."""
 
     async def get_article(
         self,
