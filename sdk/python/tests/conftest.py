@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+
 from cable_client.testing import Server
 
 
@@ -19,5 +20,5 @@ def program() -> None:
 
 @pytest.fixture
 def server(program: None) -> Iterator[Server]:
-    with Server({"server.drain_timeout": "1s"}) as running:
+    with Server({"server.drain_timeout": "1s", "rate.failures_per_minute": "100000"}) as running:
         yield running

@@ -156,7 +156,7 @@ async def proxy(upstream: str) -> AsyncIterator[Proxy]:
         await asyncio.wait(tasks.copy(), return_when=asyncio.FIRST_COMPLETED)
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    state.address = "127.0.0.1:{}".format(listener.sockets[0].getsockname()[1])
+    state.address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield state
     finally:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from support import article, asynchronous, proxy, until
+
 from cable_client import Cable, CableError, ConfigError, NotFoundError, v1
 from cable_client.testing import Server
 from cable_client.v1 import methods
-from support import article, asynchronous, proxy, until
 
 
 @asynchronous
@@ -170,7 +171,10 @@ async def test_tls_with_a_client_certificate(program: None, tmp_path: Path) -> N
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     openssl("req", "-x509", *key, "-days", "1", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem")
-    for name, extension in [("node", "subjectAltName=DNS:localhost,IP:127.0.0.1"), ("desk", "extendedKeyUsage=clientAuth")]:
+    for name, extension in [
+        ("node", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("desk", "extendedKeyUsage=clientAuth"),
+    ]:
         openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         (tmp_path / "ext").write_text(extension)
         signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1", "-extfile", "ext"]

@@ -1,33 +1,37 @@
 """Tokens: from text, files and functions, and their rotation."""
 
 import asyncio
-import time
+import subprocess
 from pathlib import Path
 
 import grpc
 import pytest
-from cable_client import Cable, CableError, ConfigError
-from cable_client.testing import Server
 from support import Follower, article, asynchronous, tagged, until
+
+from cable_client import Cable, CableError, ConfigError, TokenSource
+from cable_client.testing import Server
 
 CANARY = "cable_1_canary-of-the-token"
 
 
-def new_token(server: Server, name: str) -> str:
-    import subprocess
-
-    command = [server.program, "token", "new", name, "--role", "admin", "--data", str(server.store)]
+def new_token(server: Server, name: str, *options: str) -> str:
+    command = [server.program, "token", "new", name, "--role", "admin", "--data", str(server.store), *options]
     return subprocess.run(command, check=True, text=True, capture_output=True).stdout.split()[0]
 
 
-def revoke(server: Server, name: str) -> None:
-    import json
-    import subprocess
+async def until_accepted(server: Server, token: str) -> None:
+    """Waits until the server knows a token, which takes it some seconds."""
 
-    listing = subprocess.run(
-        [server.program, "token", "ls", "--data", str(server.store), "-o", "json"], text=True, capture_output=True
-    )
-    print(json.dumps([listing.stdout, listing.stderr]))
+    async def is_accepted() -> bool:
+        try:
+            async with Cable(server.endpoint, token=token) as cable:
+                await cable.put_article(article("first"))
+        except CableError as error:
+            assert error.code is grpc.StatusCode.UNAUTHENTICATED
+            return False
+        return True
+
+    await until(is_accepted)
 
 
 @asynchronous
@@ -40,17 +44,13 @@ async def test_a_token_comes_from_text_file_or_function(server: Server, tmp_path
         await asyncio.sleep(0)
         return token
 
+    await until_accepted(server, token)
     async with Cable(server.endpoint) as anonymous:
-
-        async def is_closed() -> bool:
-            try:
-                await anonymous.put_article(article("storm"))
-            except CableError as error:
-                return error.code is grpc.StatusCode.UNAUTHENTICATED
-            return False
-
-        await until(is_closed)
-    for source in [token, path, fetch, lambda: token]:
+        with pytest.raises(CableError) as refused:
+            await anonymous.put_article(article("storm"))
+        assert refused.value.reason == "UNAUTHENTICATED"
+    sources: list[TokenSource] = [token, path, fetch, lambda: token]
+    for source in sources:
         async with Cable(server.endpoint, token=source) as cable:
             await cable.put_article(article("storm"))
 
@@ -59,10 +59,8 @@ async def test_a_token_comes_from_text_file_or_function(server: Server, tmp_path
 async def test_a_file_is_read_again_when_its_token_is_refused(server: Server, tmp_path: Path) -> None:
     token = new_token(server, "one")
     path = tmp_path / "token"
-    path.write_text(token)
-    async with Cable(server.endpoint, token=path) as cable:
-        await cable.put_article(article("storm"))
-        path.write_text(CANARY)
+    await until_accepted(server, token)
+    path.write_text(CANARY)
     async with Cable(server.endpoint, token=path) as cable:
         with pytest.raises(CableError) as refused:
             await cable.put_article(article("storm", "New"))
@@ -74,26 +72,15 @@ async def test_a_file_is_read_again_when_its_token_is_refused(server: Server, tm
 
 @asynchronous
 async def test_a_feed_resumes_with_the_next_token(server: Server, tmp_path: Path) -> None:
-    import subprocess
-
-    def command(*arguments: str) -> str:
-        full = [server.program, "token", *arguments, "--data", str(server.store)]
-        return subprocess.run(full, check=True, text=True, capture_output=True).stdout
-
-    first = command("new", "desk", "--role", "admin", "--expires", "4s").split()[0]
+    second = new_token(server, "next")
+    await until_accepted(server, second)
+    first = new_token(server, "desk", "--expires", "6s")
     path = tmp_path / "token"
     path.write_text(first)
-    second = command("new", "next", "--role", "admin").split()[0]
     follower = Follower()
     retries: list[CableError] = []
+    await until_accepted(server, first)
     async with Cable(server.endpoint, token=path) as cable, Cable(server.endpoint, token=second) as writer:
-        started = time.monotonic()
-        while True:
-            try:
-                await cable.get_status()
-                break
-            except CableError:
-                assert time.monotonic() - started < 10
         async with cable.feed(tagged("a"), snapshot=True, checkpoint_interval=1, on_retry=retries.append) as feed:
             await follower.caught_up(feed)
             path.write_text(second)
@@ -135,7 +122,8 @@ def test_an_invalid_token_is_refused_without_its_text(tmp_path: Path) -> None:
     path = tmp_path / "token"
     for text in ["", " \n", "x" * 4097, f"{CANARY} two", f"{CANARY}\r\nx: y", f"{CANARY}é"]:
         path.write_text(text)
-        for source in [text, path]:
+        sources: list[TokenSource] = [text, path]
+        for source in sources:
             with pytest.raises(ConfigError, match="visible ASCII") as refused:
                 Cable(token=source)
             assert "canary" not in f"{refused.value} {refused.value!r}"
