@@ -10,15 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
-from google.protobuf.message import Message
 from grpc import aio
 
-from cable_client._method import Method, StreamMethod
+from cable_client._method import Method, Q, R, StreamMethod
 from cable_client._token import Credentials
 from cable_client.errors import CableError, ConfigError, from_rpc
 
-Q = TypeVar("Q", bound=Message)
-R = TypeVar("R", bound=Message)
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 2.0

@@ -4,13 +4,12 @@ import copy
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from cable_client import v1
-from cable_client._method import Method, StreamMethod
+from cable_client._method import Method, Q, R, StreamMethod
 from cable_client._token import Credentials, TokenSource
 from cable_client._transport import Node, Transport
 from cable_client.errors import CableError, ConfigError, MalformedError, incomplete
@@ -20,8 +19,6 @@ from cable_client.positions import PositionStore
 from cable_client.v1.calls import Calls
 from cable_client.v1.methods import STREAM_ARTICLES
 
-Q = TypeVar("Q", bound=Message)
-R = TypeVar("R", bound=Message)
 Pem = bytes | str | os.PathLike[str]
 
 

@@ -1,8 +1,10 @@
 """The errors of calls, feeds and mirrors."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -11,8 +13,6 @@ from cable_client._error_details_pb2 import BadRequest, ErrorInfo, RetryInfo, St
 from cable_client.v1 import Damage
 
 D = TypeVar("D", bound=Message)
-
-DOMAIN = "cable.v1"
 
 # The texts by which grpc describes a failure of its own. A server sends details with each of its errors.
 _UNREACHED = re.compile(r"failed to connect|resolution failed|resolve", re.IGNORECASE)
@@ -33,31 +33,23 @@ class Violation(NamedTuple):
 class CableError(Exception):
     """A call, feed or mirror that failed. Decide by `reason` if there is one, else by `code`, never by the text."""
 
-    def __init__(
-        self,
-        code: grpc.StatusCode,
-        message: str,
-        *,
-        reason: str | None = None,
-        violations: Sequence[Violation] = (),
-        metadata: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-    ) -> None:
+    #: The reason that the server stated, as in `ErrorReason` without its prefix: `ARTICLE_NOT_FOUND`.
+    reason: str | None = None
+    #: The invalid fields of the request.
+    violations: Sequence[Violation] = ()
+    #: The metadata of the reason, such as `etag` of ETAG_MISMATCH.
+    metadata: Mapping[str, str] = MappingProxyType({})
+    #: The seconds to wait before another attempt, if the server requested it.
+    retry_after: float | None = None
+    #: Whether a write may have been applied although it failed. The same request id settles it.
+    may_have_applied = False
+    # Whether the connection could not be established (`unreached`) or was `lost` during the call.
+    _connection = ""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         #: The status code, and the text, for people.
         self.code, self.message = code, message
-        #: The reason that the server stated, as in `ErrorReason` without its prefix: `ARTICLE_NOT_FOUND`.
-        self.reason = reason
-        #: The invalid fields of the request.
-        self.violations = tuple(violations)
-        #: The metadata of the reason, such as `etag` of ETAG_MISMATCH.
-        self.metadata = dict(metadata or {})
-        #: The seconds to wait before another attempt, if the server requested it.
-        self.retry_after = retry_after
-        #: Whether a write may have been applied although it failed. The same request id settles it.
-        self.may_have_applied = False
-        #: Whether the connection could not be established (`unreached`) or was `lost` during the call.
-        self._connection = ""
 
     @property
     def field(self) -> str | None:
@@ -117,7 +109,10 @@ class PositionStoreError(_ClientError):
 def from_rpc(error: grpc.aio.AioRpcError, server: str) -> CableError:
     """Returns the error for a status, which the server sent or grpc created."""
     code, text = error.code(), error.details() or ""
-    status = _status(error)
+    trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())
+    status = Status()
+    with contextlib.suppress(DecodeError, TypeError):
+        status.ParseFromString(cast(bytes, trailers.get("grpc-status-details-bin", b"")))
     if not status.details:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return CableError(code, f"no response from {server} before the deadline")
@@ -129,40 +124,28 @@ def from_rpc(error: grpc.aio.AioRpcError, server: str) -> CableError:
             failed = CableError(grpc.StatusCode.UNAVAILABLE, f"{problem}: {text}")
             failed._connection = "unreached" if unreached else "lost"
             return failed
-    info, bad, retry = _detail(status, ErrorInfo), _detail(status, BadRequest), _detail(status, RetryInfo)
-    is_known = info is not None and info.domain == DOMAIN
-    kind = NotFoundError if code is grpc.StatusCode.NOT_FOUND else CableError
-    return kind(
-        code,
-        text or f"{server} responded without a message",
-        reason=info.reason if info is not None and is_known else None,
-        violations=[Violation(v.field, v.description) for v in bad.field_violations] if bad else (),
-        metadata=info.metadata if info is not None and is_known else None,
-        retry_after=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
-    )
+    failed = (NotFoundError if code is grpc.StatusCode.NOT_FOUND else CableError)(code, text or server)
+    if (info := _detail(status, ErrorInfo)) and info.domain == "cable.v1":
+        failed.reason, failed.metadata = info.reason, dict(info.metadata)
+    if bad := _detail(status, BadRequest):
+        failed.violations = [Violation(found.field, found.description) for found in bad.field_violations]
+    if retry := _detail(status, RetryInfo):
+        failed.retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+    return failed
 
 
 def incomplete(damage: Damage) -> CableError:
     """Returns the error of a listing that lacks records, which the server cannot read."""
-    problem = "database of the server is damaged" if damage.database else f"{damage.count} unreadable records"
-    reason = "STORE_DAMAGED" if damage.database else "RECORD_CORRUPT"
-    metadata = {"damaged": " ".join(damage.names)} if damage.names else {}
-    return CableError(grpc.StatusCode.DATA_LOSS, f"incomplete: {problem}", reason=reason, metadata=metadata)
-
-
-def _status(error: grpc.aio.AioRpcError) -> Status:
-    trailers = error.trailing_metadata() or ()
-    for key, value in trailers:
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            try:
-                return Status.FromString(value)
-            except DecodeError:
-                break
-    return Status()
+    problem = "the database of the server is damaged" if damage.database else f"{damage.count} unreadable records"
+    error = CableError(grpc.StatusCode.DATA_LOSS, f"incomplete: {problem}")
+    error.reason, error.metadata = "RECORD_CORRUPT", {"damaged": " ".join(damage.names)}
+    return error
 
 
 def _detail(status: Status, kind: type[D]) -> D | None:
-    for detail in status.details:
-        if detail.type_url.endswith(f"/google.rpc.{kind.DESCRIPTOR.name}"):
-            return kind.FromString(detail.value)
+    """Returns the detail of a kind. One that cannot be read, of a proxy, counts as absent."""
+    with contextlib.suppress(DecodeError):
+        for detail in status.details:
+            if detail.type_url.endswith(f"/google.rpc.{kind.DESCRIPTOR.name}"):
+                return kind.FromString(detail.value)
     return None

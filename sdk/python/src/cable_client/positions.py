@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from cable_client.errors import ConfigError, PositionStoreError
 from cable_client.v1 import Position
@@ -26,7 +26,6 @@ def parse_position(text: str) -> Position:
         raise ConfigError("position: must be LOG:REVISION:CHAIN, with the chain in hex") from error
 
 
-@runtime_checkable
 class PositionStore(Protocol):
     """A store of the position of one feed. Its methods may block: they are called in a thread.
 
@@ -64,10 +63,9 @@ class FilePosition:
 
     def load(self) -> Position | None:
         """Returns the position in the file, or `None` if there is no file."""
-        try:
-            text = self._path.read_text("ascii")
-        except FileNotFoundError:
+        if not self._path.exists():
             return None
+        text = self._path.read_text("ascii")
         if not text.endswith("\n"):
             raise ValueError(f"{self._path}: not a complete position")
         return parse_position(text[:-1])
