@@ -18,7 +18,6 @@ from cable_client.errors import CableError, ConfigError, from_rpc
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 2.0
 # The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
 # response must not take all of it.
 ATTEMPT_SHARE = 0.4
@@ -30,7 +29,8 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT * 1000)),
+    # The time to establish a connection.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Retries are decided here, where it is known which of them are harmless.
@@ -113,8 +113,7 @@ class Stream(Generic[R]):
         except asyncio.CancelledError:
             if not self._is_silent:
                 raise
-            text = f"no message from {self._node.name} for {max_silence:g} s"
-            error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+            error = _late(f"no message from {self._node.name} for {max_silence:g} s")
         finally:
             watchdog.cancel()
         self._node.report(self._channel, error)
@@ -202,8 +201,7 @@ class Transport:
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
-                text = f"no response from {node.name} before the deadline"
-                error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+                error = _late(f"no response from {node.name} before the deadline")
             else:
                 node.report(channel, None)
                 return result, token
@@ -245,3 +243,7 @@ def pause(failures: int, error: CableError, longest: float) -> float:
 def jittered(seconds: float) -> float:
     """Returns a random time between half of it and all of it, so that many clients do not act at once."""
     return seconds * random.uniform(0.5, 1)
+
+
+def _late(message: str) -> CableError:
+    return CableError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from cable_client import v1
-from cable_client._method import Method, Q, R, StreamMethod
+from cable_client._method import Closing, Method, Q, R, StreamMethod
 from cable_client._token import Credentials, TokenSource
 from cable_client._transport import Node, Transport
 from cable_client.errors import CableError, ConfigError, MalformedError, incomplete
@@ -22,7 +22,7 @@ from cable_client.v1.methods import STREAM_ARTICLES
 Pem = bytes | str | os.PathLike[str]
 
 
-class Cable(Calls):
+class Cable(Closing, Calls):
     """A client of one Cable, with one or several nodes. Close it, or use it in `async with`."""
 
     def __init__(
@@ -51,12 +51,6 @@ class Cable(Calls):
         if not nodes or timeout <= 0 or attempts < 1:
             raise ConfigError("a client needs an endpoint, a timeout above 0 and at least one attempt")
         self._transport = Transport(nodes, Credentials(token) if token is not None else None, timeout, attempts)
-
-    async def __aenter__(self) -> "Cable":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Closes all connections."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 
 from cable_client import v1
+from cable_client._method import Closing
 from cable_client._transport import Stream, Transport, pause
 from cable_client.errors import CableError, MalformedError, TooLargeError
 from cable_client.positions import PositionStore, Saver
@@ -16,7 +17,6 @@ from cable_client.v1.methods import WATCH
 MISSED_CHECKPOINTS = 3
 # The largest commit that a server can send: 500 changes of at most 2.5 MiB each.
 MAX_COMMIT_BYTES = 500 * (5 << 19)
-LONGEST_BACKOFF = 5.0
 # A retry does not repair a damaged record: this number of faults of the server in a row ends a feed.
 MAX_SERVER_FAULTS = 5
 
@@ -24,41 +24,35 @@ _PERMANENT = "INVALID_ARGUMENT OUT_OF_RANGE FAILED_PRECONDITION UNAUTHENTICATED 
 _FAULTS = "DATA_LOSS INTERNAL UNKNOWN"
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """The changes of whole commits, in the order of their revisions. Apply them as one step."""
 
     position: v1.Position
     changes: Sequence[v1.FeedChange]
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A part of a snapshot: matching records, in no guaranteed order. A snapshot cannot be resumed."""
 
     records: Sequence[v1.Record]
 
 
-@dataclass(frozen=True)
-class SnapshotEnd:
-    """The end of a snapshot: it is what matched at the position."""
+class SnapshotEnd(NamedTuple):
+    """The end of a snapshot: it is what matched at the position. `damage` states what the server could not read."""
 
     position: v1.Position
-    count: int
-    #: The records that the server cannot read. `None`: the snapshot is complete.
+    count: int  # type: ignore[assignment]
     damage: v1.Damage | None
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """Everything up to the position was delivered. `behind`: the server is still reading earlier changes."""
 
     position: v1.Position
     behind: bool
 
 
-@dataclass(frozen=True)
-class Reset:
+class Reset(NamedTuple):
     """The feed restarts: discard what it delivered. A snapshot follows.
 
     The reason is COMPACTED or LOG_CHANGED (history that the server no longer has, or another history), or
@@ -85,7 +79,7 @@ def record_name(record: v1.Record) -> str:
     return str(getattr(record, kind).name) if kind else ""
 
 
-class Feed:
+class Feed(Closing):
     """An asynchronous iterator over events, without gaps and without repeats, across connections.
 
     An event counts as applied when the next one is requested; its position is saved after that, never before. A feed
@@ -148,12 +142,6 @@ class Feed:
             await asyncio.wait({self._next})
         if self._saver is not None:
             await self._saver.flush()
-
-    async def __aenter__(self) -> "Feed":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     def _end(self) -> None:
         self._is_ended = True
@@ -263,7 +251,7 @@ class Feed:
         if not may_retry or self._faults >= MAX_SERVER_FAULTS:
             raise error
         self._failures += 1
-        self._pause = pause(self._failures, error, LONGEST_BACKOFF)
+        self._pause = pause(self._failures, error, longest=5.0)
         if self._on_retry is not None:
             self._on_retry(error)
         return self._reset("SNAPSHOT_BROKEN") if self._snapshot_records else None

@@ -6,13 +6,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from cable_client import v1
+from cable_client._method import Closing
 from cable_client.errors import CableError
 from cable_client.feed import Changes, Checkpoint, Event, Feed, Reset, Snapshot, SnapshotEnd, change_name
 
 Entity = v1.Article | v1.Author | v1.Section | v1.Tag | v1.Collection
 
 
-class Mirror(Mapping[str, Entity]):
+class Mirror(Closing, Mapping[str, Entity]):
     """A mapping from names to entities: an `articles/...` to its Article, and so on.
 
     Reads do not wait and may be made by any thread; each commit is visible as a whole. The content is empty until
@@ -85,12 +86,8 @@ class Mirror(Mapping[str, Entity]):
             raise RuntimeError("the mirror is not open: use `async with`")
         await self._changed.wait()
 
-    async def __aenter__(self) -> "Mirror":
+    def _open(self) -> None:
         self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends the mirror. Its content stays readable."""

@@ -1,19 +1,13 @@
 """The synchronous client: the same calls, feeds and mirrors, each of which blocks."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, cast
 
 from cable_client import client, feed, mirror, v1
 from cable_client._blocking import Blocking, advance, blocking, iterating, run
 from cable_client.feed import Event
 from cable_client.mirror import Entity
 from cable_client.v1.sync_calls import SyncCalls
-
-T = TypeVar("T")
-
-
-async def _in_loop(function: Callable[..., T], *args: Any, **options: Any) -> T:
-    return function(*args, **options)
 
 
 class Cable(SyncCalls):
@@ -22,7 +16,7 @@ class Cable(SyncCalls):
     _wrapped: client.Cable
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(run(_in_loop(client.Cable, *args, **settings)))
+        super().__init__(client.Cable(*args, **settings))
 
     call = blocking(client.Cable.call)
     pages = iterating(client.Cable.pages)
@@ -31,11 +25,11 @@ class Cable(SyncCalls):
 
     def feed(self, filter: v1.FeedFilter | None = None, **options: Any) -> "Feed":  # noqa: A002
         """Follows the changes to what a filter matches: see `cable_client.Cable.feed`."""
-        return Feed(run(_in_loop(self._wrapped.feed, filter, **options)))
+        return Feed(self._wrapped.feed(filter, **options))
 
     def mirror(self, filter: v1.FeedFilter | None = None, **options: Any) -> "Mirror":  # noqa: A002
         """Returns a copy of what a filter matches: see `cable_client.Cable.mirror`."""
-        return Mirror(run(_in_loop(self._wrapped.mirror, filter, **options)))
+        return Mirror(self._wrapped.mirror(filter, **options))
 
 
 class Feed(Blocking[feed.Feed]):
