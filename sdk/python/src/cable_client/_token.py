@@ -1,6 +1,7 @@
 """The token of a client: its source, and the copy that calls send."""
 
 import asyncio
+import functools
 import inspect
 import os
 import time
@@ -23,46 +24,42 @@ class Credentials:
     """The token in the form in which calls send it. Its number changes with it. It appears in no error."""
 
     def __init__(self, source: TokenSource) -> None:
-        self._source, self._lock = source, asyncio.Lock()
-        self._header, self._number, self._read_at = "", 0, time.monotonic()
+        self._header, self._number, self._read_at, self._lock = "", 0, time.monotonic(), asyncio.Lock()
+        self._source = source if callable(source) else None
         if isinstance(source, str):
             self._store(_header(source, "token"))
         elif isinstance(source, os.PathLike):
-            self._store(_read_file(source))
+            self._source = functools.partial(_read_file, source)
+            self._store(_header(_read_file(source), f"token file {source}"))
 
     async def current(self) -> tuple[str, int]:
         """Returns the value of `authorization` and the number of the token. A copy that is too old is replaced."""
-        is_old = not isinstance(self._source, str) and time.monotonic() - self._read_at >= MAX_AGE
+        is_old = self._source is not None and time.monotonic() - self._read_at >= MAX_AGE
         if not self._number or (is_old and not self._lock.locked()):
             async with self._lock:
-                if is_old or not self._number:
-                    await self._read()
+                await self._read()
         return self._header, self._number
 
     async def replace(self, refused: int) -> bool:
         """Reads the source again because a server refused a token. Returns whether there is another one now."""
         async with self._lock:
-            if self._number == refused and not isinstance(self._source, str):
+            if self._number == refused:
                 await self._read()
             return self._number != refused
 
     async def _read(self) -> None:
         """Reads the source. After a failure, the last token counts as read and is sent again."""
-        self._read_at = time.monotonic()
+        source, self._read_at = self._source, time.monotonic()
+        if source is None:
+            return
         try:
-            self._store(await asyncio.wait_for(self._read_source(), MAX_READ_TIME))
+            is_async = inspect.iscoroutinefunction(source)
+            result = source() if is_async else await asyncio.wait_for(asyncio.to_thread(source), MAX_READ_TIME)
+            token = result if isinstance(result, str) else await asyncio.wait_for(result, MAX_READ_TIME)
+            self._store(_header(token, "token of the source"))
         except Exception as error:
             if not self._number:
-                problem = "its source takes too long" if isinstance(error, asyncio.TimeoutError) else str(error)
-                raise ConfigError(f"cannot get a token: {problem}") from error
-
-    async def _read_source(self) -> str:
-        source = self._source
-        if isinstance(source, os.PathLike):
-            return await asyncio.to_thread(_read_file, source)
-        assert callable(source)
-        token = source() if inspect.iscoroutinefunction(source) else await asyncio.to_thread(source)
-        return _header(token if isinstance(token, str) else await token, "token of the function")
+                raise ConfigError(f"cannot get a token: {str(error) or 'its source takes too long'}") from error
 
     def _store(self, header: str) -> None:
         if header != self._header:
@@ -72,7 +69,7 @@ class Credentials:
 def _read_file(path: os.PathLike[str]) -> str:
     try:
         with Path(path).open("rb") as file:
-            return _header(file.read(MAX_BYTES + 2).decode("ascii", "replace"), f"token file {path}")
+            return file.read(MAX_BYTES + 2).decode("ascii", "replace")
     except OSError as error:
         raise ConfigError(f"token file {path}: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,9 +32,9 @@ class Server:
         self.store = Path(self._directory.name) / "store"
         # With this file, the server looks for no other.
         (self.store.parent / "cable.toml").touch()
-        own = {f"CABLE__{key.replace('.', '__').upper()}": value for key, value in (settings or {}).items()}
-        others = {name: value for name, value in os.environ.items() if not name.startswith("CABLE__")}
-        self._environment = {**others, **own, "CABLE__LOG__FORMAT": "json", "CABLE__LOG__LEVEL": "info"}
+        settings = {"log.format": "json", "log.level": "info", **(settings or {})}
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("CABLE__")}
+        self._environment |= {f"CABLE__{key.replace('.', '__').upper()}": settings[key] for key in settings}
         #: The process: SIGSTOP leaves its connections open and silent. `None` while it is stopped.
         self.process: subprocess.Popen[str] | None = None
         #: The address, such as `127.0.0.1:40123`, which stays the same when the server is started again.
@@ -47,26 +48,25 @@ class Server:
 
     def start(self) -> None:
         """Starts the server and waits until it serves."""
-        arguments = ["serve", "--listen", self.address, "--ops-listen", "off", "--data", str(self.store)]
-        log = subprocess.PIPE
-        process = subprocess.Popen(
-            [self.program, *arguments], cwd=self.store.parent, env=self._environment, stderr=log, text=True
-        )
-        self.process, seen = process, [""]
-        # A server that hangs ends its log.
+        command = f"{self.program} serve --listen {self.address} --ops-listen off --data {self.store}".split()
+        pipe, seen = subprocess.PIPE, [""]
+        process = subprocess.Popen(command, cwd=self._directory.name, env=self._environment, stderr=pipe, text=True)
+        self.process, log = process, process.stderr or ()
+        # The end of a server that hangs is the end of its log.
         timer = threading.Timer(START_TIMEOUT, process.kill)
         timer.start()
-        for line in process.stderr or ():
+        found = None
+        for line in log:
+            seen = [*seen[-20:], line]
             if found := re.search(r'"message":"serving","address":"([^"]+)"', line):
-                timer.cancel()
                 self.address = found[1]
                 # The server must never wait for its log.
-                threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
-                return
-            seen = [*seen[-20:], line]
+                threading.Thread(target=deque, args=(log, 0), daemon=True).start()
+                break
         timer.cancel()
-        self.stop(signal.SIGKILL)
-        raise RuntimeError(f"cannot start {self.program}: {''.join(seen)}")
+        if not found:
+            self.stop(signal.SIGKILL)
+            raise RuntimeError(f"cannot start {self.program}: {''.join(seen)}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stops the server by a signal: SIGKILL is a crash. After 10 s it is killed. The store remains."""
@@ -74,11 +74,10 @@ class Server:
         if process is not None:
             process.send_signal(how)
             process.send_signal(signal.SIGCONT)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            timer = threading.Timer(STOP_TIMEOUT, process.kill)
+            timer.start()
+            process.wait()
+            timer.cancel()
 
     def __enter__(self) -> "Server":
         return self
