@@ -127,30 +127,64 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
 
     The fields of the request are its arguments. A listing is an iterator, which follows the page tokens.
     """
-    messages = find_messages(files)
     text = HEADER.format("The calls of the client, one for each method with one response.") + CALLS_IMPORTS
     text += CALLS_BASE
+    return text + "".join(signatures(files, is_sync=False))
+
+
+def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
+    """Returns the module `cable_client.v1.sync_calls`: the same calls of the synchronous client."""
+    text = HEADER.format("The calls of the synchronous client.") + SYNC_IMPORTS
+    text += (
+        "\nclass SyncCalls(Blocking):\n"
+        + '    """The calls of cable.v1, each of which blocks. `timeout` is in seconds."""\n'
+    )
+    return text + "".join(signatures(files, is_sync=True))
+
+
+def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterator[str]:
+    """Yields the method of the client for each call with one response."""
+    messages = find_messages(files)
     for _, comment, method in find_methods(files):
         if method.server_streaming:
             continue
         request, response = messages[method.input_type], messages[method.output_type]
         is_list = any(field.name == "page_token" for field in request.field)
-        fields = [field for field in request.field if field.name != "page_token"]
+        # An iterator sets the page token, and has no response that could be unmodified.
+        omitted = ("page_token", "if_none_match") if is_list else ()
+        fields = [field for field in request.field if field.name not in omitted]
         first = [argument(field, is_first=not is_list) for field in fields[:1]]
         rest = [argument(field) for field in fields[1:]]
         arguments = ["self", *first, "*", *rest, "timeout: float | None = None"]
         values = ", ".join(f"{field.name}={field.name}" for field in fields)
-        build = f"v1.{request.name}({values})"
-        result, send = (f"v1.{response.name}", f"await self.call(methods.{constant(method)}, request, timeout=timeout)")
+        passed = f"{values}, timeout=timeout".removeprefix(", ")
+        result, send = f"v1.{response.name}", f"await self.call(methods.{constant(method)}, request, timeout=timeout)"
         if is_list:
             items = next(field for field in response.field if field.label == field.LABEL_REPEATED)
             result = f"AsyncIterator[v1.{short(items.type_name)}]"
             send = f'self.items(methods.{constant(method)}, request, "{items.name}", timeout)'
-        text += f"\n    {'' if is_list else 'async '}def {constant(method).lower()}(\n"
-        text += "".join(f"        {part},\n" for part in arguments) + f"    ) -> {result}:\n"
-        text += docstring(comment) + f"        request = {build}\n        return {send}\n"
-    return text
+        name, coroutine = constant(method).lower(), "" if is_list or is_sync else "async "
+        body = f"        request = v1.{request.name}({values})\n        return {send}\n"
+        if is_sync:
+            result = result.removeprefix("Async")
+            run = "iterate" if is_list else "run"
+            body = f"        response: {result} = {run}(self._wrapped.{name}({passed}))\n        return response\n"
+        signature = f"    {coroutine}def {name}(\n" + "".join(f"        {part},\n" for part in arguments)
+        yield f"\n{signature}    ) -> {result}:\n{docstring(comment)}{body}"
 
+
+SYNC_IMPORTS = """from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from cable_client import v1
+from cable_client._blocking import Blocking, iterate, run
+
+if TYPE_CHECKING:
+    from google.protobuf.field_mask_pb2 import FieldMask
+
+"""
 
 CALLS_IMPORTS = """from __future__ import annotations
 
@@ -212,21 +246,6 @@ def docstring(comment: str) -> str:
     text = "\n".join(f"        {line}".rstrip() for line in lines).strip()
     end = "\n        " if len(lines) > 1 else ""
     return f'        """{text}{end}"""\n'
-
-
-def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
-    """Returns the module `cable_client.v1.sync_calls`: the same calls of the synchronous client."""
-    text = HEADER.format("The calls of the synchronous client.")
-    text += "from cable_client._blocking import Blocking, blocking, iterating\n"
-    text += "from cable_client.v1.calls import Calls\n\n\n"
-    text += "class SyncCalls(Blocking[Calls]):\n" + '    """The calls of cable.v1, each of which blocks."""\n\n'
-    messages = find_messages(files)
-    for _, _, method in find_methods(files):
-        if not method.server_streaming:
-            name = constant(method).lower()
-            is_list = any(field.name == "page_token" for field in messages[method.input_type].field)
-            text += f"    {name} = {'iterating' if is_list else 'blocking'}(Calls.{name})\n"
-    return text
 
 
 def find_messages(files: descriptor_pb2.FileDescriptorSet) -> dict[str, descriptor_pb2.DescriptorProto]:

@@ -1,19 +1,20 @@
 """The asynchronous client."""
 
+import contextlib
 import copy
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from cable_client import v1
-from cable_client._method import Closing, Method, Q, R, StreamMethod
+from cable_client._method import Closing, Method, Q, R
 from cable_client._token import Credentials, TokenSource
 from cable_client._transport import Node, Transport
-from cable_client.errors import CableError, ConfigError, MalformedError, incomplete
-from cable_client.feed import MAX_COMMIT_BYTES, Feed
+from cable_client.errors import CableError, ConfigError, incomplete
+from cable_client.feed import MAX_COMMIT_BYTES, Feed, OnRetry
 from cable_client.mirror import Mirror
 from cable_client.positions import PositionStore
 from cable_client.v1.calls import Calls
@@ -44,8 +45,8 @@ class Cable(Closing, Calls):
         the token. `ca` and `client_certificate` (the chain and its key) are PEM in bytes, or files. `timeout` is the
         time of a call in seconds, with all its `attempts`.
         """
-        chain, key = map(_pem, client_certificate) if client_certificate else (None, None)
-        tls = grpc.ssl_channel_credentials(_pem(ca) if ca else None, key, chain) if ca or chain else None
+        chain, key = map(_pem, client_certificate or (None, None))
+        tls = grpc.ssl_channel_credentials(_pem(ca), key, chain) if ca or chain else None
         urls = endpoints.split(",") if isinstance(endpoints, str) else endpoints
         nodes = [Node(url.strip(), tls, server_name, allow_plaintext_token) for url in urls]
         if not nodes or timeout <= 0 or attempts < 1:
@@ -59,15 +60,6 @@ class Cable(Closing, Calls):
     async def call(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> R:
         """Makes a call of `v1.methods` with one response. A write without a request id gets one."""
         return await self._transport.call(method, request, timeout)
-
-    async def stream(self, method: StreamMethod[Q, R], request: Q, *, timeout: float | None = None) -> AsyncIterator[R]:
-        """Makes a call that responds with a stream. The timeout applies to its opening and to each message."""
-        stream = await self._transport.open(method, request, timeout)
-        try:
-            while (message := await stream.read(timeout or self._transport.timeout)) is not None:
-                yield message
-        finally:
-            stream.close()
 
     async def pages(self, method: Method[Q, R], request: Q, *, timeout: float | None = None) -> AsyncIterator[R]:
         """Makes a call that lists, page by page."""
@@ -95,17 +87,17 @@ class Cable(Closing, Calls):
         self, request: v1.StreamArticlesRequest | None = None, *, timeout: float | None = None
     ) -> AsyncIterator[v1.Article]:
         """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
-        count = 0
-        async for message in self.stream(STREAM_ARTICLES, request or v1.StreamArticlesRequest(), timeout=timeout):
-            for article in message.articles:
-                count += 1
-                yield article
-            if message.HasField("end"):
+        count, timeout = 0, timeout or self._transport.timeout
+        stream = await self._transport.open(STREAM_ARTICLES, request or v1.StreamArticlesRequest(), timeout)
+        with contextlib.closing(stream):
+            while (message := await stream.read(timeout)) is not None:
+                count += len(message.articles)
+                for article in message.articles:
+                    yield article
                 if message.end.HasField("damage"):
                     raise incomplete(message.end.damage)
-                if message.end.count != count:
-                    raise MalformedError(f"{count} articles instead of {message.end.count}")
-                return
+                if message.HasField("end") and message.end.count == count:
+                    return
         raise CableError(grpc.StatusCode.UNAVAILABLE, f"the stream ended early, after {count} articles")
 
     def feed(
@@ -121,7 +113,7 @@ class Cable(Closing, Calls):
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int = MAX_COMMIT_BYTES,
         store: PositionStore | None = None,
-        on_retry: Callable[[CableError], None] | None = None,
+        on_retry: OnRetry = None,
     ) -> Feed:
         """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
 
@@ -145,5 +137,5 @@ class Cable(Closing, Calls):
         return Mirror(self.feed(filter, snapshot=True, allow_reset=True, include_backfill=True, **options))
 
 
-def _pem(source: Pem) -> bytes:
-    return source if isinstance(source, bytes) else Path(source).read_bytes()
+def _pem(source: Pem | None) -> bytes | None:
+    return source if source is None or isinstance(source, bytes) else Path(source).read_bytes()

@@ -13,6 +13,8 @@ from cable_client.errors import CableError, MalformedError, TooLargeError
 from cable_client.positions import PositionStore, Saver
 from cable_client.v1.methods import WATCH
 
+OnRetry = Callable[[CableError], None] | None
+
 # The number of checkpoints in a row that a server may miss before the feed reconnects.
 MISSED_CHECKPOINTS = 3
 # The largest commit that a server can send: 500 changes of at most 2.5 MiB each.
@@ -41,7 +43,7 @@ class SnapshotEnd(NamedTuple):
     """The end of a snapshot: it is what matched at the position. `damage` states what the server could not read."""
 
     position: v1.Position
-    count: int  # type: ignore[assignment]
+    size: int
     damage: v1.Damage | None
 
 
@@ -88,16 +90,11 @@ class Feed(Closing):
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        request: v1.WatchRequest,
-        max_commit_bytes: int,
-        store: PositionStore | None,
-        on_retry: Callable[[CableError], None] | None,
+        self, transport: Transport, request: v1.WatchRequest, limit: int, store: PositionStore | None, on_retry: OnRetry
     ) -> None:
         self._transport, self._request, self._on_retry = transport, request, on_retry
         self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
-        self._max_commit_bytes = max_commit_bytes
+        self._max_commit_bytes = limit
         self._saver = Saver(store) if store is not None else None
         self._stream: Stream[v1.WatchResponse] | None = None
         self._parts: list[v1.FeedChange] = []
@@ -148,7 +145,8 @@ class Feed(Closing):
         self._close_stream()
 
     def _close_stream(self) -> None:
-        self.is_caught_up, self._parts, self._parts_bytes = False, [], 0
+        self.is_caught_up = False
+        self._drop_parts()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -220,16 +218,20 @@ class Feed(Closing):
             limit = f"commit larger than {self._max_commit_bytes} bytes"
             raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
         self._parts.extend(part.changes)
+        changes = self._parts
         if part.more_follows:
             return None
-        changes, self._parts, self._parts_bytes = self._parts, [], 0
+        self._drop_parts()
         return changes
+
+    def _drop_parts(self) -> None:
+        self._parts, self._parts_bytes = [], 0
 
     def _reset(self, reason: str) -> Reset:
         """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
         self._request.snapshot, self.position = True, None
         self._snapshot_records, self.is_caught_up = 0, False
-        self._parts, self._parts_bytes = [], 0
+        self._drop_parts()
         return Reset(reason)
 
     def _advance(self, position: v1.Position) -> None:

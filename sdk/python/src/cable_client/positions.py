@@ -80,10 +80,8 @@ class FilePosition:
         temporary.replace(self._path)
         # The rename is on disk once the directory is synced.
         directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        os.fsync(directory)
+        os.close(directory)
 
 
 class Saver:

@@ -68,14 +68,13 @@ class Calls(ABC):
         view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
         body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
         includes: Iterable[v1.Include.ValueType] = (),
-        if_none_match: str = "",
         freshness: v1.Freshness | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[v1.Article]:
         """Lists the articles that match a filter, in pages. An article that does not change while a client reads the pages is
         returned exactly once, whatever is published meanwhile. Reason: PAGE_TOKEN_INVALID.
         """
-        request = v1.ListArticlesRequest(filter=filter, order=order, page_size=page_size, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness)
+        request = v1.ListArticlesRequest(filter=filter, order=order, page_size=page_size, view=view, body_format=body_format, includes=includes, freshness=freshness)
         return self.items(methods.LIST_ARTICLES, request, "articles", timeout)
 
     async def resolve_path(
