@@ -71,16 +71,19 @@ class Node:
         return self._channel
 
     def report(self, channel: aio.Channel, error: CableError | None) -> None:
-        """Records the outcome of a call. A node that fails is avoided for a while; a silent connection is replaced."""
-        if error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            if self._channel is channel:
-                self._channel = None
-                task = asyncio.create_task(channel.close(RETIREMENT))
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-        elif error is None or (not error._connection and error.reason not in ("DRAINING", "NODE_FAILED")):
+        """Records the outcome of a call. A node that fails is avoided for a while.
+
+        A connection that is silent, or that waits before it connects again, is replaced by a new one.
+        """
+        is_silent = error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
             self._failures, self.ejected_until = 0, 0.0
             return
+        if self._channel is channel and (is_silent or error._connection == "unreached"):
+            self._channel = None
+            task = asyncio.create_task(channel.close(RETIREMENT))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
         wait = min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION)
         self._failures += 1
         self.ejected_until = time.monotonic() + jittered(wait)
