@@ -129,7 +129,7 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
     """
     text = HEADER.format("The calls of the client, one for each method with one response.") + CALLS_IMPORTS
     text += CALLS_BASE
-    return text + "".join(signatures(files, is_sync=False))
+    return text + "".join(signatures(files, is_sync=False)) + feeds(files, is_sync=False)
 
 
 def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
@@ -139,7 +139,7 @@ def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
         "\nclass SyncCalls(Blocking):\n"
         + '    """The calls of cable.v1, each of which blocks. `timeout` is in seconds."""\n'
     )
-    return text + "".join(signatures(files, is_sync=True))
+    return text + "".join(signatures(files, is_sync=True)) + feeds(files, is_sync=True)
 
 
 def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterator[str]:
@@ -173,9 +173,58 @@ def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterat
         yield f"\n{signature}    ) -> {result}:\n{docstring(comment)}{body}"
 
 
+def feeds(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> str:
+    """Returns the methods `feed` and `mirror`, whose arguments are the fields of WatchRequest and the client's own."""
+    fields = find_messages(files)[".cable.v1.WatchRequest"].field
+    assert fields[0].name == "filter"
+    text = ""
+    for name, doc in [("feed", FEED_DOC), ("mirror", MIRROR_DOC)]:
+        fixed = ["snapshot", "after", "allow_reset", "include_backfill"] if name == "mirror" else []
+        own = [field for field in fields[1:] if field.name not in (*fixed, "checkpoint_interval")]
+        # A mirror starts with a snapshot: a stored position without its content would leave a gap.
+        others = [keyword for keyword in FEED_ARGUMENTS if not (name == "mirror" and keyword.startswith("store"))]
+        keywords = [argument(field) for field in own] + others
+        names = [field.name for field in own] + [keyword.partition(":")[0] for keyword in others]
+        passed = ", ".join(f"{name}={name}" for name in ["filter", *names])
+        if is_sync:
+            body = f"sync.{name.title()}(self._wrapped.{name}({passed}))"
+        elif name == "mirror":
+            body = f"Mirror(self.feed({passed}, snapshot=True, allow_reset=True, include_backfill=True))"
+        else:
+            fields_passed = [f"{field.name}={field.name}" for field in own if field.name not in ("after", "snapshot")]
+            text_of_request = ", ".join(["filter=filter", *fields_passed])
+            body = f"self.follow(v1.WatchRequest({text_of_request}), {', '.join(FEED_PASSED)})"
+        result = ("sync." if is_sync else "") + name.title()
+        arguments = ["self", argument(fields[0]), "*", *keywords]
+        text += f"\n    def {name}(\n" + "".join(f"        {part},\n" for part in arguments)
+        text += f"    ) -> {result}:\n" + docstring(doc)
+        if is_sync:
+            text += "        from cable_client import sync\n\n"
+        elif name == "mirror":
+            text += "        from cable_client.mirror import Mirror\n\n"
+        text += f"        return {body}\n"
+    return text
+
+
+FEED_ARGUMENTS = [
+    "checkpoint_interval: float = 10.0",
+    "max_commit_bytes: int | None = None",
+    "store: PositionStore | None = None",
+    "on_retry: Callable[[CableError], None] | None = None",
+]
+FEED_PASSED = ["after", "snapshot", "checkpoint_interval", "max_commit_bytes", "store", "on_retry"]
+FEED_DOC = """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
+
+A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
+snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
+times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+"""
+MIRROR_DOC = """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+
+
 SYNC_IMPORTS = """from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cable_client import v1
@@ -184,12 +233,16 @@ from cable_client._blocking import Blocking, iterate, run
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
 
+    from cable_client import sync
+    from cable_client.errors import CableError
+    from cable_client.positions import PositionStore
+
 """
 
 CALLS_IMPORTS = """from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cable_client import v1
@@ -198,6 +251,11 @@ from cable_client.v1 import methods
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
+
+    from cable_client.errors import CableError
+    from cable_client.feed import Feed
+    from cable_client.mirror import Mirror
+    from cable_client.positions import PositionStore
 
 """
 
@@ -214,6 +272,19 @@ class Calls(ABC):
         self, method: Method[Q, R], request: Q, field: str, timeout: float | None = None
     ) -> AsyncIterator[Any]:
         \"\"\"Iterates over the items of a listing.\"\"\"
+
+    @abstractmethod
+    def follow(
+        self,
+        request: v1.WatchRequest,
+        after: v1.Position | None,
+        snapshot: bool,
+        checkpoint_interval: float,
+        max_commit_bytes: int | None,
+        store: PositionStore | None,
+        on_retry: Callable[[CableError], None] | None,
+    ) -> Feed:
+        \"\"\"Returns a feed.\"\"\"
 """
 
 

@@ -59,8 +59,7 @@ class Node:
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._channel: aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        self.ejected_until = 0.0
+        self._failures, self.ejected_until = 0, 0.0
 
     def channel(self) -> aio.Channel:
         """Returns the connection to the node. The first call establishes it."""
@@ -101,9 +100,8 @@ class Stream(Generic[R]):
 
     def __init__(self, call: Any, node: Node, channel: aio.Channel) -> None:
         self._call, self._node, self._channel = call, node, channel
-        self._is_silent = False
-        #: The number of the token that the stream sent.
-        self.token = 0
+        # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
+        self._is_silent, self.token = False, 0
 
     async def read(self, max_silence: float) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
@@ -136,8 +134,7 @@ class Transport:
 
     def __init__(self, nodes: Sequence[Node], credentials: Credentials | None, timeout: float, attempts: int) -> None:
         self._nodes, self._credentials, self._attempts = nodes, credentials, attempts
-        self.timeout = timeout
-        self._is_closed = False
+        self.timeout, self._is_closed = timeout, False
 
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""

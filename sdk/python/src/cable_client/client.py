@@ -14,9 +14,7 @@ from cable_client._method import Closing, Method, Q, R
 from cable_client._token import Credentials, TokenSource
 from cable_client._transport import Node, Transport
 from cable_client.errors import CableError, ConfigError, incomplete
-from cable_client.feed import MAX_COMMIT_BYTES, Feed, OnRetry
-from cable_client.mirror import Mirror
-from cable_client.positions import PositionStore
+from cable_client.feed import Feed
 from cable_client.v1.calls import Calls
 from cable_client.v1.methods import STREAM_ARTICLES
 
@@ -100,41 +98,20 @@ class Cable(Closing, Calls):
                     return
         raise CableError(grpc.StatusCode.UNAVAILABLE, f"the stream ended early, after {count} articles")
 
-    def feed(
+    def follow(
         self,
-        filter: v1.FeedFilter | None = None,  # noqa: A002
-        *,
-        after: v1.Position | None = None,
-        snapshot: bool = False,
-        view: "v1.ArticleView.ValueType" = v1.ARTICLE_VIEW_UNSPECIFIED,
-        body_format: "v1.BodyFormat.ValueType" = v1.BODY_FORMAT_UNSPECIFIED,
-        allow_reset: bool = False,
-        include_backfill: bool = False,
-        checkpoint_interval: float = 10.0,
-        max_commit_bytes: int = MAX_COMMIT_BYTES,
-        store: PositionStore | None = None,
-        on_retry: OnRetry = None,
+        request: v1.WatchRequest,
+        after: v1.Position | None,
+        snapshot: bool,
+        checkpoint_interval: float,
+        *options: Any,
     ) -> Feed:
-        """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
-
-        A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with
-        a snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence
-        of three times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
-        """
+        """Returns a feed. Use `feed`, which has all its options."""
         if after is not None and snapshot:
             raise ConfigError("feed: `after` and `snapshot` exclude each other")
-        start: dict[str, Any] = {"snapshot": True} if snapshot else {"after": after}
-        request = v1.WatchRequest(filter=filter, view=view, body_format=body_format, **start)
-        request.allow_reset, request.include_backfill = allow_reset, include_backfill
+        request.MergeFrom(v1.WatchRequest(snapshot=True) if snapshot else v1.WatchRequest(after=after))
         request.checkpoint_interval.FromMilliseconds(round(checkpoint_interval * 1000))
-        return Feed(self._transport, request, max_commit_bytes, store, on_retry)
-
-    def mirror(self, filter: v1.FeedFilter | None = None, **options: Any) -> Mirror:  # noqa: A002
-        """Returns a copy of what a filter matches, which `async with` opens and keeps up to date.
-
-        `options` are those of `feed`, such as `view`, `checkpoint_interval` and `on_retry`.
-        """
-        return Mirror(self.feed(filter, snapshot=True, allow_reset=True, include_backfill=True, **options))
+        return Feed(self._transport, request, *options)
 
 
 def _pem(source: Pem | None) -> bytes | None:

@@ -17,7 +17,6 @@ D = TypeVar("D", bound=Message)
 # The texts by which grpc describes a failure of its own. A server sends details with each of its errors.
 _UNREACHED = re.compile(r"failed to connect|resolution failed|resolve", re.IGNORECASE)
 _LOST = re.compile(r"RST_STREAM|GOAWAY|stream (removed|closed)|socket|connection|transport", re.IGNORECASE)
-_TOO_LARGE = re.compile(r"message larger than max", re.IGNORECASE)
 
 
 _UNKNOWN_OUTCOMES = ("DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL")
@@ -116,7 +115,7 @@ def from_rpc(error: grpc.aio.AioRpcError, server: str) -> CableError:
     if not status.details:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return CableError(code, f"no response from {server} before the deadline")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(text):
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
             return TooLargeError(f"{text}; Cable sends at most 3.5 MiB: check for a proxy that merges messages")
         if code is grpc.StatusCode.UNAVAILABLE or (code.name in _UNKNOWN_OUTCOMES and _LOST.search(text)):
             unreached = bool(_UNREACHED.search(text))

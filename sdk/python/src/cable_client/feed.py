@@ -23,7 +23,6 @@ MAX_COMMIT_BYTES = 500 * (5 << 19)
 MAX_SERVER_FAULTS = 5
 
 _PERMANENT = "INVALID_ARGUMENT OUT_OF_RANGE FAILED_PRECONDITION UNAUTHENTICATED PERMISSION_DENIED UNIMPLEMENTED"
-_FAULTS = "DATA_LOSS INTERNAL UNKNOWN"
 
 
 class Changes(NamedTuple):
@@ -90,17 +89,21 @@ class Feed(Closing):
     """
 
     def __init__(
-        self, transport: Transport, request: v1.WatchRequest, limit: int, store: PositionStore | None, on_retry: OnRetry
+        self,
+        transport: Transport,
+        request: v1.WatchRequest,
+        limit: int | None,
+        store: PositionStore | None,
+        on_retry: OnRetry,
     ) -> None:
         self._transport, self._request, self._on_retry = transport, request, on_retry
         self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
-        self._max_commit_bytes = limit
+        self._max_commit_bytes = MAX_COMMIT_BYTES if limit is None else limit
         self._saver = Saver(store) if store is not None else None
         self._stream: Stream[v1.WatchResponse] | None = None
         self._parts: list[v1.FeedChange] = []
-        self._parts_bytes = self._snapshot_records = 0
         # Failures since the last new position, and how many of them are faults of the server.
-        self._failures = self._faults = 0
+        self._failures = self._faults = self._parts_bytes = self._snapshot_records = 0
         self._is_token_replaced = self._is_started = self._is_ended = False
         self._pause = 0.0
         self._next: asyncio.Task[Event] | None = None
@@ -249,7 +252,7 @@ class Feed(Closing):
         if token is not None and await self._transport.replace_token(token, error):
             self._is_token_replaced = may_retry = True
         self._close_stream()
-        self._faults += error.code.name in _FAULTS.split()
+        self._faults += error.code.name in ("DATA_LOSS", "INTERNAL", "UNKNOWN")
         if not may_retry or self._faults >= MAX_SERVER_FAULTS:
             raise error
         self._failures += 1

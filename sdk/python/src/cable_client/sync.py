@@ -31,14 +31,6 @@ class Cable(SyncCalls):
         """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
         return iterate(self._wrapped.stream_articles(request, timeout=timeout))
 
-    def feed(self, filter: v1.FeedFilter | None = None, **options: Any) -> "Feed":  # noqa: A002
-        """Follows the changes to what a filter matches: see `cable_client.Cable.feed`."""
-        return Feed(self._wrapped.feed(filter, **options))
-
-    def mirror(self, filter: v1.FeedFilter | None = None, **options: Any) -> "Mirror":  # noqa: A002
-        """Returns a copy of what a filter matches: see `cable_client.Cable.mirror`."""
-        return Mirror(self._wrapped.mirror(filter, **options))
-
 
 class Feed(Blocking):
     """An iterator over events: see `cable_client.Feed`. One thread at a time may use it."""

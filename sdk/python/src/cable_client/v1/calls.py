@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cable_client import v1
@@ -12,6 +12,11 @@ from cable_client.v1 import methods
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
+
+    from cable_client.errors import CableError
+    from cable_client.feed import Feed
+    from cable_client.mirror import Mirror
+    from cable_client.positions import PositionStore
 
 
 class Calls(ABC):
@@ -26,6 +31,19 @@ class Calls(ABC):
         self, method: Method[Q, R], request: Q, field: str, timeout: float | None = None
     ) -> AsyncIterator[Any]:
         """Iterates over the items of a listing."""
+
+    @abstractmethod
+    def follow(
+        self,
+        request: v1.WatchRequest,
+        after: v1.Position | None,
+        snapshot: bool,
+        checkpoint_interval: float,
+        max_commit_bytes: int | None,
+        store: PositionStore | None,
+        on_retry: Callable[[CableError], None] | None,
+    ) -> Feed:
+        """Returns a feed."""
 
     async def get_article(
         self,
@@ -424,3 +442,41 @@ class Calls(ABC):
         """
         request = v1.GetStatusRequest()
         return await self.call(methods.GET_STATUS, request, timeout=timeout)
+
+    def feed(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        after: v1.Position | None = None,
+        snapshot: bool = False,
+        allow_reset: bool = False,
+        include_backfill: bool = False,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        store: PositionStore | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> Feed:
+        """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
+
+        A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
+        snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
+        times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+        """
+        return self.follow(v1.WatchRequest(filter=filter, view=view, body_format=body_format, allow_reset=allow_reset, include_backfill=include_backfill), after, snapshot, checkpoint_interval, max_commit_bytes, store, on_retry)
+
+    def mirror(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> Mirror:
+        """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+        from cable_client.mirror import Mirror
+
+        return Mirror(self.feed(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry, snapshot=True, allow_reset=True, include_backfill=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cable_client import v1
@@ -10,6 +10,10 @@ from cable_client._blocking import Blocking, iterate, run
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
+
+    from cable_client import sync
+    from cable_client.errors import CableError
+    from cable_client.positions import PositionStore
 
 
 class SyncCalls(Blocking):
@@ -412,3 +416,43 @@ class SyncCalls(Blocking):
         """
         response: v1.GetStatusResponse = run(self._wrapped.get_status(timeout=timeout))
         return response
+
+    def feed(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        after: v1.Position | None = None,
+        snapshot: bool = False,
+        allow_reset: bool = False,
+        include_backfill: bool = False,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        store: PositionStore | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> sync.Feed:
+        """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
+
+        A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
+        snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
+        times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+        """
+        from cable_client import sync
+
+        return sync.Feed(self._wrapped.feed(filter=filter, view=view, body_format=body_format, after=after, snapshot=snapshot, allow_reset=allow_reset, include_backfill=include_backfill, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, store=store, on_retry=on_retry))
+
+    def mirror(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> sync.Mirror:
+        """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+        from cable_client import sync
+
+        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))
