@@ -13,7 +13,7 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.google.protobuf.Message;
 import com.google.protobuf.util.JsonFormat;
-import io.grpc.Channel;
+import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
@@ -29,7 +29,7 @@ import java.util.concurrent.Semaphore;
 
 /** The driver of the conformance suite: commands in JSON lines on standard input, events on standard output. */
 public final class Driver {
-  private static final List<Channel> CHANNELS = new ArrayList<>();
+  private static final List<ManagedChannel> CHANNELS = new ArrayList<>();
   private static final Map<String, Semaphore> GATES = new ConcurrentHashMap<>();
   private static final Map<String, Thread> FOLLOWERS = new ConcurrentHashMap<>();
 
@@ -63,7 +63,7 @@ public final class Driver {
       case "connect" -> {
         for (JsonElement endpoint : command.getAsJsonArray("endpoints")) {
           String target = endpoint.getAsString().replaceFirst("^http://", "");
-          CHANNELS.add(ManagedChannelBuilder.forTarget(target).usePlaintext().build());
+          CHANNELS.add(ManagedChannelBuilder.forTarget(target).usePlaintext().maxInboundMessageSize(64 << 20).build());
         }
         emit(event("connected", id));
       }
@@ -124,7 +124,7 @@ public final class Driver {
               } catch (InterruptedException stopped) {
                 Thread.currentThread().interrupt();
               } catch (StatusRuntimeException error) {
-                emitError(id, error.getStatus(), Errors.reason(error));
+                emitError(id, error.getStatus(), Errors.reason(error), Errors.field(error));
               } catch (Exception error) {
                 emitError(id, Status.INTERNAL.withDescription(error.toString()));
               }
@@ -199,6 +199,7 @@ public final class Driver {
         gate.acquire();
         gate.release();
       } catch (InterruptedException stopped) {
+        Thread.currentThread().interrupt();
         throw Status.CANCELLED.asRuntimeException();
       }
     }
@@ -231,14 +232,14 @@ public final class Driver {
   }
 
   private static void emitError(String id, Status status) {
-    emitError(id, status, null);
+    emitError(id, status, null, null);
   }
 
-  private static void emitError(String id, Status status, String reason) {
+  private static void emitError(String id, Status status, String reason, String field) {
     JsonObject event = event("error", id);
     event.addProperty("code", status.getCode().name());
     event.addProperty("reason", reason);
-    event.addProperty("field", (String) null);
+    event.addProperty("field", field);
     event.addProperty("retryable", status.getCode() == Status.Code.UNAVAILABLE);
     event.addProperty("may_have_applied", false);
     event.addProperty("message", status.toString());

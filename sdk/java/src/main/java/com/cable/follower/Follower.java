@@ -7,8 +7,8 @@ import com.cable.v1.Record;
 import com.cable.v1.WatchRequest;
 import com.cable.v1.WatchResponse;
 import com.google.protobuf.Duration;
-import io.grpc.Channel;
 import io.grpc.Context;
+import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.io.IOException;
@@ -69,7 +69,7 @@ public final class Follower {
   private static final long FIRST_PAUSE_MS = 50;
   private static final long LONGEST_PAUSE_MS = 5_000;
 
-  private final List<Channel> channels;
+  private final List<ManagedChannel> channels;
   private final Path file;
   private final Handler handler;
   private final long maxSilenceMs;
@@ -88,7 +88,7 @@ public final class Follower {
    * null, takes precedence over the start. The channels lead to the nodes of one Cable, and need a receive limit of at
    * least 4 MiB.
    */
-  public Follower(List<Channel> channels, WatchRequest request, long checkpointMs, Path file, Handler handler) {
+  public Follower(List<ManagedChannel> channels, WatchRequest request, long checkpointMs, Path file, Handler handler) {
     this.channels = List.copyOf(channels);
     this.file = file;
     this.handler = handler;
@@ -106,9 +106,11 @@ public final class Follower {
     last = request.hasAfter() ? request.getAfter() : null;
     long pause = FIRST_PAUSE_MS;
     for (int attempt = 0; ; attempt++) {
+      ManagedChannel channel = channels.get(attempt % channels.size());
       Position before = last;
+      long requested = 0;
       try {
-        follow(channels.get(attempt % channels.size()));
+        follow(channel);
       } catch (StatusRuntimeException error) {
         if (Thread.interrupted()) {
           throw new InterruptedException();
@@ -116,15 +118,17 @@ public final class Follower {
         if (PERMANENT.contains(error.getStatus().getCode())) {
           throw error;
         }
+        channel.enterIdle(); // The next stream gets a new connection: this one can be dead.
+        requested = Errors.retryMs(error);
         handler.retry(error.getStatus());
       }
       pause = last == before ? Math.min(pause * 2, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
-      Thread.sleep(ThreadLocalRandom.current().nextLong(pause / 2, pause + 1));
+      Thread.sleep(Math.max(requested, ThreadLocalRandom.current().nextLong(pause / 2, pause + 1)));
     }
   }
 
   /** Reads one stream until it ends, which it never does by itself. Its watchdog ends this stream, and no other. */
-  private void follow(Channel channel) throws IOException {
+  private void follow(ManagedChannel channel) throws IOException {
     try (Context.CancellableContext context = Context.current().withCancellation()) {
       Context previous = context.attach();
       try {

@@ -15,7 +15,8 @@ public final class Main {
   private Main() {}
 
   public static void main(String[] arguments) throws Exception {
-    ManagedChannel channel = ManagedChannelBuilder.forTarget(arguments[0]).usePlaintext().build();
+    ManagedChannel channel =
+        ManagedChannelBuilder.forTarget(arguments[0]).usePlaintext().maxInboundMessageSize(64 << 20).build();
     WatchRequest request =
         WatchRequest.newBuilder()
             .setFilter(FeedFilter.newBuilder().addAnyTags(arguments[1]))
