@@ -1,0 +1,249 @@
+"""Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
+
+import asyncio
+import copy
+import random
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import grpc
+from grpc import aio
+
+from cable_client._method import Method, Q, R, StreamMethod
+from cable_client._token import Credentials
+from cable_client.errors import CableError, ConfigError, from_rpc
+
+T = TypeVar("T")
+
+# The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
+# response must not take all of it.
+ATTEMPT_SHARE = 0.4
+FIRST_EJECTION, LONGEST_EJECTION = 0.25, 10.0
+# The seconds for which other calls may continue on a connection that was given up.
+RETIREMENT = 60.0
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # The time to establish a connection.
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Retries are decided here, where it is known which of them are harmless.
+    ("grpc.enable_retries", 0),
+    # A connection that does not respond is replaced by a new one, not by one that another channel shares.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.primary_user_agent", "cable-client-python/0.1.0"),
+]
+
+
+class Node:
+    """One endpoint: its connection and its health."""
+
+    def __init__(
+        self, endpoint: str, tls: grpc.ChannelCredentials | None, server_name: str | None, allow_plaintext_token: bool
+    ) -> None:
+        url = re.fullmatch(r"(https?)://(\[[\da-fA-F:]+\]|[\w.-]+)(?::(\d+))?/?", endpoint)
+        if url is None:
+            raise ConfigError("endpoint: must be a URL without path, such as http://127.0.0.1:7190")
+        scheme, host = url[1], url[2]
+        self._target = f"{host}:{url[3] or {'http': 80, 'https': 443}[scheme]}"
+        self.name = f"{scheme}://{self._target}"
+        is_local = re.fullmatch(r"localhost|127\.[\d.]+|\[::1\]", host) is not None
+        self.can_send_token = allow_plaintext_token or scheme == "https" or is_local
+        self._tls = (tls or grpc.ssl_channel_credentials()) if scheme == "https" else None
+        self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
+        self._channel: aio.Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._failures, self.ejected_until = 0, 0.0
+
+    def channel(self) -> aio.Channel:
+        """Returns the connection to the node. The first call establishes it."""
+        if self._channel is None and self._tls is not None:
+            self._channel = aio.secure_channel(self._target, self._tls, options=self._options)
+        elif self._channel is None:
+            self._channel = aio.insecure_channel(self._target, options=self._options)
+        return self._channel
+
+    def report(self, channel: aio.Channel, error: CableError | None) -> None:
+        """Records the outcome of a call. A node that fails is avoided for a while.
+
+        A connection that is silent, or that waits before it connects again, is replaced by a new one.
+        """
+        is_silent = error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
+            self._failures, self.ejected_until = 0, 0.0
+            return
+        if self._channel is channel and (is_silent or error._connection == "unreached"):
+            self._channel = None
+            task = asyncio.create_task(channel.close(RETIREMENT))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        wait = min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION)
+        self._failures += 1
+        self.ejected_until = time.monotonic() + jittered(wait)
+
+    async def close(self) -> None:
+        """Closes all connections, and cancels the calls on them."""
+        for task in self._closing:
+            task.cancel()
+        if self._channel is not None:
+            await self._channel.close()
+
+
+class Stream(Generic[R]):
+    """The messages of a stream. Its watchdog belongs to this stream alone."""
+
+    def __init__(self, call: Any, node: Node, channel: aio.Channel) -> None:
+        self._call, self._node, self._channel = call, node, channel
+        # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
+        self._is_silent, self.token = False, 0
+
+    async def read(self, max_silence: float) -> R | None:
+        """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
+        watchdog = asyncio.get_running_loop().call_later(max_silence, self._expire)
+        try:
+            message = await self._call.read()
+            return cast(R, message) if message is not aio.EOF else None
+        except aio.AioRpcError as failed:
+            error = from_rpc(failed, self._node.name)
+        except asyncio.CancelledError:
+            if not self._is_silent:
+                raise
+            error = _late(f"no message from {self._node.name} for {max_silence:g} s")
+        finally:
+            watchdog.cancel()
+        self._node.report(self._channel, error)
+        raise error
+
+    def _expire(self) -> None:
+        self._is_silent = True
+        self._call.cancel()
+
+    def close(self) -> None:
+        """Cancels the stream."""
+        self._call.cancel()
+
+
+class Transport:
+    """The nodes of a client, and the policy of its attempts."""
+
+    def __init__(self, nodes: Sequence[Node], credentials: Credentials | None, timeout: float, attempts: int) -> None:
+        self._nodes, self._credentials, self._attempts = nodes, credentials, attempts
+        self.timeout, self._is_closed = timeout, False
+
+    async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
+        """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
+        if method.writes and not request.request_id:  # type: ignore[attr-defined]
+            request = copy.deepcopy(request)
+            request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> R:
+            rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
+            return await rpc(request, timeout=bound, metadata=metadata)
+
+        return (await self._attempt(attempt, timeout, self._attempts, method.writes))[0]
+
+    async def open(
+        self, method: StreamMethod[Q, R], request: Q, timeout: float | None = None, attempts: int | None = None
+    ) -> Stream[R]:
+        """Opens a stream. The timeout applies until it is open."""
+
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> Stream[R]:
+            rpc = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+            call = rpc(request, metadata=metadata)
+            try:
+                await asyncio.wait_for(call.wait_for_connection(), bound)
+            except BaseException:
+                call.cancel()
+                raise
+            return Stream(call, node, channel)
+
+        stream, token = await self._attempt(attempt, timeout, attempts or self._attempts, writes=False)
+        stream.token = token
+        return stream
+
+    async def replace_token(self, refused: int, error: CableError) -> bool:
+        """Returns whether there is another token than the refused one now."""
+        if self._credentials is None or error.code is not grpc.StatusCode.UNAUTHENTICATED:
+            return False
+        return await self._credentials.replace(refused)
+
+    async def _attempt(
+        self, attempt: Callable[..., Awaitable[T]], timeout: float | None, attempts: int, writes: bool
+    ) -> tuple[T, int]:
+        """Attempts a call until it succeeds, no retry is allowed, or the next wait would end after the deadline.
+
+        A node that cannot be reached has not received the call: the next node is tried at once. Returns the result
+        and the number of the token.
+        """
+        timeout = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        failures = unreached = token = 0
+        in_doubt = is_replaced = False
+        while True:
+            if self._is_closed:
+                raise ConfigError("the client is closed")
+            # Of the usable nodes a random one or, if there is none, the one that is usable again first.
+            now = time.monotonic()
+            node = min(self._nodes, key=lambda node: (max(node.ejected_until, now), random.random()))
+            channel = node.channel()
+            bound = max(deadline - now, 0.001)
+            if failures + 1 < attempts:
+                bound = min(bound, timeout * ATTEMPT_SHARE)
+            try:
+                metadata, token = await asyncio.wait_for(self._metadata(node), bound)
+                result = await attempt(node, channel, bound, metadata)
+            except aio.AioRpcError as failed:
+                error = from_rpc(failed, node.name)
+            except asyncio.TimeoutError:
+                error = _late(f"no response from {node.name} before the deadline")
+            else:
+                node.report(channel, None)
+                return result, token
+            node.report(channel, error)
+            now = time.monotonic()
+            in_doubt = writes and error._settle(in_doubt)
+            if error._connection == "unreached" and unreached + 1 < len(self._nodes) and now < deadline:
+                unreached += 1
+                continue
+            failures, unreached = failures + 1, 0
+            if not is_replaced and await self.replace_token(token, error):
+                is_replaced = True
+                continue
+            is_silent = error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            wait = 0.0 if is_silent else pause(failures, error, longest=2.0)
+            if failures >= attempts or now + wait >= deadline or not (error.retryable or is_silent):
+                raise error
+            await asyncio.sleep(wait)
+
+    async def _metadata(self, node: Node) -> tuple[list[tuple[str, str]], int]:
+        if self._credentials is None:
+            return [], 0
+        if not node.can_send_token:
+            raise ConfigError(f"token: not sent to {node.name} without TLS: use https://, or allow_plaintext_token")
+        header, number = await self._credentials.current()
+        return [("authorization", header)], number
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        self._is_closed = True
+        await asyncio.gather(*(node.close() for node in self._nodes))
+
+
+def pause(failures: int, error: CableError, longest: float) -> float:
+    """Returns the wait after the `failures`th failure in a row: 50 ms and doubling, or longer if the server asks."""
+    return max(jittered(min(0.05 * 2 ** min(failures - 1, 16), longest)), error.retry_after or 0.0)
+
+
+def jittered(seconds: float) -> float:
+    """Returns a random time between half of it and all of it, so that many clients do not act at once."""
+    return seconds * random.uniform(0.5, 1)
+
+
+def _late(message: str) -> CableError:
+    return CableError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

@@ -1,0 +1,262 @@
+"""Feeds: streams of changes that survive lost connections, failed nodes and restarts of the client."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import grpc
+
+from cable_client import v1
+from cable_client._method import Closing
+from cable_client._transport import Stream, Transport, pause
+from cable_client.errors import CableError, MalformedError, TooLargeError
+from cable_client.positions import PositionStore, Saver
+from cable_client.v1.methods import WATCH
+
+OnRetry = Callable[[CableError], None] | None
+
+# The number of checkpoints in a row that a server may miss before the feed reconnects.
+MISSED_CHECKPOINTS = 3
+# The largest commit that a server can send: 500 changes of at most 2.5 MiB each.
+MAX_COMMIT_BYTES = 500 * (5 << 19)
+# A retry does not repair a damaged record: this number of faults of the server in a row ends a feed.
+MAX_SERVER_FAULTS = 5
+
+_PERMANENT = "INVALID_ARGUMENT OUT_OF_RANGE FAILED_PRECONDITION UNAUTHENTICATED PERMISSION_DENIED UNIMPLEMENTED"
+
+
+class Changes(NamedTuple):
+    """The changes of whole commits, in the order of their revisions. Apply them as one step."""
+
+    position: v1.Position
+    changes: Sequence[v1.FeedChange]
+
+
+class Snapshot(NamedTuple):
+    """A part of a snapshot: matching records, in no guaranteed order. A snapshot cannot be resumed."""
+
+    records: Sequence[v1.Record]
+
+
+class SnapshotEnd(NamedTuple):
+    """The end of a snapshot: it is what matched at the position. `damage` states what the server could not read."""
+
+    position: v1.Position
+    size: int
+    damage: v1.Damage | None
+
+
+class Checkpoint(NamedTuple):
+    """Everything up to the position was delivered. `behind`: the server is still reading earlier changes."""
+
+    position: v1.Position
+    behind: bool
+
+
+class Reset(NamedTuple):
+    """The feed restarts: discard what it delivered. A snapshot follows.
+
+    The reason is COMPACTED or LOG_CHANGED (history that the server no longer has, or another history), or
+    SNAPSHOT_BROKEN (the connection broke within a snapshot).
+    """
+
+    reason: str
+
+
+Event = Changes | Snapshot | SnapshotEnd | Checkpoint | Reset
+
+
+def change_name(change: v1.FeedChange) -> str:
+    """Returns the name that changed, whatever the kind of change."""
+    kind = change.WhichOneof("change")
+    if kind == "upsert":
+        return record_name(change.upsert)
+    return change.removed.name if kind == "removed" else change.left or change.unreadable
+
+
+def record_name(record: v1.Record) -> str:
+    """Returns the name of the entity in a record of a feed; empty for a kind that this release does not know."""
+    kind = record.WhichOneof("record")
+    return str(getattr(record, kind).name) if kind else ""
+
+
+class Feed(Closing):
+    """An asynchronous iterator over events, without gaps and without repeats, across connections.
+
+    An event counts as applied when the next one is requested; its position is saved after that, never before. A feed
+    ends with an error only if a retry cannot help: a request or token that the server refuses, a position that it
+    cannot resume, a position that cannot be saved, or five faults of the server in a row.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        request: v1.WatchRequest,
+        limit: int | None,
+        store: PositionStore | None,
+        on_retry: OnRetry,
+    ) -> None:
+        self._transport, self._request, self._on_retry = transport, request, on_retry
+        self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
+        self._max_commit_bytes = MAX_COMMIT_BYTES if limit is None else limit
+        self._saver = Saver(store) if store is not None else None
+        self._stream: Stream[v1.WatchResponse] | None = None
+        self._parts: list[v1.FeedChange] = []
+        # Failures since the last new position, and how many of them are faults of the server.
+        self._failures = self._faults = self._parts_bytes = self._snapshot_records = 0
+        self._is_token_replaced = self._is_started = self._is_ended = False
+        self._pause = 0.0
+        self._next: asyncio.Task[Event] | None = None
+        #: The position of the last event, or that which the feed starts after. `None` within a snapshot.
+        self.position: v1.Position | None = request.after if request.HasField("after") else None
+        #: Whether the current stream has delivered everything that the node had at its last checkpoint.
+        self.is_caught_up = False
+
+    def __aiter__(self) -> "Feed":
+        return self
+
+    async def __anext__(self) -> Event:
+        """Returns the next event. A caller that is cancelled loses nothing: the next call returns the event."""
+        if self._is_ended:
+            raise StopAsyncIteration
+        self._next = self._next or asyncio.create_task(self._deliver())
+        await asyncio.wait({self._next})
+        task, self._next = self._next, None
+        if task.cancelled():
+            raise StopAsyncIteration
+        if task.exception() is not None:
+            self._end()
+        return task.result()
+
+    async def save(self) -> None:
+        """Marks the last event as applied too, and writes its position now. For example, before `break`."""
+        if self._saver is not None and self.position is not None and self._next is None:
+            self._saver.mark(self.position)
+            await self._saver.flush()
+
+    async def aclose(self) -> None:
+        """Ends the feed and writes the position of the events that were applied: all but the last one."""
+        self._end()
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait({self._next})
+        if self._saver is not None:
+            await self._saver.flush()
+
+    def _end(self) -> None:
+        self._is_ended = True
+        self._close_stream()
+
+    def _close_stream(self) -> None:
+        self.is_caught_up = False
+        self._drop_parts()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    async def _deliver(self) -> Event:
+        if self._saver is not None and not self._is_started:
+            # A saved position takes precedence over every other start.
+            if saved := await self._saver.load():
+                self.position = saved
+                self._request.after.CopyFrom(saved)
+        elif self._saver is not None and self.position is not None:
+            self._saver.mark(self.position)
+        self._is_started = True
+        while not self._is_ended:
+            try:
+                event = self._accept(await self._receive())
+            except CableError as error:
+                event = await self._recover(error)
+            if event is not None:
+                return event
+        raise asyncio.CancelledError
+
+    async def _receive(self) -> v1.WatchResponse:
+        if self._stream is None:
+            await asyncio.sleep(self._pause)
+            self._stream = await self._transport.open(WATCH, self._request, attempts=1)
+        message = await self._stream.read(self._max_silence)
+        if message is None:
+            raise CableError(grpc.StatusCode.UNAVAILABLE, "server ended the feed")
+        return message
+
+    def _accept(self, message: v1.WatchResponse) -> Event | None:
+        """Returns the event of a message, or `None` if it has nothing to apply yet."""
+        kind, position = message.WhichOneof("event"), message.position
+        if self._parts and kind not in ("changes", "reset"):
+            raise MalformedError("message between two parts of a commit")
+        if kind == "reset":
+            return self._reset(v1.FeedResetReason.Name(message.reset.reason).removeprefix("FEED_RESET_REASON_"))
+        if kind == "snapshot":
+            self._snapshot_records += len(message.snapshot.records)
+            return Snapshot(message.snapshot.records)
+        changes = self._join(message.changes) if kind == "changes" else ()
+        if kind is None or changes is None:  # An event of a later release, or a part of a commit.
+            return None
+        if not message.HasField("position"):
+            raise MalformedError("feed message without position")
+        last = self.position
+        if last is not None and last.log_id in ("", position.log_id):
+            # A stream that resumes delivers nothing twice, whatever the server repeats.
+            changes = [change for change in changes if change.revision > last.revision]
+        end = message.snapshot_end
+        if kind == "snapshot_end" and end.count != self._snapshot_records:
+            raise MalformedError(f"{self._snapshot_records} snapshot records instead of {end.count}")
+        self._advance(position)
+        if kind == "changes":
+            return Changes(position, changes) if changes else None
+        if kind == "snapshot_end":
+            self._snapshot_records = 0
+            return SnapshotEnd(position, end.count, end.damage if end.HasField("damage") else None)
+        self.is_caught_up = self.is_caught_up or not message.checkpoint.behind
+        return Checkpoint(position, message.checkpoint.behind)
+
+    def _join(self, part: v1.FeedChanges) -> Sequence[v1.FeedChange] | None:
+        """Returns all changes of a commit, or `None` before its last part."""
+        if not part.more_follows and not self._parts:
+            return part.changes
+        self._parts_bytes += part.ByteSize()
+        if self._parts_bytes > self._max_commit_bytes:
+            limit = f"commit larger than {self._max_commit_bytes} bytes"
+            raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
+        self._parts.extend(part.changes)
+        changes = self._parts
+        if part.more_follows:
+            return None
+        self._drop_parts()
+        return changes
+
+    def _drop_parts(self) -> None:
+        self._parts, self._parts_bytes = [], 0
+
+    def _reset(self, reason: str) -> Reset:
+        """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
+        self._request.snapshot, self.position = True, None
+        self._snapshot_records, self.is_caught_up = 0, False
+        self._drop_parts()
+        return Reset(reason)
+
+    def _advance(self, position: v1.Position) -> None:
+        """Records the position that the next stream resumes after. A new one restarts the count of failures."""
+        if position != self.position:
+            self._failures, self._faults, self._is_token_replaced = 0, 0, False
+        self.position = position
+        self._request.after.CopyFrom(position)
+
+    async def _recover(self, error: CableError) -> Event | None:
+        """Prepares a retry, or raises the error if a retry cannot help."""
+        may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
+        # The token was valid when the stream was opened. It is replaced once, until there is progress.
+        token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
+        if token is not None and await self._transport.replace_token(token, error):
+            self._is_token_replaced = may_retry = True
+        self._close_stream()
+        self._faults += error.code.name in ("DATA_LOSS", "INTERNAL", "UNKNOWN")
+        if not may_retry or self._faults >= MAX_SERVER_FAULTS:
+            raise error
+        self._failures += 1
+        self._pause = pause(self._failures, error, longest=5.0)
+        if self._on_retry is not None:
+            self._on_retry(error)
+        return self._reset("SNAPSHOT_BROKEN") if self._snapshot_records else None

@@ -1,0 +1,126 @@
+"""Positions of feeds, and the stores that retain them."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Protocol
+
+from cable_client.errors import ConfigError, PositionStoreError
+from cable_client.v1 import Position
+
+# The shortest interval between two writes of a position.
+WRITE_INTERVAL = 0.2
+
+
+def format_position(position: Position) -> str:
+    """Returns a position as text: `LOG:REVISION:CHAIN`, with the chain in hex."""
+    return f"{position.log_id}:{position.revision}:{position.chain.hex()}"
+
+
+def parse_position(text: str) -> Position:
+    """Returns the position with this text."""
+    try:
+        log_id, revision, chain = text.split(":")
+        return Position(log_id=log_id, revision=int(revision), chain=bytes.fromhex(chain))
+    except ValueError as error:
+        raise ConfigError("position: must be LOG:REVISION:CHAIN, with the chain in hex") from error
+
+
+class PositionStore(Protocol):
+    """A store of the position of one feed. Its methods may block: they are called in a thread.
+
+    A follower that writes to a database should instead write the position in the transaction of its changes, and
+    start `after` it.
+    """
+
+    def load(self) -> Position | None:
+        """Returns the position that was saved last."""
+
+    def save(self, position: Position) -> None:
+        """Saves a position. Once the method returns, the position must survive a crash."""
+
+
+class MemoryPosition:
+    """A position that does not survive the process."""
+
+    def __init__(self, position: Position | None = None) -> None:
+        self._position = position
+
+    def load(self) -> Position | None:
+        """Returns the position that was saved last."""
+        return self._position
+
+    def save(self, position: Position) -> None:
+        """Saves a position."""
+        self._position = position
+
+
+class FilePosition:
+    """A file with one position. After a crash, it has the old position or the new one. It belongs to one feed."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+
+    def load(self) -> Position | None:
+        """Returns the position in the file, or `None` if there is no file."""
+        if not self._path.exists():
+            return None
+        text = self._path.read_text("ascii")
+        if not text.endswith("\n"):
+            raise ValueError(f"{self._path}: not a complete position")
+        return parse_position(text[:-1])
+
+    def save(self, position: Position) -> None:
+        """Writes a new file, syncs it and renames it."""
+        temporary = self._path.with_name(self._path.name + ".new")
+        with temporary.open("w", encoding="ascii") as file:
+            file.write(format_position(position) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        # The rename is on disk once the directory is synced.
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+class Saver:
+    """A writer for the positions that were applied. It writes with a delay, and only the newest one."""
+
+    def __init__(self, store: PositionStore) -> None:
+        self._store = store
+        self._newest: Position | None = None
+        self._pending: Position | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def load(self) -> Position | None:
+        """Returns the position that was saved last."""
+        try:
+            self._newest = await asyncio.to_thread(self._store.load)
+        except Exception as error:
+            raise PositionStoreError(f"position could not be loaded: {error}") from error
+        return self._newest
+
+    def mark(self, position: Position) -> None:
+        """Marks everything up to a position as applied; it is written soon. Raises if the last write failed."""
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+        if position != self._newest:
+            self._newest = self._pending = position
+            self._task = self._task or asyncio.create_task(self._write())
+
+    async def flush(self) -> None:
+        """Waits until the newest position is written."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            self._task.result()
+
+    async def _write(self) -> None:
+        while self._pending is not None:
+            await asyncio.sleep(WRITE_INTERVAL)
+            position, self._pending = self._pending, None
+            try:
+                await asyncio.to_thread(self._store.save, position)
+            except Exception as error:
+                raise PositionStoreError(f"position could not be saved: {error}") from error

@@ -1,0 +1,458 @@
+"""The calls of the synchronous client. Written by generate.py: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from cable_client import v1
+from cable_client._blocking import Blocking, iterate, run
+
+if TYPE_CHECKING:
+    from google.protobuf.field_mask_pb2 import FieldMask
+
+    from cable_client import sync
+    from cable_client.errors import CableError
+    from cable_client.positions import PositionStore
+
+
+class SyncCalls(Blocking):
+    """The calls of cable.v1, each of which blocks. `timeout` is in seconds."""
+
+    def get_article(
+        self,
+        name: str,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        includes: Iterable[v1.Include.ValueType] = (),
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.GetArticleResponse:
+        """Returns an article by name. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, RECORD_CORRUPT."""
+        response: v1.GetArticleResponse = run(self._wrapped.get_article(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def batch_get_articles(
+        self,
+        names: Iterable[str] = (),
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        includes: Iterable[v1.Include.ValueType] = (),
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.BatchGetArticlesResponse:
+        """Returns several articles by name. Each item is an article or an error with a reason of GetArticle, in the order of
+        the request.
+        """
+        response: v1.BatchGetArticlesResponse = run(self._wrapped.batch_get_articles(names=names, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def list_articles(
+        self,
+        filter: v1.ArticleFilter | None = None,
+        *,
+        order: v1.ArticleOrder.ValueType = v1.ARTICLE_ORDER_UNSPECIFIED,
+        page_size: int = 0,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        includes: Iterable[v1.Include.ValueType] = (),
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[v1.Article]:
+        """Lists the articles that match a filter, in pages. An article that does not change while a client reads the pages is
+        returned exactly once, whatever is published meanwhile. Reason: PAGE_TOKEN_INVALID.
+        """
+        response: Iterator[v1.Article] = iterate(self._wrapped.list_articles(filter=filter, order=order, page_size=page_size, view=view, body_format=body_format, includes=includes, freshness=freshness, timeout=timeout))
+        return response
+
+    def resolve_path(
+        self,
+        path: str,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        includes: Iterable[v1.Include.ValueType] = (),
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.ResolvePathResponse:
+        """Returns the article that a path of the site leads to. The first match counts, whatever the order of the writes:
+
+        1. The live article that has the path.
+        2. A live article that lists it in `alias_paths`, the first one by id.
+        3. The live article that had it last.
+        4. The removed article that had it last: the call fails with ARTICLE_GONE or ARTICLE_MOVED.
+
+        Other reasons: ARTICLE_NOT_FOUND, RECORD_CORRUPT.
+        """
+        response: v1.ResolvePathResponse = run(self._wrapped.resolve_path(path=path, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def get_author(
+        self,
+        name: str,
+        *,
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.GetAuthorResponse:
+        """Returns an author by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
+        response: v1.GetAuthorResponse = run(self._wrapped.get_author(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def list_authors(
+        self,
+        page_size: int = 0,
+        *,
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[v1.Author]:
+        """Lists all authors in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
+        response: Iterator[v1.Author] = iterate(self._wrapped.list_authors(page_size=page_size, freshness=freshness, timeout=timeout))
+        return response
+
+    def get_section(
+        self,
+        name: str,
+        *,
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.GetSectionResponse:
+        """Returns a section by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
+        response: v1.GetSectionResponse = run(self._wrapped.get_section(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def list_sections(
+        self,
+        page_size: int = 0,
+        *,
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[v1.Section]:
+        """Lists all sections in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
+        response: Iterator[v1.Section] = iterate(self._wrapped.list_sections(page_size=page_size, freshness=freshness, timeout=timeout))
+        return response
+
+    def get_tag(
+        self,
+        name: str,
+        *,
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.GetTagResponse:
+        """Returns a tag by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
+        response: v1.GetTagResponse = run(self._wrapped.get_tag(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def list_tags(
+        self,
+        page_size: int = 0,
+        *,
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[v1.Tag]:
+        """Lists all tags in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
+        response: Iterator[v1.Tag] = iterate(self._wrapped.list_tags(page_size=page_size, freshness=freshness, timeout=timeout))
+        return response
+
+    def get_collection(
+        self,
+        name: str,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        includes: Iterable[v1.Include.ValueType] = (),
+        if_none_match: str = "",
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> v1.GetCollectionResponse:
+        """Returns a collection by name, with its articles in its order. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
+        response: v1.GetCollectionResponse = run(self._wrapped.get_collection(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return response
+
+    def list_collections(
+        self,
+        page_size: int = 0,
+        *,
+        freshness: v1.Freshness | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[v1.Collection]:
+        """Lists all collections in pages, sorted by id, without the content of their articles. Reason: PAGE_TOKEN_INVALID."""
+        response: Iterator[v1.Collection] = iterate(self._wrapped.list_collections(page_size=page_size, freshness=freshness, timeout=timeout))
+        return response
+
+    def put_article(
+        self,
+        article: v1.Article,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        update_kind: v1.UpdateKind.ValueType = v1.UPDATE_KIND_UNSPECIFIED,
+        allow_killed: bool = False,
+        body_source: v1.BodySource | None = None,
+        timeout: float | None = None,
+    ) -> v1.PutArticleResponse:
+        """Puts an article: creates it or replaces the whole article. A put that changes nothing creates no revision. Reasons:
+        PATH_TAKEN, NAME_KILLED.
+        """
+        response: v1.PutArticleResponse = run(self._wrapped.put_article(article=article, precondition=precondition, request_id=request_id, update_kind=update_kind, allow_killed=allow_killed, body_source=body_source, timeout=timeout))
+        return response
+
+    def patch_article(
+        self,
+        article: v1.Article,
+        *,
+        update_mask: FieldMask | None = None,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        update_kind: v1.UpdateKind.ValueType = v1.UPDATE_KIND_UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> v1.PatchArticleResponse:
+        """Replaces top-level fields of the live version of an article. If the result is not due yet, it becomes the pending
+        version, and the live version stays. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, PATH_TAKEN,
+        RECORD_CORRUPT.
+        """
+        response: v1.PatchArticleResponse = run(self._wrapped.patch_article(article=article, update_mask=update_mask, precondition=precondition, request_id=request_id, update_kind=update_kind, timeout=timeout))
+        return response
+
+    def remove_article(
+        self,
+        name: str,
+        *,
+        reason: v1.RemovalReason.ValueType = v1.REMOVAL_REASON_UNSPECIFIED,
+        moved_to: str = "",
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemoveArticleResponse:
+        """Removes a live article and leaves a tombstone with the reason. The name may be put again.
+
+        With KILLED, the call also removes an article that is only pending or already removed. Before it returns, it erases
+        the content of the article and of its pending version from the store, its write-ahead log, memory and feeds. Only
+        the tombstone remains, and a put of the name must set `allow_killed`. If the content could not be erased yet, the
+        call fails with OUTCOME_UNKNOWN; a retry erases it.
+
+        Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED.
+        """
+        response: v1.RemoveArticleResponse = run(self._wrapped.remove_article(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def put_author(
+        self,
+        author: v1.Author,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.PutAuthorResponse:
+        """Puts an author: creates it or replaces the whole author. Reason: NAME_KILLED; to publish a killed name again, use
+        Commit.
+        """
+        response: v1.PutAuthorResponse = run(self._wrapped.put_author(author=author, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def remove_author(
+        self,
+        name: str,
+        *,
+        reason: v1.RemovalReason.ValueType = v1.REMOVAL_REASON_UNSPECIFIED,
+        moved_to: str = "",
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemoveAuthorResponse:
+        """Removes an author; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
+        response: v1.RemoveAuthorResponse = run(self._wrapped.remove_author(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def put_section(
+        self,
+        section: v1.Section,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.PutSectionResponse:
+        """Puts a section: creates it or replaces the whole section. Reason: NAME_KILLED; to publish a killed name again, use
+        Commit.
+        """
+        response: v1.PutSectionResponse = run(self._wrapped.put_section(section=section, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def remove_section(
+        self,
+        name: str,
+        *,
+        reason: v1.RemovalReason.ValueType = v1.REMOVAL_REASON_UNSPECIFIED,
+        moved_to: str = "",
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemoveSectionResponse:
+        """Removes a section; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
+        response: v1.RemoveSectionResponse = run(self._wrapped.remove_section(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def put_tag(
+        self,
+        tag: v1.Tag,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.PutTagResponse:
+        """Puts a tag: creates it or replaces the whole tag. Reason: NAME_KILLED; to publish a killed name again, use Commit."""
+        response: v1.PutTagResponse = run(self._wrapped.put_tag(tag=tag, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def remove_tag(
+        self,
+        name: str,
+        *,
+        reason: v1.RemovalReason.ValueType = v1.REMOVAL_REASON_UNSPECIFIED,
+        moved_to: str = "",
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemoveTagResponse:
+        """Removes a tag; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
+        response: v1.RemoveTagResponse = run(self._wrapped.remove_tag(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def put_collection(
+        self,
+        collection: v1.Collection,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.PutCollectionResponse:
+        """Puts a collection: creates it or replaces the whole collection. Reason: NAME_KILLED; to publish a killed name
+        again, use Commit.
+        """
+        response: v1.PutCollectionResponse = run(self._wrapped.put_collection(collection=collection, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def remove_collection(
+        self,
+        name: str,
+        *,
+        reason: v1.RemovalReason.ValueType = v1.REMOVAL_REASON_UNSPECIFIED,
+        moved_to: str = "",
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemoveCollectionResponse:
+        """Removes a collection; see RemoveArticle. Its articles stay. Reasons: NAME_NOT_FOUND, NAME_GONE."""
+        response: v1.RemoveCollectionResponse = run(self._wrapped.remove_collection(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def commit(
+        self,
+        changes: Iterable[v1.Change] = (),
+        *,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.CommitResponse:
+        """Applies several changes atomically, under consecutive revisions. An article may take a path that another article of
+        the commit gives up. Reasons: those of the calls for the single changes.
+        """
+        response: v1.CommitResponse = run(self._wrapped.commit(changes=changes, request_id=request_id, timeout=timeout))
+        return response
+
+    def get_pending(
+        self,
+        name: str,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> v1.GetPendingResponse:
+        """Returns the pending version of an article. Reasons: ARTICLE_NOT_FOUND if the article has none, RECORD_CORRUPT."""
+        response: v1.GetPendingResponse = run(self._wrapped.get_pending(name=name, view=view, body_format=body_format, timeout=timeout))
+        return response
+
+    def list_pending(
+        self,
+        page_size: int = 0,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> Iterator[v1.PendingArticle]:
+        """Lists all pending versions in pages: the next due version first, those without a due time last. Reason:
+        PAGE_TOKEN_INVALID.
+        """
+        response: Iterator[v1.PendingArticle] = iterate(self._wrapped.list_pending(page_size=page_size, view=view, body_format=body_format, timeout=timeout))
+        return response
+
+    def remove_pending(
+        self,
+        name: str,
+        *,
+        precondition: v1.Precondition | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> v1.RemovePendingResponse:
+        """Cancels the pending version of an article. The live version stays. Reason: ARTICLE_NOT_FOUND if the article has no
+        pending version.
+        """
+        response: v1.RemovePendingResponse = run(self._wrapped.remove_pending(name=name, precondition=precondition, request_id=request_id, timeout=timeout))
+        return response
+
+    def get_status(
+        self,
+        *,
+        timeout: float | None = None,
+    ) -> v1.GetStatusResponse:
+        """Returns the node's head, digests, counts and limits. Fails with LIMIT_EXCEEDED if the request is larger than 128
+        KiB. A caller whose credential has a filter receives only the version, head, history floor, limits and start time.
+        """
+        response: v1.GetStatusResponse = run(self._wrapped.get_status(timeout=timeout))
+        return response
+
+    def feed(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        after: v1.Position | None = None,
+        snapshot: bool = False,
+        allow_reset: bool = False,
+        include_backfill: bool = False,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        store: PositionStore | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> sync.Feed:
+        """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
+
+        A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
+        snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
+        times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+        """
+        from cable_client import sync
+
+        return sync.Feed(self._wrapped.feed(filter=filter, view=view, body_format=body_format, after=after, snapshot=snapshot, allow_reset=allow_reset, include_backfill=include_backfill, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, store=store, on_retry=on_retry))
+
+    def mirror(
+        self,
+        filter: v1.FeedFilter | None = None,
+        *,
+        view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
+        body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        checkpoint_interval: float = 10.0,
+        max_commit_bytes: int | None = None,
+        on_retry: Callable[[CableError], None] | None = None,
+    ) -> sync.Mirror:
+        """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+        from cable_client import sync
+
+        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))
