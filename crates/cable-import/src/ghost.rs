@@ -217,7 +217,9 @@ impl Export {
         let mut notes = Vec::new();
         let id = self.fitter.id(&slug_of(row, name));
         if id.is_empty() || name.is_empty() {
-            return ItemOutcome::Failed("no slug or no name, apart from an e-mail address: set them in Ghost".into());
+            return ItemOutcome::Failed(
+                "no slug or no name, apart from an e-mail address: set them in Ghost".into(),
+            );
         }
         let mut author = v1::Author {
             name: format!("authors/{id}"),
@@ -255,7 +257,12 @@ impl Export {
             let tag = v1::Tag {
                 name: format!("tags/{id}"),
                 display_name: bounded(&name, &limit::LINE, "display name", &mut notes),
-                description: bounded(&words(&row.text("description")), &limit::PARAGRAPH, "description", &mut notes),
+                description: bounded(
+                    &words(&row.text("description")),
+                    &limit::PARAGRAPH,
+                    "description",
+                    &mut notes,
+                ),
                 kind: if is_internal { v1::TagKind::Internal } else { v1::TagKind::Keyword }.into(),
                 ..Default::default()
             };
@@ -297,7 +304,8 @@ impl Export {
         let empty = Row::default();
         let meta = self.meta_of.get(&id).unwrap_or(&empty);
         // Older exports have these fields in the post.
-        let either = |key: &str| Some(meta.text(key)).filter(|text| !text.is_empty()).unwrap_or_else(|| row.text(key));
+        let either =
+            |key: &str| Some(meta.text(key)).filter(|text| !text.is_empty()).unwrap_or_else(|| row.text(key));
         let body = body(row, &mut result)?;
         let published = time(row, "published_at");
         let excerpt = row.text("custom_excerpt");
@@ -324,7 +332,12 @@ impl Export {
             media.alt_text = either("feature_image_alt");
             media.caption = html::spans(&either("feature_image_caption"));
         }
-        let roles = [("seo", "meta_title"), ("social", "og_title"), ("twitter", "twitter_title"), ("newsletter", "email_subject")];
+        let roles = [
+            ("seo", "meta_title"),
+            ("social", "og_title"),
+            ("twitter", "twitter_title"),
+            ("newsletter", "email_subject"),
+        ];
         for (role, key) in roles {
             let text = either(key);
             if !text.is_empty() {
@@ -367,7 +380,8 @@ fn slug_of(row: &Row, name: &str) -> String {
 fn body(row: &Row, result: &mut ConvertedItem) -> Result<v1::Body, String> {
     let mut source = row.text("html");
     if source.is_empty() {
-        let document = documents::lexical(&row.text("lexical")).or_else(|| documents::mobiledoc(&row.text("mobiledoc")));
+        let document =
+            documents::lexical(&row.text("lexical")).or_else(|| documents::mobiledoc(&row.text("mobiledoc")));
         match document {
             Some(document) => {
                 source = document.html;

@@ -259,6 +259,7 @@ fn words_of_source(source: &str) -> Vec<String> {
         ("{%", "%}"),
         ("{{", "}}"),
         ("{:", "}"),
+        ("][", "]"),
         ("![", "]"),
         ("[^", "]"),
         ("](", ")"),
@@ -333,6 +334,11 @@ fn words(text: &str) -> Vec<String> {
 fn missing(source: &str, article: &v1::Article) -> (usize, Vec<String>) {
     let mut found: HashMap<String, usize> = HashMap::new();
     for word in words(&text(article)).into_iter().chain(words(&article.headline)) {
+        // The mark of a footnote directly follows its word.
+        let without_mark = word.trim_end_matches(|c: char| c.is_numeric());
+        if without_mark != word {
+            *found.entry(without_mark.to_owned()).or_default() += 1;
+        }
         *found.entry(word).or_default() += 1;
     }
     let wanted = words_of_source(source);

@@ -86,7 +86,10 @@ impl Document {
             "markdown" | "card-markdown" => self.markdown(text(card, "markdown")),
             "codeblock" | "code" => {
                 let language = escaped(text(card, "language"));
-                self.html += &format!("<pre><code class=\"language-{language}\">{}</code></pre>", escaped(text(card, "code")));
+                self.html += &format!(
+                    "<pre><code class=\"language-{language}\">{}</code></pre>",
+                    escaped(text(card, "code"))
+                );
             }
             "horizontalrule" | "hr" => self.html += "<hr>",
             "bookmark" | "embed" => {
@@ -111,7 +114,9 @@ impl Document {
             }
             "button" => self.link(text(card, "buttonUrl"), text(card, "buttonText")),
             "file" => self.link(text(card, "src"), text(card, "fileTitle")),
-            "callout" => self.html += &format!("<blockquote><p>{}</p></blockquote>", text(card, "calloutText")),
+            "callout" => {
+                self.html += &format!("<blockquote><p>{}</p></blockquote>", text(card, "calloutText"))
+            }
             "toggle" => {
                 self.html += &format!("<h4>{}</h4>{}", text(card, "heading"), text(card, "content"));
             }
@@ -135,7 +140,10 @@ impl Document {
 
     fn picture(&mut self, image: &Value) {
         let (src, alt) = (escaped(text(image, "src")), escaped(text(image, "alt")));
-        self.html += &format!("<figure><img src=\"{src}\" alt=\"{alt}\"><figcaption>{}</figcaption></figure>", text(image, "caption"));
+        self.html += &format!(
+            "<figure><img src=\"{src}\" alt=\"{alt}\"><figcaption>{}</figcaption></figure>",
+            text(image, "caption")
+        );
     }
 
     fn markdown(&mut self, source: &str) {
@@ -163,7 +171,9 @@ pub(super) fn mobiledoc(source: &str) -> Option<Document> {
                 out.markers(&document, item(2));
                 out.html += &format!("</{tag}>");
             }
-            Some(2) => out.html += &format!("<img src=\"{}\">", escaped(item(1).as_str().unwrap_or_default())),
+            Some(2) => {
+                out.html += &format!("<img src=\"{}\">", escaped(item(1).as_str().unwrap_or_default()))
+            }
             Some(3) => {
                 let tag = if item(1) == "ol" { "ol" } else { "ul" };
                 out.html += &format!("<{tag}>");
@@ -176,7 +186,8 @@ pub(super) fn mobiledoc(source: &str) -> Option<Document> {
             }
             Some(10) => {
                 let index = item(1).as_u64().and_then(|index| usize::try_from(index).ok());
-                let card = index.and_then(|index| list(&document, "cards").get(index)).unwrap_or(&Value::Null);
+                let card =
+                    index.and_then(|index| list(&document, "cards").get(index)).unwrap_or(&Value::Null);
                 let kind = card.get(0).and_then(Value::as_str).unwrap_or("unknown");
                 out.card(kind, card.get(1).unwrap_or(&Value::Null));
             }
@@ -197,12 +208,15 @@ impl Document {
         for marker in markers.as_array().into_iter().flatten() {
             for index in marker.get(1).and_then(Value::as_array).into_iter().flatten() {
                 let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
-                let markup = index.and_then(|index| list(document, "markups").get(index)).unwrap_or(&Value::Null);
-                let name = markup.get(0).and_then(Value::as_str).filter(|name| is_inline(name)).unwrap_or("span");
-                let href = markup.get(1).and_then(Value::as_array).filter(|_| name == "a").and_then(|pairs| {
-                    let at = pairs.iter().position(|key| key == "href")?;
-                    pairs.get(at + 1)?.as_str()
-                });
+                let markup =
+                    index.and_then(|index| list(document, "markups").get(index)).unwrap_or(&Value::Null);
+                let name =
+                    markup.get(0).and_then(Value::as_str).filter(|name| is_inline(name)).unwrap_or("span");
+                let href =
+                    markup.get(1).and_then(Value::as_array).filter(|_| name == "a").and_then(|pairs| {
+                        let at = pairs.iter().position(|key| key == "href")?;
+                        pairs.get(at + 1)?.as_str()
+                    });
                 self.html += &match href {
                     Some(href) => format!("<a href=\"{}\">", escaped(href)),
                     None => format!("<{name}>"),

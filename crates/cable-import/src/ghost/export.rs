@@ -75,7 +75,9 @@ pub(super) fn rows(
         (Some(stop), _) => stop,
         (None, Err(error)) if error.is_eof() => Err(Error::Truncated(error.to_string())),
         (None, Err(error)) => Err(Error::NotGhost(error.to_string())),
-        (None, Ok(())) if state.tables == 0 => Err(Error::NotGhost("no table `posts` in `db[0].data`".into())),
+        (None, Ok(())) if state.tables == 0 => {
+            Err(Error::NotGhost("no table `posts` in `db[0].data`".into()))
+        }
         (None, Ok(())) => Ok(()),
     }
 }

@@ -93,14 +93,20 @@ fn each_row_has_an_outcome_and_posts_have_their_fields() {
     let (items, failure) = items(&export(posts()), "fields", &options());
     assert!(failure.is_none());
     let bees = article(&items, "post p1");
-    assert_eq!((&*bees.name, &*bees.path, bees.access()), ("articles/gh-p1", "/bees/", v1::Access::Subscriber));
+    assert_eq!(
+        (&*bees.name, &*bees.path, bees.access()),
+        ("articles/gh-p1", "/bees/", v1::Access::Subscriber)
+    );
     assert_eq!((&*bees.dek, &*bees.summary), ("A swarm.", "A swarm."));
     let lead = bees.lead_media.as_ref().unwrap();
     assert_eq!((&*lead.renditions[0].href, &*lead.alt_text), ("/content/images/bees.jpg", "A swarm."));
     assert_eq!(lead.caption.iter().map(|span| &*span.text).collect::<String>(), "At noon.");
     assert_eq!(bees.tags, ["tags/bees", "tags/hash-front"]);
     let credits = &bees.byline.as_ref().unwrap().credits;
-    assert_eq!(credits.iter().map(|credit| &*credit.author).collect::<Vec<_>>(), ["authors/marta", "authors/jo"]);
+    assert_eq!(
+        credits.iter().map(|credit| &*credit.author).collect::<Vec<_>>(),
+        ["authors/marta", "authors/jo"]
+    );
     assert_eq!(bees.alternative_headlines[0].text, "Bees are back");
     assert!(cable_body::render(bees.body.as_ref().unwrap(), BodyFormat::Html).contains("href=\"/mill/\""));
     assert_eq!(converted(&items, "post p1").not_imported["featured marks"], 1);
@@ -150,7 +156,10 @@ fn other_files_are_no_exports() {
         let file = File::new("other", content);
         assert!(read(&file.0, &options()).is_err(), "{content}");
     }
-    let file = File::new("large", &format!("{{\"db\":[{{\"data\":{{\"posts\":[{{\"id\":\"{}\"}}]}}}}]}}", "x".repeat(33 << 20)));
+    let file = File::new(
+        "large",
+        &format!("{{\"db\":[{{\"data\":{{\"posts\":[{{\"id\":\"{}\"}}]}}}}]}}", "x".repeat(33 << 20)),
+    );
     let error = read(&file.0, &options()).err().unwrap();
     assert!(error.to_string().contains("more than 32 MiB"), "{error}");
 }
