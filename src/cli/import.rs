@@ -15,18 +15,22 @@ use cable_client::{Cable, ImportAck, RawRecord, v1};
 use cable_import::{
     Item, ItemOutcome,
     binary::{self, BinaryReader},
+    ghost,
     jsonl::{Line, Lines},
+    markdown,
     report::Report,
-    wxr,
+    times, wxr,
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use indicatif::ProgressBar;
+use jiff::tz::Offset;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 
 use super::{Error, note, output::Output, progress};
+
 use cable::admin;
 use cable_proto::code_name;
 
@@ -42,6 +46,10 @@ const READER_PANICKED: &str = "internal error while reading the file: the rest w
 pub(crate) enum Command {
     /// Import a WordPress export (WXR 1.0 to 1.2).
     Wxr(WordPress),
+    /// Import a directory of Markdown files with front matter (Hugo, Jekyll or plain).
+    Markdown(Markdown),
+    /// Import an export of Ghost (JSON).
+    Ghost(Ghost),
     /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
     /// Import records as `cable export --as binary` writes them; fields unknown to this release survive.
@@ -69,6 +77,63 @@ pub(crate) struct WordPress {
     options: Options,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Markdown {
+    /// Directory of the files, such as `content`. Symbolic links are not followed.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Pattern of the paths, such as `/:year/:month/:slug/` [default: that of Jekyll below `_posts`, else the directory
+    /// and the slug].
+    #[arg(long, value_name = "PATTERN", value_parser = permalink)]
+    permalink: Option<String>,
+    /// Import drafts, too, as pending versions without a time.
+    #[arg(long)]
+    drafts: bool,
+    /// Offset of times without a zone, such as `+02:00` [default: UTC, with a note for each].
+    #[arg(long, value_name = "OFFSET", value_parser = offset, allow_hyphen_values = true)]
+    utc_offset: Option<Offset>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ghost {
+    /// File of the export. It is read twice.
+    file: PathBuf,
+    /// Import drafts, too, as pending versions without a time.
+    #[arg(long)]
+    drafts: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Prefix for the ids of articles, authors, sections and tags, which are unique within one site only; a hyphen
+    /// follows it [default: none].
+    #[arg(long, value_parser = prefix)]
+    prefix: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Common {
+    /// Returns the name of the source if the content states none: the system, and the prefix if there is one.
+    fn source(&self, system: &str) -> String {
+        self.prefix.as_ref().map_or(system.to_owned(), |prefix| format!("{system}:{prefix}"))
+    }
+}
+
+/// Parses a pattern of paths.
+fn permalink(text: &str) -> Result<String, String> {
+    markdown::check_permalink(text).map(|()| text.to_owned())
+}
+
+/// Parses an offset from UTC.
+fn offset(text: &str) -> Result<Offset, String> {
+    times::parse_offset(text).ok_or_else(|| "must be an offset such as `+02:00`, or `Z`".to_owned())
+}
+
 #[derive(Debug, Default, Clone, clap::Args)]
 struct Options {
     /// File for the report: one JSON object per line for each item of the file, and for each record that was refused.
@@ -81,7 +146,7 @@ struct Options {
     #[arg(long)]
     dry_run: bool,
     /// Name of the system that the records come from; versions of different sources never replace each other [default:
-    /// for WXR, the address of the site; else none].
+    /// for WXR, the address of the site; for Markdown and Ghost, the format with the prefix; else none].
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
@@ -101,6 +166,8 @@ fn prefix(text: &str) -> Result<String, String> {
 impl Command {
     fn options(&self) -> &Options {
         let (Command::Wxr(WordPress { options, .. })
+        | Command::Markdown(Markdown { common: Common { options, .. }, .. })
+        | Command::Ghost(Ghost { common: Common { options, .. }, .. })
         | Command::Jsonl(Source { options, .. })
         | Command::Binary(Source { options, .. })) = self;
         options
@@ -337,6 +404,8 @@ fn read_in_background(command: Command, bar: ProgressBar) -> Result<Reading, Err
         // The caller waits for the source before it receives inputs, of which the channel holds only some.
         let read = match command {
             Command::Wxr(source) => read_wxr(source, &bar, source_sender, &sender),
+            Command::Markdown(source) => read_markdown(source, &bar, source_sender, &sender),
+            Command::Ghost(source) => read_ghost(source, &bar, source_sender, &sender),
             Command::Jsonl(Source { file, .. }) => {
                 drop(source_sender);
                 read_jsonl(&file, &bar, &sender)
@@ -385,6 +454,58 @@ fn read_wxr(
         bar.inc(1);
     }
     Ok(())
+}
+
+fn read_markdown(
+    markdown: Markdown,
+    bar: &ProgressBar,
+    source: oneshot::Sender<String>,
+    sender: &Sender,
+) -> Result<(), Stopped> {
+    // If the receiver no longer exists, the caller named the source.
+    let _named = source.send(markdown.common.source("markdown"));
+    let Markdown { directory, permalink, drafts, utc_offset: offset, common } = markdown;
+    let prefix = common.prefix.unwrap_or_default();
+    let options = markdown::Options { now: jiff::Timestamp::now(), prefix, drafts, permalink, offset };
+    let items = match markdown::read(&directory, &options) {
+        Ok(items) => items,
+        Err(error) => return send(sender, Err(read_error(&directory, error))),
+    };
+    progress::set_total_items(bar, items.total());
+    for item in items {
+        send(sender, Ok(Input::Item(item)))?;
+        bar.inc(1);
+    }
+    Ok(())
+}
+
+fn read_ghost(
+    export: Ghost,
+    bar: &ProgressBar,
+    source: oneshot::Sender<String>,
+    sender: &Sender,
+) -> Result<(), Stopped> {
+    // If the receiver no longer exists, the caller named the source.
+    let _named = source.send(export.common.source("ghost"));
+    let Ghost { file, drafts, common } = export;
+    let prefix = common.prefix.unwrap_or_default();
+    let options = ghost::Options { now: jiff::Timestamp::now(), prefix, drafts };
+    let export = match ghost::read(&file, &options) {
+        Ok(export) => export,
+        Err(error) => return send(sender, Err(read_error(&file, error))),
+    };
+    progress::set_total_items(bar, export.total());
+    let mut is_stopped = false;
+    let read = export.for_each(&mut |item| {
+        bar.inc(1);
+        is_stopped = send(sender, Ok(Input::Item(item))).is_err();
+        !is_stopped
+    });
+    match read {
+        _ if is_stopped => Err(Stopped),
+        Ok(()) => Ok(()),
+        Err(error) => send(sender, Err(read_error(&file, error))),
+    }
 }
 
 fn read_jsonl(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {

@@ -86,6 +86,41 @@ pub fn parse(text: &str) -> Result<Document, Error> {
     Ok(Document { article: article(fields)?, body: body.to_owned() })
 }
 
+/// Returns the fields of front matter in YAML, TOML or JSON, whose scalars are text, and the text below. `None` without
+/// front matter.
+pub(crate) fn fields(text: &str) -> Result<Option<(Map<String, Value>, &str)>, Error> {
+    if let Some(found) = json_fields(text)? {
+        return Ok(Some(found));
+    }
+    let Some((syntax, front_matter, body)) = split(text)? else { return Ok(None) };
+    let fields = match syntax {
+        Syntax::Yaml => yaml::parse(front_matter)
+            .or_else(|error| yaml::parse(&yaml::with_indented_quotes(front_matter)).map_err(|_| error))?,
+        Syntax::Toml => convert::toml(front_matter)?,
+    };
+    Ok(Some((fields, body)))
+}
+
+/// Splits a text that starts with an object of JSON.
+fn json_fields(text: &str) -> Result<Option<(Map<String, Value>, &str)>, Error> {
+    let is_object = text
+        .strip_prefix('{')
+        .is_some_and(|rest| rest.starts_with(['"', '\r', '\n']) || rest.trim().starts_with('"'));
+    if !is_object {
+        return Ok(None);
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Map<String, Value>>();
+    match values.next() {
+        Some(Ok(_)) if values.byte_offset() > MAX_BYTES => Err(Error::TooLong),
+        Some(Ok(fields)) => {
+            let body = text[values.byte_offset()..].trim_start_matches([' ', '\t', '\r', '\n']);
+            Ok(Some((fields.into_iter().map(|(key, value)| (key, convert::json(value))).collect(), body)))
+        }
+        Some(Err(error)) => Err(Error::Syntax(error.to_string())),
+        None => Ok(None),
+    }
+}
+
 /// The languages of front matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syntax {

@@ -8,13 +8,20 @@ use std::collections::BTreeMap;
 
 use cable_proto::v1;
 
+mod addresses;
 pub mod binary;
+mod fit;
 pub mod front_matter;
+pub mod ghost;
 mod ids;
 pub mod jsonl;
+mod listed;
+pub mod markdown;
+mod piece;
 pub mod references;
 pub mod report;
 pub mod text;
+pub mod times;
 pub mod wxr;
 
 /// One thing found in a foreign file, with its outcome.
@@ -78,6 +85,24 @@ pub enum SkipReason {
     /// The term belongs to a taxonomy that is neither category nor tag.
     #[error("taxonomy {0}")]
     Taxonomy(String),
+    /// The expiry of the article has passed.
+    #[error("expired")]
+    Expired,
+    /// A file without text for readers, named by its extension.
+    #[error("not Markdown: {0}")]
+    NotMarkdown(String),
+    /// A page of HTML without front matter: a template or a part of the site.
+    #[error("HTML without front matter")]
+    PlainHtml,
+    /// A page that lists other pages, such as `_index.md`.
+    #[error("list page: readers see the articles that it lists")]
+    ListPage,
+    /// A symbolic link, which is never followed. A target within the directory is imported itself.
+    #[error("symbolic link: not followed")]
+    SymbolicLink,
+    /// A hidden file or directory, or one of a package manager.
+    #[error("hidden, or not content")]
+    Hidden,
     /// The file contains the same item twice. The first one is converted.
     #[error("duplicate in the file")]
     Duplicate,

@@ -12,7 +12,6 @@ use std::{
 };
 
 use cable_body::html;
-use cable_proto::limit::Limit;
 use jiff::Timestamp;
 
 use self::{
@@ -21,9 +20,12 @@ use self::{
     reader::Reader,
     survey::{Survey, Surveyor},
 };
-use crate::{ConvertedItem, Item, ItemOutcome, SkipReason};
+use crate::{
+    ConvertedItem, Item, ItemOutcome, SkipReason, addresses,
+    fit::{bounded, label, truncate},
+    listed::{Records, record},
+};
 
-mod addresses;
 mod article;
 mod attachments;
 mod authors;
@@ -273,33 +275,6 @@ impl<F: ExportFile> Iterator for Items<F> {
         }
         self.failure.take().map(Err)
     }
-}
-
-/// Returns a label such as `post 1177 'Storm closes the harbour'`.
-fn label(kind: &str, id: &str, title: &str) -> String {
-    const MAX_TITLE_BYTES: usize = 80;
-    let mut label = kind.to_owned();
-    if !id.is_empty() {
-        label = format!("{label} {id}");
-    }
-    match truncate(title, MAX_TITLE_BYTES) {
-        "" => label,
-        title => format!("{label} '{title}'"),
-    }
-}
-
-/// Returns the text, truncated to `bytes` bytes.
-fn truncate(text: &str, bytes: usize) -> &str {
-    html::head(text, bytes).trim_end()
-}
-
-/// Returns the text, truncated to its limit. If it is truncated, a note reports it.
-fn bounded(text: &str, limit: &Limit, field: &str, notes: &mut Vec<String>) -> String {
-    let bounded = truncate(text, limit.maximum as usize);
-    if bounded.len() < text.len() {
-        notes.push(format!("{field} truncated from {} to {} bytes", text.len(), bounded.len()));
-    }
-    bounded.to_owned()
 }
 
 #[cfg(test)]

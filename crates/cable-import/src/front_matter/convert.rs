@@ -36,6 +36,19 @@ fn toml_value(value: toml::Value) -> Value {
     }
 }
 
+/// Returns a value of JSON whose scalars are text.
+pub(super) fn json(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::String(number.to_string()),
+        Value::Bool(value) => Value::String(value.to_string()),
+        Value::Array(values) => values.into_iter().map(json).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key, json(value))).collect())
+        }
+        value => value,
+    }
+}
+
 /// Returns fields of an article as JSON of the schema.
 pub(super) fn article_fields(
     fields: Map<String, Value>,

@@ -54,6 +54,50 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, Error> {
     }
 }
 
+/// Returns the text with the later lines of quoted scalars indented. YAML demands it, and the parsers of site generators
+/// do not.
+pub(super) fn with_indented_quotes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut quote = None;
+    for line in text.split_inclusive('\n') {
+        let value = match quote {
+            Some(_) => {
+                out.push_str("    ");
+                line
+            }
+            None => {
+                let value = line.trim_start().trim_start_matches("- ");
+                let value = value
+                    .split_once(": ")
+                    .filter(|(key, _)| !key.contains(['"', '\'']))
+                    .map_or(value, |(_, value)| value);
+                let value = value.trim_start();
+                quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+                value.get(1..).unwrap_or_default()
+            }
+        };
+        if quote.is_some_and(|quote| is_closed(value, quote)) {
+            quote = None;
+        }
+        out.push_str(line);
+    }
+    out
+}
+
+/// Returns whether a quoted scalar ends within a text.
+fn is_closed(text: &str, quote: char) -> bool {
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' if quote == '"' => drop(characters.next()),
+            '\'' if quote == c && characters.peek() == Some(&'\'') => drop(characters.next()),
+            c if c == quote => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// A list or mapping whose end has not been read.
 enum Open {
     List(Vec<Value>),

@@ -10,12 +10,12 @@ use super::{
     attachments::{Index, OfPost},
     bounded,
     element::Field,
-    enclosures, html, leftovers,
+    enclosures, html, leftovers, record,
     survey::Survey,
-    terms::record,
     times::LocalTime,
     truncate,
 };
+use crate::fit::limit_annotations;
 use cable_proto::limit;
 use cable_proto::v1::{self, record::Record as Kind};
 
@@ -281,21 +281,6 @@ fn annotations(item: &Element, more_tags: &[String], notes: &mut Vec<String>) ->
     }
     limit_annotations(&mut all, notes);
     all
-}
-
-/// Limits the annotations of an article to 16 KiB in total. The longest are removed first.
-fn limit_annotations(all: &mut BTreeMap<String, String>, notes: &mut Vec<String>) {
-    while all.len() as u64 > limit::ANNOTATIONS.maximum {
-        if let Some((key, value)) = all.pop_last() {
-            notes.push(format!("annotation {key} omitted: {value}"));
-        }
-    }
-    let size = |all: &BTreeMap<String, String>| all.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-    while size(all) as u64 > limit::ANNOTATIONS_BYTES.maximum {
-        let longest = all.iter().max_by_key(|(_, v)| v.len()).map(|(k, _)| k.clone()).unwrap_or_default();
-        let value = all.remove(&longest).unwrap_or_default();
-        notes.push(format!("annotation {longest} omitted: {value}"));
-    }
 }
 
 /// Sets the authors: the guest authors that Co-Authors Plus stores as a taxonomy, or else the user who created the

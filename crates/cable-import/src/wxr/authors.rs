@@ -10,12 +10,11 @@ use cable_proto::{
 };
 
 use super::{
-    Element, Item, ItemOutcome,
+    Element, Item, ItemOutcome, Records,
     addresses::{has_address, without_addresses},
     attachments::Index,
-    bounded, label,
+    bounded, label, record,
     site::Site,
-    terms::{Records, record},
 };
 use crate::ids;
 

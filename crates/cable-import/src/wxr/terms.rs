@@ -3,64 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use cable_body::html;
-use prost::Message as _;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ConvertedItem, Element, Item, ItemOutcome, SkipReason, addresses::without_addresses, bounded, label,
-    leftovers, site::Site,
+    Element, Item, ItemOutcome, Records, SkipReason, addresses::without_addresses, bounded, label, leftovers,
+    record, site::Site,
 };
-use crate::ids;
+use crate::{ids, listed::name_of};
 use cable_proto::v1::{self, record::Record as Kind};
 use cable_proto::{limit, path};
-
-/// The records that an export lists or mentions, by name.
-#[derive(Debug, Default)]
-pub(super) struct Records {
-    /// The hash of each listed record; none for a record that is only mentioned so far.
-    hashes: HashMap<String, Option<u64>>,
-}
-
-impl Records {
-    /// Returns the outcome of an item that lists a record. The first one of a name counts.
-    pub(super) fn item(&mut self, record: v1::Record, notes: Vec<String>) -> ItemOutcome {
-        let hash = xxh3_64(&record.encode_to_vec());
-        let listed = self.hashes.entry(name_of(&record)).or_default();
-        match *listed {
-            Some(other) if other == hash => ItemOutcome::Skipped(SkipReason::Duplicate),
-            Some(_) => {
-                ItemOutcome::Failed(format!("another item with other content became {}", name_of(&record)))
-            }
-            None => {
-                *listed = Some(hash);
-                ItemOutcome::Converted(ConvertedItem { records: vec![record], notes, ..Default::default() })
-            }
-        }
-    }
-
-    /// Returns the record at its first mention, if no item lists it.
-    pub(super) fn mention(&mut self, record: v1::Record) -> Option<v1::Record> {
-        let name = name_of(&record);
-        if self.hashes.contains_key(&name) {
-            return None;
-        }
-        self.hashes.insert(name, None);
-        Some(record)
-    }
-}
-
-fn name_of(record: &v1::Record) -> String {
-    match &record.record {
-        Some(Kind::Author(author)) => author.name.clone(),
-        Some(Kind::Section(section)) => section.name.clone(),
-        Some(Kind::Tag(tag)) => tag.name.clone(),
-        _ => String::new(),
-    }
-}
-
-pub(super) fn record(kind: Kind) -> v1::Record {
-    v1::Record { record: Some(kind), ..Default::default() }
-}
 
 /// The categories and tags that posts can name.
 #[derive(Debug, Default)]

@@ -1,12 +1,12 @@
-//! E-mail addresses, which WordPress has as logins and names. No record contains one.
+//! E-mail addresses, which other systems have as logins and names. No record contains one.
 
 /// Returns whether the text is or holds an e-mail address.
-pub(super) fn has_address(text: &str) -> bool {
+pub(crate) fn has_address(text: &str) -> bool {
     text.split_whitespace().any(is_address)
 }
 
 /// Returns the text without its e-mail addresses.
-pub(super) fn without_addresses(text: &str) -> String {
+pub(crate) fn without_addresses(text: &str) -> String {
     text.split_whitespace().filter(|word| !is_address(word)).collect::<Vec<_>>().join(" ")
 }
 

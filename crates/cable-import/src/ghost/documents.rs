@@ -1,0 +1,294 @@
+//! The texts of Ghost's editors as HTML, for posts without one: Lexical, and Mobiledoc before it. A card without a
+//! counterpart is counted, and its words remain.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// Text as HTML, and the cards that were not converted, by kind.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Document {
+    pub(super) html: String,
+    pub(super) counts: BTreeMap<String, u64>,
+}
+
+/// Converts a document of Lexical. `None` if the text is not one.
+pub(super) fn lexical(source: &str) -> Option<Document> {
+    let document: Value = serde_json::from_str(source).ok()?;
+    let mut out = Document::default();
+    out.children(document.get("root")?);
+    Some(out)
+}
+
+fn text<'a>(node: &'a Value, key: &str) -> &'a str {
+    node.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(node: &'a Value, key: &str) -> &'a [Value] {
+    node.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl Document {
+    fn children(&mut self, node: &Value) {
+        list(node, "children").iter().for_each(|child| self.node(child));
+    }
+
+    fn element(&mut self, name: &str, node: &Value) {
+        self.html += &format!("<{name}>");
+        self.children(node);
+        self.html += &format!("</{name}>");
+    }
+
+    fn node(&mut self, node: &Value) {
+        match text(node, "type") {
+            "paragraph" => self.element("p", node),
+            "heading" | "extended-heading" => {
+                let tag = text(node, "tag");
+                let is_level = matches!(tag, "h1" | "h2" | "h3" | "h4" | "h5" | "h6");
+                self.element(if is_level { tag } else { "h2" }, node);
+            }
+            "list" => self.element(if text(node, "listType") == "number" { "ol" } else { "ul" }, node),
+            "listitem" => self.element("li", node),
+            "quote" | "extended-quote" | "aside" => self.element("blockquote", node),
+            "link" | "autolink" => {
+                self.html += &format!("<a href=\"{}\">", escaped(text(node, "url")));
+                self.children(node);
+                self.html += "</a>";
+            }
+            "text" | "extended-text" | "code-highlight" => self.run(node),
+            "linebreak" => self.html += "<br>",
+            "tab" => self.html += "\t",
+            card => self.card(card, node),
+        }
+    }
+
+    /// Adds a run of text with its marks, a bit for each.
+    fn run(&mut self, node: &Value) {
+        const MARKS: [(u64, &str); 6] =
+            [(1, "strong"), (2, "em"), (4, "s"), (16, "code"), (32, "sub"), (64, "sup")];
+        let format = node.get("format").and_then(Value::as_u64).unwrap_or_default();
+        let marks = MARKS.iter().filter(|(bit, _)| format & bit != 0);
+        marks.clone().for_each(|(_, name)| self.html += &format!("<{name}>"));
+        self.html += &escaped(text(node, "text"));
+        marks.rev().for_each(|(_, name)| self.html += &format!("</{name}>"));
+    }
+
+    /// Adds a card: those of both editors have the same names and fields, apart from a few.
+    fn card(&mut self, kind: &str, card: &Value) {
+        match kind {
+            "image" => self.picture(card),
+            "gallery" => list(card, "images").iter().for_each(|image| self.picture(image)),
+            "html" | "email" | "email-cta" => self.html += text(card, "html"),
+            "markdown" | "card-markdown" => self.markdown(text(card, "markdown")),
+            "codeblock" | "code" => {
+                let language = escaped(text(card, "language"));
+                self.html += &format!(
+                    "<pre><code class=\"language-{language}\">{}</code></pre>",
+                    escaped(text(card, "code"))
+                );
+            }
+            "horizontalrule" | "hr" => self.html += "<hr>",
+            "bookmark" | "embed" => {
+                let url = escaped(text(card, "url"));
+                let metadata = card.get("metadata").unwrap_or(&Value::Null);
+                if kind == "embed" {
+                    self.html += &format!("<figure><a href=\"{url}\">{url}</a>");
+                } else {
+                    let title = match text(metadata, "title") {
+                        "" => text(card, "url"),
+                        title => title,
+                    };
+                    self.html += &format!("<figure><a href=\"{url}\">{}</a>", escaped(title));
+                }
+                self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
+            }
+            "video" | "audio" => {
+                let src = escaped(text(card, "src"));
+                let title = escaped(text(card, "title"));
+                self.html += &format!("<figure><{kind} src=\"{src}\" aria-label=\"{title}\"></{kind}>");
+                self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
+            }
+            "button" => self.link(text(card, "buttonUrl"), text(card, "buttonText")),
+            "file" => self.link(text(card, "src"), text(card, "fileTitle")),
+            "callout" => {
+                self.html += &format!("<blockquote><p>{}</p></blockquote>", text(card, "calloutText"))
+            }
+            "toggle" => {
+                self.html += &format!("<h4>{}</h4>{}", text(card, "heading"), text(card, "content"));
+            }
+            "paywall" => {}
+            _ => {
+                *self.counts.entry(format!("card {}", cable_body::html::head(kind, 64))).or_default() += 1;
+                for key in ["heading", "header", "subheader", "text", "description", "content"] {
+                    match text(card, key) {
+                        "" => {}
+                        words => self.html += &format!("<p>{words}</p>"),
+                    }
+                }
+                self.children(card);
+            }
+        }
+    }
+
+    fn link(&mut self, url: &str, label: &str) {
+        self.html += &format!("<p><a href=\"{}\">{}</a></p>", escaped(url), escaped(label));
+    }
+
+    fn picture(&mut self, image: &Value) {
+        let (src, alt) = (escaped(text(image, "src")), escaped(text(image, "alt")));
+        self.html += &format!(
+            "<figure><img src=\"{src}\" alt=\"{alt}\"><figcaption>{}</figcaption></figure>",
+            text(image, "caption")
+        );
+    }
+
+    fn markdown(&mut self, source: &str) {
+        let converted = cable_body::convert(cable_proto::v1::BodyFormat::Markdown, source);
+        match converted {
+            Ok(converted) => {
+                self.html += &cable_body::render(&converted.body, cable_proto::v1::BodyFormat::Html);
+            }
+            Err(_) => self.html += &format!("<p>{}</p>", escaped(source)),
+        }
+    }
+}
+
+/// Converts a document of Mobiledoc. `None` if the text is not one.
+pub(super) fn mobiledoc(source: &str) -> Option<Document> {
+    let document: Value = serde_json::from_str(source).ok()?;
+    let sections = document.get("sections")?.as_array()?;
+    let mut out = Document::default();
+    for section in sections {
+        let item = |index: usize| section.get(index).unwrap_or(&Value::Null);
+        match item(0).as_u64() {
+            Some(1) => {
+                let tag = item(1).as_str().filter(|tag| is_block(tag)).unwrap_or("p");
+                out.html += &format!("<{tag}>");
+                out.markers(&document, item(2));
+                out.html += &format!("</{tag}>");
+            }
+            Some(2) => {
+                out.html += &format!("<img src=\"{}\">", escaped(item(1).as_str().unwrap_or_default()))
+            }
+            Some(3) => {
+                let tag = if item(1) == "ol" { "ol" } else { "ul" };
+                out.html += &format!("<{tag}>");
+                for markers in item(2).as_array().into_iter().flatten() {
+                    out.html += "<li>";
+                    out.markers(&document, markers);
+                    out.html += "</li>";
+                }
+                out.html += &format!("</{tag}>");
+            }
+            Some(10) => {
+                let index = item(1).as_u64().and_then(|index| usize::try_from(index).ok());
+                let card =
+                    index.and_then(|index| list(&document, "cards").get(index)).unwrap_or(&Value::Null);
+                let kind = card.get(0).and_then(Value::as_str).unwrap_or("unknown");
+                out.card(kind, card.get(1).unwrap_or(&Value::Null));
+            }
+            _ => *out.counts.entry("section of an unknown type".into()).or_default() += 1,
+        }
+    }
+    Some(out)
+}
+
+fn is_block(tag: &str) -> bool {
+    matches!(tag, "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "blockquote" | "aside")
+}
+
+impl Document {
+    /// Adds markers: `[kind, opened markups, number of closed markups, text or atom]`.
+    fn markers(&mut self, document: &Value, markers: &Value) {
+        let mut open: Vec<&str> = Vec::new();
+        for marker in markers.as_array().into_iter().flatten() {
+            for index in marker.get(1).and_then(Value::as_array).into_iter().flatten() {
+                let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
+                let markup =
+                    index.and_then(|index| list(document, "markups").get(index)).unwrap_or(&Value::Null);
+                let name =
+                    markup.get(0).and_then(Value::as_str).filter(|name| is_inline(name)).unwrap_or("span");
+                let href =
+                    markup.get(1).and_then(Value::as_array).filter(|_| name == "a").and_then(|pairs| {
+                        let at = pairs.iter().position(|key| key == "href")?;
+                        pairs.get(at + 1)?.as_str()
+                    });
+                self.html += &match href {
+                    Some(href) => format!("<a href=\"{}\">", escaped(href)),
+                    None => format!("<{name}>"),
+                };
+                open.push(name);
+            }
+            let value = marker.get(3).unwrap_or(&Value::Null);
+            if marker.get(0).and_then(Value::as_u64) == Some(1) {
+                let index = value.as_u64().and_then(|index| usize::try_from(index).ok());
+                let atom = index.and_then(|index| list(document, "atoms").get(index)).unwrap_or(&Value::Null);
+                match atom.get(0).and_then(Value::as_str) {
+                    Some("soft-return") => self.html += "<br>",
+                    _ => self.html += &escaped(atom.get(1).and_then(Value::as_str).unwrap_or_default()),
+                }
+            } else {
+                self.html += &escaped(value.as_str().unwrap_or_default());
+            }
+            let closed = marker.get(2).and_then(Value::as_u64).unwrap_or_default();
+            for _ in 0..closed.min(open.len() as u64) {
+                let name = open.pop().unwrap_or("span");
+                self.html += &format!("</{name}>");
+            }
+        }
+        while let Some(name) = open.pop() {
+            self.html += &format!("</{name}>");
+        }
+    }
+}
+
+fn is_inline(name: &str) -> bool {
+    matches!(name, "a" | "strong" | "em" | "b" | "i" | "code" | "s" | "sub" | "sup" | "u")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lexical_becomes_html() {
+        let source = r#"{"root":{"children":[
+            {"type":"heading","tag":"h3","children":[{"type":"text","text":"Nets & lines"}]},
+            {"type":"paragraph","children":[{"type":"text","text":"bold","format":3},{"type":"linebreak"},
+              {"type":"link","url":"/a?b=\"c","children":[{"type":"text","text":"here"}]}]},
+            {"type":"list","listType":"number","children":[{"type":"listitem","children":[{"type":"text","text":"one"}]}]},
+            {"type":"codeblock","code":"a < b","language":"c"},
+            {"type":"signup","header":"Join us"},
+            {"type":"horizontalrule"}]}}"#;
+        let document = lexical(source).unwrap();
+        assert_eq!(
+            document.html,
+            "<h3>Nets &amp; lines</h3><p><strong><em>bold</em></strong><br><a href=\"/a?b=&quot;c\">here</a></p>\
+             <ol><li>one</li></ol><pre><code class=\"language-c\">a &lt; b</code></pre><p>Join us</p><hr>"
+        );
+        assert_eq!(document.counts, BTreeMap::from([("card signup".to_owned(), 1)]));
+        assert_eq!(lexical("{}"), None);
+        assert_eq!(lexical("nonsense"), None);
+    }
+
+    #[test]
+    fn mobiledoc_becomes_html() {
+        let source = r#"{"version":"0.3.1","atoms":[["soft-return","",{}]],
+            "cards":[["markdown",{"markdown":"*rain*"}],["poll",{"text":"Who?"}]],
+            "markups":[["strong"],["a",["href","/x"]]],
+            "sections":[[1,"h2",[[0,[],0,"Title"]]],[1,"p",[[0,[0],0,"a"],[0,[1],2,"b"],[1,[],0,0],[0,[],0,"c<"]]],
+              [3,"ul",[[[0,[],0,"item"]]]],[10,0],[10,1],[10,9]]}"#;
+        let document = mobiledoc(source).unwrap();
+        assert_eq!(
+            document.html,
+            "<h2>Title</h2><p><strong>a<a href=\"/x\">b</a></strong><br>c&lt;</p><ul><li>item</li></ul>\
+             <p><em>rain</em></p><p>Who?</p>"
+        );
+        assert_eq!(document.counts.values().sum::<u64>(), 2);
+        assert_eq!(mobiledoc("[]"), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! The items and records that an export becomes, and the check that each row is accounted for.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::report::Report;
+
+/// A file that is removed with the value.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("cable-ghost-{}-{name}.json", std::process::id()));
+        fs::write(&path, content).unwrap();
+        File(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _removed = fs::remove_file(&self.0);
+    }
+}
+
+fn options() -> Options {
+    Options { now: "2026-06-01T00:00:00Z".parse().unwrap(), ..Options::default() }
+}
+
+fn export(posts: Value) -> String {
+    json!({"db": [{"meta": {"version": "5.1"}, "data": {
+        "posts": posts,
+        "members": [{"email": "reader@lantern.example"}],
+        "posts_authors": [{"post_id": "p1", "author_id": "u2", "sort_order": 1}, {"post_id": "p1", "author_id": "u1", "sort_order": 0}],
+        "posts_meta": [{"post_id": "p1", "feature_image_alt": "A swarm.", "feature_image_caption": "At <em>noon</em>.", "meta_title": "Bees are back"}],
+        "posts_tags": [{"post_id": "p1", "tag_id": "t1", "sort_order": 0}, {"post_id": "p1", "tag_id": "t2", "sort_order": 1}],
+        "settings": {"title": "Lantern"},
+        "tags": [{"id": "t1", "slug": "bees", "name": "Bees", "description": "All on bees."},
+                 {"id": "t2", "slug": "hash-front", "name": "#front", "visibility": "internal"}],
+        "users": [{"id": "u1", "slug": "marta", "name": "Marta Fenn", "email": "marta@lantern.example", "twitter": "@marta"},
+                  {"id": "u2", "slug": "jo", "name": "jo@lantern.example"}]
+    }}]})
+    .to_string()
+}
+
+fn posts() -> Value {
+    json!([
+        {"id": "p1", "uuid": "c9a2", "title": "Bees", "slug": "bees", "html": "<p>A swarm at <a href=\"__GHOST_URL__/mill/\">the mill</a>.</p>",
+         "feature_image": "__GHOST_URL__/content/images/bees.jpg", "type": "post", "status": "published", "visibility": "paid",
+         "published_at": "2026-05-02T06:00:00.000Z", "updated_at": "2026-05-03T06:00:00.000Z", "custom_excerpt": "A swarm.", "featured": 1},
+        {"id": "p2", "title": "Ferry", "slug": "ferry", "html": null, "status": "scheduled", "published_at": "2031-05-02 06:00:00",
+         "lexical": "{\"root\":{\"children\":[{\"type\":\"paragraph\",\"children\":[{\"type\":\"text\",\"text\":\"At noon.\"}]}]}}"},
+        {"id": "p3", "title": "Idea", "slug": "idea", "html": "<p>Not yet.</p>", "status": "draft"},
+        {"id": "p4", "title": "About", "slug": "about", "html": "<p>About us.</p>", "type": "page", "status": "published", "visibility": "public"},
+        {"id": "p5", "title": "Letter", "slug": "letter", "html": "<p>Mail.</p>", "status": "sent"},
+        {"id": "p6", "title": "Torn", "slug": "torn", "status": "published", "lexical": "{"},
+        {"id": "p7", "title": "Bees again", "slug": "bees", "html": "<p>Bees.</p>", "status": "published"}
+    ])
+}
+
+fn items(content: &str, name: &str, options: &Options) -> (Vec<Item>, Option<Error>) {
+    let file = File::new(name, content);
+    let export = read(&file.0, options).unwrap();
+    let total = export.total();
+    let mut items = Vec::new();
+    let failure = export
+        .for_each(&mut |item| {
+            items.push(item);
+            true
+        })
+        .err();
+    assert_eq!(items.len() as u64, total);
+    (items, failure)
+}
+
+fn converted<'a>(items: &'a [Item], title: &str) -> &'a ConvertedItem {
+    match &items.iter().find(|item| item.label.contains(title)).unwrap().outcome {
+        ItemOutcome::Converted(converted) => converted,
+        other => panic!("{title}: {other:?}"),
+    }
+}
+
+fn article<'a>(items: &'a [Item], title: &str) -> &'a v1::Article {
+    match &converted(items, title).records[0].record {
+        Some(Kind::Article(article)) => article,
+        other => panic!("{title}: {other:?}"),
+    }
+}
+
+#[test]
+fn each_row_has_an_outcome_and_posts_have_their_fields() {
+    let (items, failure) = items(&export(posts()), "fields", &options());
+    assert!(failure.is_none());
+    let bees = article(&items, "post p1");
+    assert_eq!(
+        (&*bees.name, &*bees.path, bees.access()),
+        ("articles/gh-p1", "/bees/", v1::Access::Subscriber)
+    );
+    assert_eq!((&*bees.dek, &*bees.summary), ("A swarm.", "A swarm."));
+    let lead = bees.lead_media.as_ref().unwrap();
+    assert_eq!((&*lead.renditions[0].href, &*lead.alt_text), ("/content/images/bees.jpg", "A swarm."));
+    assert_eq!(lead.caption.iter().map(|span| &*span.text).collect::<String>(), "At noon.");
+    assert_eq!(bees.tags, ["tags/bees", "tags/hash-front"]);
+    let credits = &bees.byline.as_ref().unwrap().credits;
+    assert_eq!(
+        credits.iter().map(|credit| &*credit.author).collect::<Vec<_>>(),
+        ["authors/marta", "authors/jo"]
+    );
+    assert_eq!(bees.alternative_headlines[0].text, "Bees are back");
+    assert!(cable_body::render(bees.body.as_ref().unwrap(), BodyFormat::Html).contains("href=\"/mill/\""));
+    assert_eq!(converted(&items, "post p1").not_imported["featured marks"], 1);
+    let ferry = article(&items, "Ferry");
+    assert_eq!((ferry.create_time, ferry.publish_time.map(|time| time.seconds)), (None, Some(1_935_468_000)));
+    assert_eq!(cable_body::render(ferry.body.as_ref().unwrap(), BodyFormat::PlainText), "At noon.");
+    assert_eq!(article(&items, "page p4").access(), v1::Access::Free);
+    assert_eq!(article(&items, "post p7").path, "");
+    let mut report = Report::default();
+    let lines: Vec<String> = items.iter().map(|item| report.add(item)).collect();
+    let of = |title: &str| lines.iter().find(|line| line.contains(title)).unwrap();
+    assert!(of("Idea").contains("status draft") && of("Letter").contains("status sent"));
+    assert!(of("Torn").contains("field `lexical`"));
+    assert!(!lines.concat().contains("@lantern.example"), "{lines:?}");
+    assert!(of("author u2").contains("failed"));
+    let Some(Kind::Tag(front)) = &converted(&items, "#front").records[0].record else { panic!() };
+    assert_eq!(front.kind(), v1::TagKind::Internal);
+}
+
+#[test]
+fn drafts_are_pending_on_request_and_ids_have_the_prefix() {
+    let options = Options { drafts: true, prefix: "lantern".into(), ..options() };
+    let (items, _) = items(&export(posts()), "drafts", &options);
+    let draft = article(&items, "Idea");
+    assert_eq!(draft.name, "articles/lantern-gh-p3");
+    assert!(draft.embargo.as_ref().unwrap().until.is_none());
+}
+
+#[test]
+fn a_second_run_gives_the_same_items() {
+    let export = export(posts());
+    assert_eq!(items(&export, "first", &options()).0, items(&export, "second", &options()).0);
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_imported_up_to_there() {
+    let export = export(posts());
+    let cut = &export[..export.find("\"p3\"").unwrap()];
+    let (items, failure) = items(cut, "cut", &options());
+    assert!(matches!(failure, Some(Error::Truncated(_))), "{failure:?}");
+    assert_eq!(items.iter().filter(|item| item.kind == "post").count(), 2);
+}
+
+#[test]
+fn other_files_are_no_exports() {
+    for content in ["", "[]", "{}", "{\"db\":[{\"data\":{\"tags\":[]}}]}", "<rss/>", "{\"db\": 3}"] {
+        let file = File::new("other", content);
+        assert!(read(&file.0, &options()).is_err(), "{content}");
+    }
+    let file = File::new(
+        "large",
+        &format!("{{\"db\":[{{\"data\":{{\"posts\":[{{\"id\":\"{}\"}}]}}}}]}}", "x".repeat(33 << 20)),
+    );
+    let error = read(&file.0, &options()).err().unwrap();
+    assert!(error.to_string().contains("more than 32 MiB"), "{error}");
+}

@@ -1,0 +1,349 @@
+//! The body of a file: its Markdown as blocks, in which the words that stand for shortcodes become their content.
+
+use std::collections::BTreeMap;
+
+use cable_body::{ConvertError, convert, html, sanitise};
+use cable_proto::{
+    limit,
+    v1::{self, BodyFormat, Mark, Span, block::Kind},
+};
+
+use super::shortcodes::{Meaning, Text, extract};
+
+/// The pages and files that a text can refer to.
+pub(super) trait Pages {
+    /// Returns the path of the page of a file, named as `ref` and links to `.md` files do.
+    fn page(&self, file: &str) -> Option<String>;
+    /// Returns the address of a file beside the text.
+    fn file(&self, url: &str) -> String;
+}
+
+/// A body with what the report says about it.
+#[derive(Debug, Default)]
+pub(super) struct Converted {
+    pub(super) body: v1::Body,
+    pub(super) notes: Vec<String>,
+    /// The shortcodes that became raw HTML or text, by kind.
+    pub(super) counts: BTreeMap<String, u64>,
+}
+
+/// Converts the text of a file.
+pub(super) fn convert_body(
+    text: &str,
+    format: BodyFormat,
+    pages: &dyn Pages,
+) -> Result<Converted, ConvertError> {
+    let text = extract(text);
+    let converted = convert(format, &text.text)?;
+    let mut notes = converted.notes;
+    if converted.omitted_notes > 0 {
+        notes.push(format!("and {} more notes on the text", converted.omitted_notes));
+    }
+    let mut resolver = Resolver { text: &text, pages, notes, counts: BTreeMap::new(), missing: 0 };
+    let blocks = resolver.blocks(converted.body.blocks);
+    let Resolver { mut notes, counts, missing, .. } = resolver;
+    if missing > 0 {
+        notes.push(format!("{missing} references to unknown pages: their text remains"));
+    }
+    // A note can quote the word that stands for a shortcode.
+    for note in &mut notes {
+        *note = text.replace(note, &mut |index| text.shortcodes[index].source.clone());
+    }
+    Ok(Converted { body: v1::Body { blocks }, notes, counts })
+}
+
+struct Resolver<'a> {
+    text: &'a Text,
+    pages: &'a dyn Pages,
+    notes: Vec<String>,
+    counts: BTreeMap<String, u64>,
+    missing: u64,
+}
+
+impl Resolver<'_> {
+    fn blocks(&mut self, blocks: Vec<v1::Block>) -> Vec<v1::Block> {
+        let mut out = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            self.block(block, &mut out);
+        }
+        out
+    }
+
+    fn block(&mut self, mut block: v1::Block, out: &mut Vec<v1::Block>) {
+        match &mut block.kind {
+            Some(Kind::Paragraph(paragraph)) => {
+                let spans = std::mem::take(&mut paragraph.spans);
+                return self.paragraph(&block.id, spans, out);
+            }
+            Some(Kind::Heading(heading)) => self.inline(&mut heading.spans),
+            Some(Kind::List(list)) => {
+                for item in &mut list.items {
+                    item.blocks = self.blocks(std::mem::take(&mut item.blocks));
+                }
+            }
+            Some(Kind::Quote(quote)) => {
+                quote.blocks = self.blocks(std::mem::take(&mut quote.blocks));
+                self.inline(&mut quote.attribution);
+            }
+            Some(Kind::PullQuote(quote)) => {
+                self.inline(&mut quote.spans);
+                self.inline(&mut quote.attribution);
+            }
+            Some(Kind::Image(image)) => {
+                if let Some(media) = &mut image.media {
+                    self.media(media);
+                }
+                image.href = self.href(&image.href);
+            }
+            Some(Kind::Gallery(gallery)) => {
+                gallery
+                    .images
+                    .iter_mut()
+                    .filter_map(|image| image.media.as_mut())
+                    .for_each(|media| self.media(media));
+                self.inline(&mut gallery.caption);
+            }
+            Some(Kind::Embed(embed)) => {
+                embed.url = self.href(&embed.url);
+                self.inline(&mut embed.caption);
+            }
+            Some(Kind::Code(code)) => code.text = self.source(&code.text),
+            Some(Kind::Table(table)) => {
+                for cell in table.rows.iter_mut().flat_map(|row| &mut row.cells) {
+                    self.inline(&mut cell.spans);
+                    cell.blocks = self.blocks(std::mem::take(&mut cell.blocks));
+                }
+                self.inline(&mut table.caption);
+            }
+            Some(Kind::RawHtml(raw)) => self.raw_html(raw),
+            Some(
+                Kind::Video(v1::Video { media: Some(media) }) | Kind::Audio(v1::Audio { media: Some(media) }),
+            ) => {
+                self.media(media);
+            }
+            _ => {}
+        }
+        let is_lost = match &block.kind {
+            Some(Kind::Embed(embed)) => embed.url.is_empty(),
+            Some(Kind::Image(image)) => image.media.as_ref().is_none_or(|media| media.renditions.is_empty()),
+            _ => false,
+        };
+        if !is_lost {
+            out.push(block);
+        }
+    }
+
+    /// Adds a paragraph. A shortcode that is a block of its own divides it.
+    fn paragraph(&mut self, id: &str, spans: Vec<Span>, out: &mut Vec<v1::Block>) {
+        let first = out.len();
+        let mut open: Vec<Span> = Vec::new();
+        for span in spans {
+            let is_code = span.marks.contains(&i32::from(Mark::Code));
+            let mut rest = span.text.clone();
+            let span = Span { link: self.link(span.link.clone()), ..span };
+            while let Some((start, end, index)) = self.text.find(&rest) {
+                let block = if is_code { None } else { self.own_block(index) };
+                let before = match &block {
+                    Some(_) => rest[..start].to_owned(),
+                    None if is_code => format!("{}{}", &rest[..start], self.text.shortcodes[index].source),
+                    None => format!("{}{}", &rest[..start], self.inline_text(index)),
+                };
+                rest = rest[end..].to_owned();
+                open.push(Span { text: before, ..span.clone() });
+                if let Some(blocks) = block {
+                    close(&mut open, out);
+                    out.extend(blocks);
+                    rest = rest.trim_start().to_owned();
+                }
+            }
+            open.push(Span { text: rest, ..span });
+        }
+        close(&mut open, out);
+        if let Some(block) = out.get_mut(first).filter(|block| block.id.is_empty()) {
+            id.clone_into(&mut block.id);
+        }
+    }
+
+    /// Resolves the shortcodes of a line.
+    fn inline(&mut self, spans: &mut Vec<Span>) {
+        for span in spans.iter_mut() {
+            let is_code = span.marks.contains(&i32::from(Mark::Code));
+            let text = self.text;
+            if text.find(&span.text).is_some() {
+                span.text = text.replace(&span.text, &mut |index| match is_code {
+                    true => text.shortcodes[index].source.clone(),
+                    false => self.inline_text(index),
+                });
+            }
+            span.link = self.link(span.link.take());
+        }
+        spans.retain(|span| !span.text.is_empty());
+    }
+
+    /// Returns the blocks of a shortcode that is no part of a line.
+    fn own_block(&mut self, index: usize) -> Option<Vec<v1::Block>> {
+        let shortcode = &self.text.shortcodes[index];
+        match &shortcode.meaning {
+            Meaning::Embed(url) => self.converted(BodyFormat::Markdown, url),
+            Meaning::Picture { src, alt, caption, credit, href } => {
+                let src = self.pages.file(src);
+                let rendition = html::rendition(&src, None, None)?;
+                let media = v1::Media {
+                    renditions: vec![rendition],
+                    alt_text: html::head(alt, limit::PARAGRAPH.maximum as usize).to_owned(),
+                    caption: html::spans(caption),
+                    credit: html::line(&html::text(credit)),
+                    ..Default::default()
+                };
+                let href =
+                    if html::rendition(href, None, None).is_some() { href.clone() } else { String::new() };
+                Some(vec![block(Kind::Image(v1::Image { media: Some(media), href }))])
+            }
+            Meaning::Code { text, language } => {
+                let language = html::head(language, limit::TOKEN.maximum as usize).to_lowercase();
+                Some(vec![block(Kind::Code(v1::Code { text: text.clone(), language }))])
+            }
+            Meaning::Unknown(kind) if shortcode.own_line => {
+                let html = sanitise::sanitise(&format!("<p>{}</p>", escaped(&shortcode.source)));
+                let reason = html::head(kind, limit::LINE.maximum as usize).to_owned();
+                self.count(kind);
+                Some(vec![block(Kind::RawHtml(v1::RawHtml { html, reason }))])
+            }
+            _ => None,
+        }
+    }
+
+    fn converted(&self, format: BodyFormat, text: &str) -> Option<Vec<v1::Block>> {
+        convert(format, text).ok().map(|converted| converted.body.blocks)
+    }
+
+    /// Returns the text of a shortcode within a line.
+    fn inline_text(&mut self, index: usize) -> String {
+        let shortcode = &self.text.shortcodes[index];
+        match &shortcode.meaning {
+            Meaning::Text(text) | Meaning::Url(text) => text.clone(),
+            Meaning::Reference(file) => self.pages.page(file).unwrap_or_else(|| {
+                self.missing += 1;
+                shortcode.source.clone()
+            }),
+            Meaning::Embed(url) => url.clone(),
+            Meaning::Picture { alt, caption, .. } if caption.is_empty() => alt.clone(),
+            Meaning::Picture { caption, .. } => caption.clone(),
+            Meaning::Code { text, .. } => text.clone(),
+            Meaning::Unknown(kind) => {
+                self.count(kind);
+                shortcode.source.clone()
+            }
+        }
+    }
+
+    fn source(&self, text: &str) -> String {
+        self.text.replace(text, &mut |index| self.text.shortcodes[index].source.clone())
+    }
+
+    /// Returns a URL with its shortcodes resolved. Empty if the result is not a URL.
+    fn href(&mut self, url: &str) -> String {
+        if self.text.find(url).is_none() {
+            return url.to_owned();
+        }
+        let text = self.text;
+        let resolved = text.replace(url, &mut |index| match &text.shortcodes[index].meaning {
+            Meaning::Text(part) | Meaning::Url(part) | Meaning::Embed(part) => part.clone(),
+            Meaning::Picture { src, .. } => src.clone(),
+            Meaning::Reference(file) => self.pages.page(file).unwrap_or_else(|| {
+                self.missing += 1;
+                String::new()
+            }),
+            Meaning::Code { .. } => String::new(),
+            Meaning::Unknown(kind) => {
+                self.count(&format!("{kind} in a URL"));
+                String::new()
+            }
+        });
+        let is_mail = resolved.starts_with("mailto:") || resolved.starts_with("tel:");
+        let is_usable = is_mail || html::rendition(&resolved, None, None).is_some();
+        if is_usable && resolved.len() as u64 <= limit::URL.maximum { resolved } else { String::new() }
+    }
+
+    fn link(&mut self, link: Option<v1::Link>) -> Option<v1::Link> {
+        let mut link = link?;
+        link.href = self.href(&link.href);
+        link.title = self.source(&link.title);
+        let (file, fragment) =
+            link.href.split_once('#').map_or((&*link.href, ""), |(file, rest)| (file, rest));
+        if file.ends_with(".md") && !file.contains("://") {
+            match self.pages.page(file) {
+                Some(path) if fragment.is_empty() => link.href = path,
+                Some(path) => link.href = format!("{path}#{fragment}"),
+                None => self.missing += 1,
+            }
+        }
+        (!link.href.is_empty() || !link.article.is_empty()).then_some(link)
+    }
+
+    fn media(&mut self, media: &mut v1::Media) {
+        for rendition in &mut media.renditions {
+            let href = self.href(&rendition.href);
+            let href = self.pages.file(&href);
+            if href != rendition.href {
+                match html::rendition(&href, None, None) {
+                    Some(other) => {
+                        *rendition =
+                            v1::Rendition { width: rendition.width, height: rendition.height, ..other };
+                    }
+                    None => rendition.href.clear(),
+                }
+            }
+        }
+        media.renditions.retain(|rendition| !rendition.href.is_empty());
+        media.poster = self.href(&media.poster);
+        media.alt_text = self.source(&media.alt_text);
+        self.inline(&mut media.caption);
+    }
+
+    fn raw_html(&mut self, raw: &mut v1::RawHtml) {
+        if self.text.find(&raw.html).is_none() {
+            return;
+        }
+        let text = self.text;
+        let html = text.replace(&raw.html, &mut |index| escaped(&self.inline_text(index)));
+        // A resolved shortcode can be an address that no page may have.
+        raw.html = sanitise::sanitise(&html);
+        raw.reason = self.source(&raw.reason);
+    }
+
+    fn count(&mut self, kind: &str) {
+        *self.counts.entry(kind.to_owned()).or_default() += 1;
+    }
+}
+
+/// Adds the open text as a paragraph, without white space at its ends.
+fn close(open: &mut Vec<Span>, out: &mut Vec<v1::Block>) {
+    let mut spans = std::mem::take(open);
+    spans.retain(|span| !span.text.is_empty());
+    while let Some(first) = spans.first_mut() {
+        first.text = first.text.trim_start().to_owned();
+        if !first.text.is_empty() {
+            break;
+        }
+        spans.remove(0);
+    }
+    while let Some(last) = spans.last_mut() {
+        last.text = last.text.trim_end().to_owned();
+        if !last.text.is_empty() {
+            break;
+        }
+        spans.pop();
+    }
+    if !spans.is_empty() {
+        out.push(block(Kind::Paragraph(v1::Paragraph { spans })));
+    }
+}
+
+fn block(kind: Kind) -> v1::Block {
+    v1::Block { id: String::new(), kind: Some(kind) }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

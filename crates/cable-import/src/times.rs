@@ -1,0 +1,133 @@
+//! Times as people and programs write them, and those without a zone.
+
+use jiff::{
+    Timestamp,
+    civil::{Date, DateTime},
+    fmt::{rfc2822, strtime},
+    tz::{Offset, TimeZone},
+};
+
+use crate::front_matter::parse_time;
+
+/// A time, and whether it states its zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time {
+    pub(crate) instant: Timestamp,
+    pub(crate) has_zone: bool,
+}
+
+/// The maximum length of a time in bytes.
+const MAX_BYTES: usize = 64;
+
+/// Parses a time. One without a zone, or a day, is taken with the given offset.
+pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
+    let text = text.trim();
+    if text.len() > MAX_BYTES {
+        return None;
+    }
+    // An hour of one digit: `2016-03-23 9:00:00`.
+    let is_short = text.len() > 12
+        && text.is_ascii()
+        && text[10..11].trim_matches(['T', ' ']).is_empty()
+        && text[12..].starts_with(':');
+    let padded = if is_short { format!("{}0{}", &text[..11], &text[11..]) } else { text.to_owned() };
+    let text = padded.as_str();
+    let of = |instant, has_zone| Some(Time { instant, has_zone });
+    if let Some(local) = local(text) {
+        return of(TimeZone::fixed(offset).to_timestamp(local).ok()?, false);
+    }
+    let hours = || parse_time(&with_whole_offset(text)?);
+    let zoned = || strtime::parse("%Y-%m-%d %H:%M %z", text).ok()?.to_timestamp().ok();
+    let mail = || rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
+    of(parse_time(text).or_else(hours).or_else(zoned).or_else(mail)?, true)
+}
+
+/// Returns a time whose offset has hours only, such as `2015-03-17 14:00:00 -4`, with all its digits.
+fn with_whole_offset(text: &str) -> Option<String> {
+    let (time, offset) = text.rsplit_once([' ', '+', '-'])?;
+    let sign = text[time.len()..].chars().next()?;
+    let (time, sign, hours) = match (sign, offset.split_at_checked(1)) {
+        (' ', Some((sign, hours))) => (time, sign, hours),
+        (' ', None) => return None,
+        _ => (time.trim_end(), &text[time.len()..=time.len()], offset),
+    };
+    let is_short = matches!(hours.len(), 1 | 2) && hours.bytes().all(|byte| byte.is_ascii_digit());
+    (is_short && matches!(sign, "+" | "-") && time.contains(':'))
+        .then(|| format!("{time}{sign}{hours:0>2}:00"))
+}
+
+fn local(text: &str) -> Option<DateTime> {
+    let day =
+        |format: &str| Some(Date::strptime(format, text).ok()?.to_datetime(jiff::civil::Time::midnight()));
+    let time = |format: &str| DateTime::strptime(format, text).ok();
+    day("%Y-%m-%d")
+        .or_else(|| day("%Y/%m/%d"))
+        .or_else(|| day("%B %d, %Y"))
+        .or_else(|| day("%d %B %Y"))
+        .or_else(|| time("%Y-%m-%d %H:%M"))
+        .or_else(|| time("%Y-%m-%dT%H:%M"))
+        .or_else(|| time("%Y-%m-%d %H:%M:%S%.f"))
+        .or_else(|| time("%Y-%m-%dT%H:%M:%S%.f"))
+}
+
+/// Parses an offset such as `+02:00`, `-0530` or `Z`.
+#[must_use]
+pub fn parse_offset(text: &str) -> Option<Offset> {
+    if matches!(text, "Z" | "z" | "UTC") {
+        return Some(Offset::UTC);
+    }
+    let (sign, rest) = match text.as_bytes().first()? {
+        b'+' => (1, &text[1..]),
+        b'-' => (-1, &text[1..]),
+        _ => return None,
+    };
+    let digits = rest.replacen(':', "", 1);
+    let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i32>().ok();
+    if digits.len() != 4 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (hours, minutes) = (number(0..2)?, number(2..4)?);
+    (hours <= 14 && minutes < 60).then(|| Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_generators_write_them() {
+        let offset = parse_offset("+02:00").unwrap();
+        for (text, expected, has_zone) in [
+            ("2024-03-01", "2024-02-29T22:00:00Z", false),
+            ("2024/03/01", "2024-02-29T22:00:00Z", false),
+            ("March 1, 2024", "2024-02-29T22:00:00Z", false),
+            ("2024-03-01 12:00", "2024-03-01T10:00:00Z", false),
+            ("2024-03-01T12:00:05.250", "2024-03-01T10:00:05.25Z", false),
+            ("2024-03-01 12:00:05", "2024-03-01T10:00:05Z", false),
+            ("2024-03-01T12:00:05Z", "2024-03-01T12:00:05Z", true),
+            ("2024-03-01T12:00:05-05:00", "2024-03-01T17:00:05Z", true),
+            ("2024-03-01 12:00:05 -0500", "2024-03-01T17:00:05Z", true),
+            ("2024-03-01 9:00:05 -4", "2024-03-01T13:00:05Z", true),
+            ("2024-03-01 12:00:05 -5", "2024-03-01T17:00:05Z", true),
+            ("2024-03-01T12:00:05+02", "2024-03-01T10:00:05Z", true),
+            ("2024-03-01 12:00 -0500", "2024-03-01T17:00:00Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 GMT", "2024-03-01T12:00:05Z", true),
+        ] {
+            let expected = Time { instant: expected.parse().unwrap(), has_zone };
+            assert_eq!(parse(text, offset), Some(expected), "{text}");
+        }
+        for text in ["", "soon", "2024", "2024-13-01", "2024-03-01x", &"1".repeat(100)] {
+            assert_eq!(parse(text, offset), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets_have_hours_and_minutes() {
+        for (text, seconds) in [("+02:00", 7_200), ("-0530", -19_800), ("Z", 0), ("+14:00", 50_400)] {
+            assert_eq!(parse_offset(text).map(Offset::seconds), Some(seconds), "{text}");
+        }
+        for text in ["", "2", "+2", "02:00", "+02:60", "+15:00", "+0é0", "CET"] {
+            assert_eq!(parse_offset(text), None, "{text}");
+        }
+    }
+}
