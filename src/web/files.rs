@@ -1,7 +1,5 @@
-//! The files that are part of the program, by their paths: the description of the resources, and the pages of a node.
-//!
-//! A page is one line in [`FILES`], such as `File { path: "/", content_type: "text/html; charset=utf-8", bytes:
-//! Bytes::from_static(include_bytes!("../../web/dist/index.html")) }`.
+//! The files that are part of the program, by their paths: the reading room, which `web/build` makes, and the
+//! description of the resources.
 
 use std::sync::LazyLock;
 
@@ -11,11 +9,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::openapi;
 
-/// What a page may do: run and show what comes from this node, and show pictures and recordings of articles from
-/// anywhere. No script, style or frame of another site.
+/// What a page may do: run and show what comes from this node, and show pictures of articles from anywhere. No script,
+/// style or frame of another site.
 pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' https: http: data:; media-src 'self' https: http:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
+    img-src 'self' https: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A file that is part of the program.
 pub(crate) struct File {
@@ -26,8 +23,16 @@ pub(crate) struct File {
 
 /// The files, each with its etag.
 static FILES: LazyLock<Vec<(File, HeaderValue)>> = LazyLock::new(|| {
-    let files =
-        [File { path: openapi::PATH, content_type: "application/json", bytes: openapi::describe().into() }];
+    let page = |path, content_type, bytes: &'static [u8]| {
+        let bytes = Bytes::from_static(bytes);
+        File { path, content_type, bytes }
+    };
+    let files = [
+        page("/", "text/html; charset=utf-8", include_bytes!("../../web/dist/index.html")),
+        page("/room.js", "text/javascript; charset=utf-8", include_bytes!("../../web/dist/room.js")),
+        page("/room.css", "text/css; charset=utf-8", include_bytes!("../../web/dist/room.css")),
+        File { path: openapi::PATH, content_type: "application/json", bytes: openapi::describe().into() },
+    ];
     files.into_iter().map(|file| (etag(&file.bytes), file)).map(|(etag, file)| (file, etag)).collect()
 });
 

@@ -14,22 +14,17 @@ use super::plain_text;
 use crate::web::{caching::names_etag, files};
 
 /// What there is at the address of a node, in one line.
-const ABOUT: &str = "Cable: gRPC, gRPC-Web and reflection; content as JSON under /v1, such as /v1/articles; \
-                     described in /v1/openapi.json\n";
-
-const NOTHING: &str =
-    "not found: there are gRPC, gRPC-Web and content as JSON under /v1, such as /v1/articles\n";
+const NOTHING: &str = "not found: there are gRPC, gRPC-Web, a page for people at /, and content as JSON under /v1, such as \
+                       /v1/articles; /v1/openapi.json describes it\n";
 
 /// Responds to a GET or HEAD of a path that is neither a method nor under `/v1`.
 pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
     let path = request.uri().path();
     let Some((file, etag)) = files::at(path) else {
-        let (status, text) =
-            if path == "/" { (StatusCode::OK, ABOUT) } else { (StatusCode::NOT_FOUND, NOTHING) };
-        let mut response = plain_text(status, text);
+        let mut response = plain_text(StatusCode::NOT_FOUND, NOTHING);
         if request.method() == Method::HEAD {
             *response.body_mut() = Body::empty();
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(NOTHING.len()));
         }
         return response;
     };

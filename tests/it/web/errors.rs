@@ -119,16 +119,23 @@ async fn what_is_no_resource_is_said_in_one_line() {
         assert_eq!(unknown.status, 404, "{target}");
         assert!(unknown.json()["message"].as_str().unwrap().contains("articles"), "{target}");
     }
-    for (target, status) in [("/", 200), ("/favicon.ico", 404), ("/index.html", 404)] {
+    for target in ["/favicon.ico", "/index.html", "/room.jsx"] {
         let text = get(node.address, target).await;
-        assert_eq!(
-            (text.status, text.header("content-type")),
-            (status, "text/plain; charset=utf-8"),
-            "{target}"
-        );
+        assert_eq!((text.status, text.header("content-type")), (404, "text/plain; charset=utf-8"), "{target}");
         assert!(text.text().contains("/v1/articles") && text.text().lines().count() == 1, "{}", text.text());
         let head = request(node.address, "HEAD", target, &[]).await;
-        assert_eq!((head.status, head.body.len()), (status, 0));
+        assert_eq!((head.status, head.body.len()), (404, 0));
+    }
+    for (target, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/room.js", "text/javascript; charset=utf-8"),
+        ("/room.css", "text/css; charset=utf-8"),
+    ] {
+        let page = get(node.address, target).await;
+        assert_eq!((page.status, page.header("content-type")), (200, content_type));
+        assert!(page.header("content-security-policy").starts_with("default-src 'none'; script-src 'self';"));
+        let current = get_with(node.address, target, &[("if-none-match", page.header("etag"))]).await;
+        assert_eq!((current.status, current.body.len()), (304, 0), "{target}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
         for target in ["/v1/articles", "/v1/articles/a", "/v1/nothing"] {
