@@ -512,7 +512,7 @@ impl<'a> Page<'a> {
             return Some(v1::Media {
                 renditions: vec![rendition],
                 alt_text,
-                caption: html::spans(&caption),
+                caption: html::spans(&cable_proto::text::remove_forbidden(&caption).0),
                 credit,
                 ..Default::default()
             });

@@ -261,8 +261,9 @@ impl Resolver<'_> {
             }
         });
         let is_mail = resolved.starts_with("mailto:") || resolved.starts_with("tel:");
-        let is_usable = is_mail || html::rendition(&resolved, None, None).is_some();
-        if is_usable && resolved.len() as u64 <= limit::URL.maximum { resolved } else { String::new() }
+        let address = html::rendition(&resolved, None, None).map(|rendition| rendition.href);
+        let resolved = if is_mail { Some(resolved) } else { address };
+        resolved.filter(|url| url.len() as u64 <= limit::URL.maximum && !url.contains('\\')).unwrap_or_default()
     }
 
     fn link(&mut self, link: Option<v1::Link>) -> Option<v1::Link> {
