@@ -52,8 +52,8 @@ fn position(log_id: LogId, at: &ChainPosition) -> String {
     text
 }
 
-/// Reads a position: `7190`, `fe49a3a5:7190`, or with the chain in hex or base64 after another colon. What the parts
-/// may hold is checked with the request.
+/// Reads a position: `7190`, `fe49a3a5:7190`, or with the chain in hex or base64 after another colon. The values of
+/// the parts are checked with the request.
 ///
 /// # Errors
 /// The text has another form.

@@ -1,4 +1,4 @@
-//! What caches may do with a response: how long they may reuse it, and how they ask whether it is still current.
+//! The rules for caches of a response: how long they may reuse it, and how they ask whether it is still current.
 //!
 //! The time depends on the clock, on the settings and on content that the caller sees, never on a version that is not
 //! visible yet.

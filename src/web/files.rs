@@ -9,8 +9,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::openapi;
 
-/// What a page may do: run and show what comes from this node, and show pictures of articles from anywhere. No script,
-/// style or frame of another site.
+/// The policy of a page: it runs and shows the files and content of this node, and shows pictures from anywhere. It
+/// loads no script, style or frame of another site.
 pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self' https: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -515,7 +515,12 @@ mod tests {
             assert_eq!(get["operationId"], resource.read().method());
             assert!(!get["summary"].as_str().unwrap().is_empty(), "{path}");
         }
-        assert_eq!(parsed["paths"].as_object().unwrap().len(), 11);
+        let feed = &parsed["paths"][live::PATH]["get"];
+        let parameters = feed["parameters"].as_array().unwrap();
+        for parameter in live::PARAMETERS {
+            assert!(parameters.iter().any(|of| of["name"] == parameter.name()), "{}", parameter.name());
+        }
+        assert_eq!(parsed["paths"].as_object().unwrap().len(), resources().len() + 1);
         let headline = &parsed["components"]["schemas"]["cable.v1.Article"]["properties"]["headline"];
         assert!(headline["type"] == "string" && headline["description"].is_string(), "{headline}");
     }

@@ -1,6 +1,6 @@
 //! Writes an encoded message as JSON: the canonical form of proto3, in the order of the field numbers.
 //!
-//! The message is not decoded into structs, which could take a hundred times its size. What the writer holds is one
+//! The message is not decoded into structs, which could take a hundred times its size. The writer holds one
 //! list of fields for each level of the message.
 
 use std::{

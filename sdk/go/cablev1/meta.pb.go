@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -33,6 +34,9 @@ type ResponseMeta struct {
 	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	// The revision at which the response was served: it includes everything up to this revision. Always encoded.
 	ServedRevision uint64 `protobuf:"fixed64,3,opt,name=served_revision,json=servedRevision,proto3" json:"served_revision,omitempty"`
+	// The earliest `expire_time` of the articles in the response: unless something else changes before, the response
+	// changes then. Unset if none of them expires. It never depends on a version that is not visible yet.
+	NextChangeTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_change_time,json=nextChangeTime,proto3" json:"next_change_time,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -86,6 +90,13 @@ func (x *ResponseMeta) GetServedRevision() uint64 {
 		return x.ServedRevision
 	}
 	return 0
+}
+
+func (x *ResponseMeta) GetNextChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextChangeTime
+	}
+	return nil
 }
 
 // The freshness that a read requires.
@@ -222,11 +233,12 @@ var File_cable_v1_meta_proto protoreflect.FileDescriptor
 
 const file_cable_v1_meta_proto_rawDesc = "" +
 	"\n" +
-	"\x13cable/v1/meta.proto\x12\bcable.v1\x1a\x1egoogle/protobuf/duration.proto\"b\n" +
+	"\x13cable/v1/meta.proto\x12\bcable.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x01\n" +
 	"\fResponseMeta\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\tR\x05logId\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12'\n" +
-	"\x0fserved_revision\x18\x03 \x01(\x06R\x0eservedRevision\"\x84\x01\n" +
+	"\x0fserved_revision\x18\x03 \x01(\x06R\x0eservedRevision\x12D\n" +
+	"\x10next_change_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0enextChangeTime\"\x84\x01\n" +
 	"\tFreshness\x12*\n" +
 	"\x11at_least_revision\x18\x01 \x01(\x03R\x0fatLeastRevision\x12\x15\n" +
 	"\x06log_id\x18\x02 \x01(\tR\x05logId\x124\n" +
@@ -251,18 +263,20 @@ func file_cable_v1_meta_proto_rawDescGZIP() []byte {
 
 var file_cable_v1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_cable_v1_meta_proto_goTypes = []any{
-	(*ResponseMeta)(nil),        // 0: cable.v1.ResponseMeta
-	(*Freshness)(nil),           // 1: cable.v1.Freshness
-	(*Position)(nil),            // 2: cable.v1.Position
-	(*durationpb.Duration)(nil), // 3: google.protobuf.Duration
+	(*ResponseMeta)(nil),          // 0: cable.v1.ResponseMeta
+	(*Freshness)(nil),             // 1: cable.v1.Freshness
+	(*Position)(nil),              // 2: cable.v1.Position
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
 }
 var file_cable_v1_meta_proto_depIdxs = []int32{
-	3, // 0: cable.v1.Freshness.max_wait:type_name -> google.protobuf.Duration
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: cable.v1.ResponseMeta.next_change_time:type_name -> google.protobuf.Timestamp
+	4, // 1: cable.v1.Freshness.max_wait:type_name -> google.protobuf.Duration
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_cable_v1_meta_proto_init() }

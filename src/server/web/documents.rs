@@ -111,7 +111,7 @@ fn document(
     build(status, headers, Delivery::new(WebBody::Document(DocumentBody { rest, call }), pace))
 }
 
-/// Responds with an error. What depends on the caller or on the state of the node is not for caches.
+/// Responds with an error. Caches may not keep one that depends on the caller or on the state of the node.
 pub(super) fn refused(
     outputs: &Outputs,
     mut call: Call,

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use super::plain_text;
 use crate::web::{caching::names_etag, files};
 
-/// What there is at the address of a node, in one line.
+/// The outputs of a node, in one line.
 const NOTHING: &str = "not found: there are gRPC, gRPC-Web, a page for people at /, and content as JSON under /v1, such as \
                        /v1/articles; /v1/openapi.json describes it\n";
 

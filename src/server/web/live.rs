@@ -33,7 +33,7 @@ use crate::{
 /// The first bytes of a stream: how long a browser waits before it connects again, in milliseconds.
 const START: &[u8] = b"retry: 1000\n\n";
 
-/// Tells a proxy not to collect events before it passes them on.
+/// The header that keeps a proxy from collecting events before it passes them on.
 const UNBUFFERED: &str = "x-accel-buffering";
 
 /// Responds to a request for the feed.

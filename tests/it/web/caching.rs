@@ -31,7 +31,7 @@ async fn put(raw: &Raw, article: serde_json::Value) {
     raw.call("PutArticle", json!({"article": article})).await.unwrap();
 }
 
-/// Repeats a request until its response is as wanted: the node takes over what is due in the background.
+/// Repeats a request until its response is as wanted: the node makes due changes in the background.
 async fn becomes(node: &Node, target: &str, wanted: impl Fn(&Response) -> bool) -> Response {
     let repeat = async {
         loop {

@@ -121,7 +121,11 @@ async fn what_is_no_resource_is_said_in_one_line() {
     }
     for target in ["/favicon.ico", "/index.html", "/room.jsx"] {
         let text = get(node.address, target).await;
-        assert_eq!((text.status, text.header("content-type")), (404, "text/plain; charset=utf-8"), "{target}");
+        assert_eq!(
+            (text.status, text.header("content-type")),
+            (404, "text/plain; charset=utf-8"),
+            "{target}"
+        );
         assert!(text.text().contains("/v1/articles") && text.text().lines().count() == 1, "{}", text.text());
         let head = request(node.address, "HEAD", target, &[]).await;
         assert_eq!((head.status, head.body.len()), (404, 0));

@@ -18,7 +18,7 @@ pub(super) trait Pages {
     fn file(&self, url: &str) -> String;
 }
 
-/// A body with what the report says about it.
+/// A body with its notes in the report.
 #[derive(Debug, Default)]
 pub(super) struct Converted {
     pub(super) body: v1::Body,
@@ -263,7 +263,9 @@ impl Resolver<'_> {
         let is_mail = resolved.starts_with("mailto:") || resolved.starts_with("tel:");
         let address = html::rendition(&resolved, None, None).map(|rendition| rendition.href);
         let resolved = if is_mail { Some(resolved) } else { address };
-        resolved.filter(|url| url.len() as u64 <= limit::URL.maximum && !url.contains('\\')).unwrap_or_default()
+        resolved
+            .filter(|url| url.len() as u64 <= limit::URL.maximum && !url.contains('\\'))
+            .unwrap_or_default()
     }
 
     fn link(&mut self, link: Option<v1::Link>) -> Option<v1::Link> {

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63\x61\x62le/v1/meta.proto\x12\x08\x63\x61\x62le.v1\x1a\x1egoogle/protobuf/duration.proto\"E\n\x0cResponseMeta\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x17\n\x0fserved_revision\x18\x03 \x01(\x06\"c\n\tFreshness\x12\x19\n\x11\x61t_least_revision\x18\x01 \x01(\x03\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12+\n\x08max_wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x08Position\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x42T\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63\x61\x62le/v1/meta.proto\x12\x08\x63\x61\x62le.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"{\n\x0cResponseMeta\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x17\n\x0fserved_revision\x18\x03 \x01(\x06\x12\x34\n\x10next_change_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\tFreshness\x12\x19\n\x11\x61t_least_revision\x18\x01 \x01(\x03\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12+\n\x08max_wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x08Position\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x42T\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cable.v1.meta_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014com.cable.v1P\001Z cable.example/go/cablev1;cablev1\252\002\010Cable.V1\312\002\010Cable\\V1\352\002\tCable::V1'
-  _globals['_RESPONSEMETA']._serialized_start=65
-  _globals['_RESPONSEMETA']._serialized_end=134
-  _globals['_FRESHNESS']._serialized_start=136
-  _globals['_FRESHNESS']._serialized_end=235
-  _globals['_POSITION']._serialized_start=237
-  _globals['_POSITION']._serialized_end=296
+  _globals['_RESPONSEMETA']._serialized_start=98
+  _globals['_RESPONSEMETA']._serialized_end=221
+  _globals['_FRESHNESS']._serialized_start=223
+  _globals['_FRESHNESS']._serialized_end=322
+  _globals['_POSITION']._serialized_start=324
+  _globals['_POSITION']._serialized_end=383
 # @@protoc_insertion_point(module_scope)

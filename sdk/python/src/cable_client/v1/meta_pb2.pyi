@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -26,6 +27,7 @@ class ResponseMeta(_message.Message):
     LOG_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     SERVED_REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_CHANGE_TIME_FIELD_NUMBER: _builtins.int
     log_id: _builtins.str
     """The id of the log that revisions refer to: 8 hex digits. It changes when the store continues as another history:
     when the store is a copy, or was restored from a backup.
@@ -36,16 +38,23 @@ class ResponseMeta(_message.Message):
     """
     served_revision: _builtins.int
     """The revision at which the response was served: it includes everything up to this revision. Always encoded."""
+    @_builtins.property
+    def next_change_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest `expire_time` of the articles in the response: unless something else changes before, the response
+        changes then. Unset if none of them expires. It never depends on a version that is not visible yet.
+        """
+
     def __init__(
         self,
         *,
         log_id: _builtins.str = ...,
         etag: _builtins.str = ...,
         served_revision: _builtins.int = ...,
+        next_change_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_change_time", b"next_change_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "log_id", b"log_id", "served_revision", b"served_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "log_id", b"log_id", "next_change_time", b"next_change_time", "served_revision", b"served_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

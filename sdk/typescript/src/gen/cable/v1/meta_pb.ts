@@ -4,15 +4,15 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Duration } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file cable/v1/meta.proto.
  */
 export const file_cable_v1_meta: GenFile = /*@__PURE__*/
-  fileDesc("ChNjYWJsZS92MS9tZXRhLnByb3RvEghjYWJsZS52MSJFCgxSZXNwb25zZU1ldGESDgoGbG9nX2lkGAEgASgJEgwKBGV0YWcYAiABKAkSFwoPc2VydmVkX3JldmlzaW9uGAMgASgGImMKCUZyZXNobmVzcxIZChFhdF9sZWFzdF9yZXZpc2lvbhgBIAEoAxIOCgZsb2dfaWQYAiABKAkSKwoIbWF4X3dhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iOwoIUG9zaXRpb24SDgoGbG9nX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg0KBWNoYWluGAMgASgMQlQKDGNvbS5jYWJsZS52MVABWiBjYWJsZS5leGFtcGxlL2dvL2NhYmxldjE7Y2FibGV2MaoCCENhYmxlLlYxygIIQ2FibGVcVjHqAglDYWJsZTo6VjFiBnByb3RvMw", [file_google_protobuf_duration]);
+  fileDesc("ChNjYWJsZS92MS9tZXRhLnByb3RvEghjYWJsZS52MSJ7CgxSZXNwb25zZU1ldGESDgoGbG9nX2lkGAEgASgJEgwKBGV0YWcYAiABKAkSFwoPc2VydmVkX3JldmlzaW9uGAMgASgGEjQKEG5leHRfY2hhbmdlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImMKCUZyZXNobmVzcxIZChFhdF9sZWFzdF9yZXZpc2lvbhgBIAEoAxIOCgZsb2dfaWQYAiABKAkSKwoIbWF4X3dhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iOwoIUG9zaXRpb24SDgoGbG9nX2lkGAEgASgJEhAKCHJldmlzaW9uGAIgASgDEg0KBWNoYWluGAMgASgMQlQKDGNvbS5jYWJsZS52MVABWiBjYWJsZS5leGFtcGxlL2dvL2NhYmxldjE7Y2FibGV2MaoCCENhYmxlLlYxygIIQ2FibGVcVjHqAglDYWJsZTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Metadata of a response to a read. It is the last field of the response.
@@ -42,6 +42,14 @@ export type ResponseMeta = Message<"cable.v1.ResponseMeta"> & {
    * @generated from field: fixed64 served_revision = 3;
    */
   servedRevision: bigint;
+
+  /**
+   * The earliest `expire_time` of the articles in the response: unless something else changes before, the response
+   * changes then. Unset if none of them expires. It never depends on a version that is not visible yet.
+   *
+   * @generated from field: google.protobuf.Timestamp next_change_time = 4;
+   */
+  nextChangeTime?: Timestamp | undefined;
 };
 
 /**
