@@ -302,7 +302,7 @@ async fn a_feed_that_cannot_start_is_refused() {
         assert_eq!(refused.header("cache-control"), "no-store", "{target}");
     }
     let fields = get(node.address, "/v1/feed?tag=a%20b").await.json();
-    assert!(fields.to_string().contains(r#""field":"tag[0]""#), "{fields}");
+    assert!(fields.to_string().contains(r#""field":"tag""#), "{fields}");
     for method in ["HEAD", "POST", "PUT"] {
         let refused = request(node.address, method, "/v1/feed", &[]).await;
         assert_eq!((refused.status, refused.header("allow")), (405, "GET"), "{method}");

