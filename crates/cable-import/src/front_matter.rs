@@ -86,9 +86,12 @@ pub fn parse(text: &str) -> Result<Document, Error> {
     Ok(Document { article: article(fields)?, body: body.to_owned() })
 }
 
+/// The fields of front matter, and the text below it.
+type Split<'a> = (Map<String, Value>, &'a str);
+
 /// Returns the fields of front matter in YAML, TOML or JSON, whose scalars are text, and the text below. `None` without
 /// front matter.
-pub(crate) fn fields(text: &str) -> Result<Option<(Map<String, Value>, &str)>, Error> {
+pub(crate) fn fields(text: &str) -> Result<Option<Split<'_>>, Error> {
     if let Some(found) = json_fields(text)? {
         return Ok(Some(found));
     }
@@ -102,7 +105,7 @@ pub(crate) fn fields(text: &str) -> Result<Option<(Map<String, Value>, &str)>, E
 }
 
 /// Splits a text that starts with an object of JSON.
-fn json_fields(text: &str) -> Result<Option<(Map<String, Value>, &str)>, Error> {
+fn json_fields(text: &str) -> Result<Option<Split<'_>>, Error> {
     let is_object = text
         .strip_prefix('{')
         .is_some_and(|rest| rest.starts_with(['"', '\r', '\n']) || rest.trim().starts_with('"'));

@@ -395,10 +395,10 @@ fn an_archive_keeps_its_words() {
     let items = import(&root, &options);
     let mut report = Report::default();
     items.iter().for_each(|item| drop(report.add(item)));
-    println!("{report}");
+    eprintln!("{report}");
     assert_eq!(report.problems(), 0, "{report}");
     let (articles, words, missing) = check_words(&root, &items);
-    println!(
+    eprintln!(
         "{articles} articles, {words} words, {missing} missing: {:.3} %",
         100.0 - 100.0 * missing as f64 / words as f64
     );
