@@ -45,7 +45,7 @@ const PAGE: usize = 20;
 const RATE_SECONDS: u64 = 6;
 
 /// The cases, in the order in which they are measured.
-const CASES: [&str; 8] = ["get", "get-50", "get-1", "rate", "ghz", "list", "batch", "stream"];
+const CASES: [&str; 9] = ["get", "get-50", "get-1", "rate", "ghz", "list", "batch", "web", "stream"];
 
 const CABLE: &str = "Cable";
 const LIMIT: &str = "hyper alone, framed, coalesced (the limit)";
@@ -55,6 +55,11 @@ const GO_ENCODED: &str = "grpc-go, map of encoded responses";
 const NGINX: &str = "nginx, file";
 const NGHTTPD: &str = "nghttpd (C), file";
 const SAME_SIZE: &str = "Cable, GetArticle of the same size";
+const WEB: &str = "Cable, GET of its JSON";
+const NOT_MODIFIED: &str = "Cable, GET that is not modified";
+const NGINX_NOT_MODIFIED: &str = "nginx, file that is not modified";
+/// The header of a GET whose response is 304, whatever the version.
+const ANY_VERSION: &str = "if-none-match: *";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -253,6 +258,10 @@ impl Bench<'_> {
         let title = "BatchGetArticles of 20 (BASIC), 16 connections of 10 streams";
         self.measure_case("batch", title, load(16, 10, calls / 4), &batches)?;
         drop(batches);
+        let web = self.web_contestants()?;
+        let title = "An article over HTTP, 16 connections of 10 streams";
+        self.measure_case("web", title, load(16, 10, calls / 2), &web)?;
+        drop(web);
         let streams = self.stream_contestants()?;
         let title = "StreamArticles of 10,000 (BASIC), one at a time, client on the other core";
         // This case is the last one: the servers remain on their cores.
@@ -315,6 +324,21 @@ impl Bench<'_> {
             self.contestant_like(LIMIT, self.rivals.limit(size)?, &target)?,
             self.contestant_like(ORDINARY, self.rivals.ordinary()?, &target)?,
         ])
+    }
+
+    /// Returns the article by GetArticle and by GET, and a file as large as its JSON.
+    fn web_contestants(&self) -> Outcome<Vec<Contestant>> {
+        let cable = self.cable(CABLE, "GetArticle", &self.content.get(&self.content.article))?;
+        let path = format!("/v1/{}", self.content.article);
+        let json = Target { path, request: None, ..cable.target.clone() };
+        let get = self.contestant(WEB, self.content.node.clone(), json.clone())?;
+        let conditional = Target { header: Some(ANY_VERSION), ..json.clone() };
+        let file = Target { path: FILE.to_owned(), ..json };
+        let nginx = self.contestant_like(NGINX, self.rivals.nginx(get.response_bytes, true)?, &file)?;
+        let same_file = Target { header: Some(ANY_VERSION), ..nginx.target.clone() };
+        let same_nginx = self.contestant(NGINX_NOT_MODIFIED, nginx.process.clone(), same_file)?;
+        let not_modified = self.contestant(NOT_MODIFIED, self.content.node.clone(), conditional)?;
+        Ok(vec![cable, get, not_modified, nginx, same_nginx])
     }
 
     fn stream_contestants(&self) -> Outcome<Vec<Contestant>> {
@@ -435,7 +459,13 @@ fn target(
     let framed = [&[0][..], &length, &message].concat();
     let file = scratch.join(format!("{call}-{}.request", message.len()));
     fs::write(&file, framed)?;
-    Ok(Target { address, path: format!("/cable.v1.ContentService/{call}"), request: Some(file), openssl })
+    Ok(Target {
+        address,
+        path: format!("/cable.v1.ContentService/{call}"),
+        request: Some(file),
+        header: None,
+        openssl,
+    })
 }
 
 /// Binds all threads of a process to some cores.

@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{
-    CABLE, GO, LIMIT, NGINX, ORDINARY, SAME_SIZE,
+    CABLE, GO, LIMIT, NGINX, NGINX_NOT_MODIFIED, NOT_MODIFIED, ORDINARY, SAME_SIZE, WEB,
     results::{BYTES, CALLS, CPU, Figure, P99, Results},
 };
 
-/// A ratio of Cable's figure to another server's.
+/// A ratio of a figure of Cable's to another server's.
 struct Goal {
     case: &'static str,
     label: &'static str,
     figure: Figure,
+    /// The series of Cable.
+    cable: &'static str,
     other: &'static str,
     bound: Bound,
 }
@@ -33,10 +35,15 @@ const fn goal(
     other: &'static str,
     bound: Bound,
 ) -> Goal {
-    Goal { case, label, figure, other, bound }
+    Goal { case, label, figure, cable: CABLE, other, bound }
 }
 
-const GOALS: [Goal; 20] = [
+/// Returns a goal for another series of Cable.
+const fn of(cable: &'static str, goal: Goal) -> Goal {
+    Goal { cable, ..goal }
+}
+
+const GOALS: [Goal; 24] = [
     goal("get", "GetArticle, 16 × 10: CPU", CPU, ORDINARY, AtMost(0.4)),
     goal("get", "GetArticle, 16 × 10: CPU", CPU, LIMIT, AtMost(1.25)),
     goal("get", "GetArticle, 16 × 10: calls/s", CALLS, ORDINARY, AtLeast(1.0)),
@@ -51,6 +58,10 @@ const GOALS: [Goal; 20] = [
     goal("ghz", "GetArticle by ghz: CPU", CPU, ORDINARY, AtMost(1.0)),
     goal("list", "ListArticles of 20: CPU", CPU, SAME_SIZE, AtMost(2.0)),
     goal("batch", "BatchGetArticles of 20: CPU", CPU, SAME_SIZE, AtMost(2.0)),
+    of(WEB, goal("web", "GET of an article: CPU", CPU, CABLE, AtMost(1.3))),
+    of(NOT_MODIFIED, goal("web", "GET that is not modified: CPU", CPU, CABLE, AtMost(1.0))),
+    of(WEB, goal("web", "GET of an article: CPU", CPU, NGINX, AtMost(1.0))),
+    of(NOT_MODIFIED, goal("web", "GET that is not modified: CPU", CPU, NGINX_NOT_MODIFIED, AtMost(1.0))),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, LIMIT, AtLeast(0.8)),
     goal("stream", "StreamArticles of 10,000: bytes/s", BYTES, ORDINARY, AtLeast(1.0)),
     goal("tls", "GetArticle over TLS, 16 × 10: CPU", CPU, GO, AtMost(0.5)),
@@ -61,7 +72,7 @@ const GOALS: [Goal; 20] = [
 
 impl Goal {
     fn found(&self, results: &Results) -> Option<f64> {
-        results.case(self.case)?.ratio(self.figure, CABLE, self.other)
+        results.case(self.case)?.ratio(self.figure, self.cable, self.other)
     }
 
     fn bound(&self) -> String {

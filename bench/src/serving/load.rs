@@ -29,6 +29,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// The framed request; none for a GET.
     pub(super) request: Option<PathBuf>,
+    /// A header of a GET.
+    pub(super) header: Option<&'static str>,
     /// The configuration of the client's OpenSSL; none without TLS.
     pub(super) openssl: Option<PathBuf>,
 }
@@ -149,6 +151,9 @@ impl Loader {
                 "-H",
                 "te: trailers",
             ]);
+        }
+        if let Some(header) = target.header {
+            command.args(["-H", header]);
         }
         if let Some(rate) = load.rate {
             command.args(["--rps", &(rate as f64 / f64::from(load.connections)).to_string()]);
