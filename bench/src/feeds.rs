@@ -14,7 +14,7 @@ use crate::{
     node::{Node, Program},
     report::{Report, grouped},
 };
-use crowd::{Deliveries, Followers, connect};
+use crowd::{Deliveries, Feed, Followers, connect};
 
 mod crowd;
 
@@ -29,6 +29,10 @@ const STALL_ROUNDS: usize = 3;
 const FILL_PUBLISHES: usize = 60;
 /// The wait before a reading of the node's memory, in which the node becomes idle.
 const IDLE_TIME: Duration = Duration::from_secs(2);
+
+/// The setup whose followers receive server-sent events, and their request.
+const EVENTS: &str = "events";
+const EVENTS_TARGET: &str = "/v1/feed?tag=fan-out";
 
 /// Target: the maximum time until a publish reaches the last follower, in milliseconds.
 const MAX_LAST_MS: f64 = 250.0;
@@ -54,7 +58,9 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let newsroom = Newsroom::publish(&program, dir.path())?;
     let mut report = Report::default();
-    for setup in [("basic", v1::ArticleView::Basic), ("full", v1::ArticleView::Full)] {
+    for setup in
+        [("basic", v1::ArticleView::Basic), (EVENTS, v1::ArticleView::Basic), ("full", v1::ArticleView::Full)]
+    {
         Bench::start(&program, dir.path(), &newsroom, setup)?.fan_out(&mut report, publishes)?;
     }
     let setup = ("stalled", v1::ArticleView::Basic);
@@ -117,8 +123,12 @@ impl Bench {
         Ok(self.runtime.block_on(self.cable.put(article).into_future())?.revision)
     }
 
+    fn feed(&self) -> Feed<'_> {
+        if self.prefix == EVENTS { Feed::Events(EVENTS_TARGET) } else { Feed::Watch(&self.request) }
+    }
+
     fn open(&self, publishes: usize) -> Outcome<Followers> {
-        Followers::open(self.address, &self.request, CONNECTIONS, FEEDS_PER_CONNECTION, publishes)
+        Followers::open(self.address, self.feed(), CONNECTIONS, FEEDS_PER_CONNECTION, publishes)
     }
 
     /// Publishes one article per `PUBLISH_INTERVAL`. Returns the times until the last follower received each.
@@ -162,6 +172,12 @@ impl Bench {
                 "- a publish reaches the last of 10,000, median / worst",
                 "- a publish reaches a follower, p50 / p99",
                 "- server CPU for one message",
+            ],
+            _ if self.prefix == EVENTS => [
+                "BASIC, server-sent events: memory of an idle follower",
+                "-- a publish reaches the last of 10,000, median / worst",
+                "-- a publish reaches a follower, p50 / p99",
+                "-- server CPU for one message",
             ],
             _ => [
                 "BASIC: memory of an idle follower",
@@ -214,7 +230,7 @@ impl Bench {
             sleep(IDLE_TIME);
             let published = self.node.memory()?;
             let stalled = (0..STALLED_FOLLOWERS / FEEDS_PER_CONNECTION)
-                .map(|_| connect(self.address, &self.request, FEEDS_PER_CONNECTION));
+                .map(|_| connect(self.address, self.feed(), FEEDS_PER_CONNECTION));
             let stalled = stalled.collect::<Outcome<Vec<_>>>()?;
             // Fills the windows of the stalled followers and the system's socket buffers.
             self.publish_unpaced(&followers, from + publishes, FILL_PUBLISHES)?;

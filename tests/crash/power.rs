@@ -21,6 +21,9 @@ const IMAGES_PER_RECORDING: usize = 1_000;
 const RECOVERIES: usize = 5;
 const IMAGES_PER_RECOVERY: usize = 40;
 
+/// The maximum number of rounds of 50 images until each kind of loss is found without syncs.
+const UNSYNCED_ROUNDS: usize = 40;
+
 /// One image in this many is opened by a node. The others are only verified and read.
 const OPENED: usize = 4;
 
@@ -120,10 +123,16 @@ async fn without_syncs_a_power_cut_loses_acknowledged_writes() {
     let mut entries = disk::entries(&recording.trace);
     let mut examination = Examination::new(&recording);
     entries.retain(|entry| !matches!(entry.call, Call::Sync { .. }));
-    examination.examine(Disk::default(), &entries, 50, None, &mut rng);
-    let faults = examination.faults;
-    assert!(faults.iter().any(|fault| fault.contains("is lost")), "{faults:?}");
-    assert!(faults.iter().any(|fault| fault.contains("credential")), "{faults:?}");
+    // Most images have damage that hides a loss behind it, so their number is not fixed.
+    let is_found = |faults: &[String], of: &str| faults.iter().any(|fault| fault.contains(of));
+    for _ in 0..UNSYNCED_ROUNDS {
+        examination.examine(Disk::default(), &entries, 50, None, &mut rng);
+        let faults = &examination.faults;
+        if is_found(faults, "is lost") && is_found(faults, "credential") {
+            return;
+        }
+    }
+    panic!("{:?}", examination.faults);
 }
 
 /// Returns points of a trace in ascending order, in bytes. Each sync is as likely to be the next one after a point.

@@ -31,6 +31,15 @@ const POSITION: u32 = 1;
 const REVISION: u32 = 2;
 const CHANGES: u32 = 2;
 
+/// A feed and how it is requested.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Feed<'a> {
+    /// A Watch with this request.
+    Watch(&'a [u8]),
+    /// A GET of this target, which is answered by server-sent events.
+    Events(&'a str),
+}
+
 /// The records of all followers.
 pub(super) struct Recorder {
     epoch: Instant,
@@ -138,22 +147,21 @@ impl Followers {
     /// Fails if a feed is rejected.
     pub(super) fn open(
         address: SocketAddr,
-        request: &[u8],
+        feed: Feed<'_>,
         connections: usize,
         feeds_per_connection: usize,
         publishes: usize,
     ) -> Outcome<Followers> {
         let recorder = Arc::new(Recorder::new(publishes));
         let (mut streams, mut readers) = (Vec::new(), Vec::new());
+        let sends_events = matches!(feed, Feed::Events(_));
         for _ in 0..connections {
-            let stream = connect(address, request, feeds_per_connection)?;
+            let stream = connect(address, feed, feeds_per_connection)?;
             let (reading, recorder) = (stream.try_clone()?, recorder.clone());
             let reader = thread::Builder::new().stack_size(256 << 10);
-            readers.push(
-                reader.spawn(move || {
-                    Reader::new(reading, &recorder).run().map_err(|error| error.to_string())
-                })?,
-            );
+            readers.push(reader.spawn(move || {
+                Reader::new(reading, &recorder, sends_events).run().map_err(|error| error.to_string())
+            })?);
             streams.push(stream);
         }
         let count = (connections * feeds_per_connection) as u64;
@@ -189,33 +197,44 @@ impl Followers {
 ///
 /// # Errors
 /// Fails if no server listens there.
-pub(super) fn connect(address: SocketAddr, request: &[u8], feeds: usize) -> Outcome<TcpStream> {
+pub(super) fn connect(address: SocketAddr, feed: Feed<'_>, feeds: usize) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let mut out = client_preface();
-    let block = headers(address);
-    let body = [&[0], &u32::try_from(request.len())?.to_be_bytes()[..], request].concat();
-    for feed in 0..feeds {
-        let id = u32::try_from(2 * feed + 1)?;
-        put_frame(&mut out, HEADERS, END_HEADERS, id, &block);
-        put_frame(&mut out, DATA, END_STREAM, id, &body);
+    let block = headers(address, feed);
+    for number in 0..feeds {
+        let id = u32::try_from(2 * number + 1)?;
+        match feed {
+            Feed::Watch(request) => {
+                let body = [&[0], &u32::try_from(request.len())?.to_be_bytes()[..], request].concat();
+                put_frame(&mut out, HEADERS, END_HEADERS, id, &block);
+                put_frame(&mut out, DATA, END_STREAM, id, &body);
+            }
+            Feed::Events(_) => put_frame(&mut out, HEADERS, END_HEADERS | END_STREAM, id, &block),
+        }
     }
     stream.write_all(&out)?;
     Ok(stream)
 }
 
-/// Returns the headers of a Watch, without entries in the dynamic table (RFC 7541, 6.2.2).
-fn headers(address: SocketAddr) -> Vec<u8> {
-    let mut block = vec![0x83, 0x86];
+/// Returns the headers of a request, without entries in the dynamic table (RFC 7541, 6.2.2).
+fn headers(address: SocketAddr, feed: Feed<'_>) -> Vec<u8> {
+    let (method, path) = match feed {
+        Feed::Watch(_) => (0x83, "/cable.v1.FeedService/Watch"),
+        Feed::Events(target) => (0x82, target),
+    };
+    let mut block = vec![method, 0x86];
     let mut put = |name: &[u8], value: &str| {
         block.extend(name);
         block.push(value.len() as u8);
         block.extend(value.as_bytes());
     };
-    put(&[0x04], "/cable.v1.FeedService/Watch");
+    put(&[0x04], path);
     put(&[0x01], &address.to_string());
-    put(&[0x0f, 0x10], "application/grpc");
-    put(b"\x00\x02te", "trailers");
+    if matches!(feed, Feed::Watch(_)) {
+        put(&[0x0f, 0x10], "application/grpc");
+        put(b"\x00\x02te", "trailers");
+    }
     block
 }
 
@@ -223,6 +242,8 @@ fn headers(address: SocketAddr) -> Vec<u8> {
 struct Reader<'a> {
     stream: TcpStream,
     recorder: &'a Recorder,
+    /// Whether the messages are server-sent events.
+    reads_events: bool,
     buffer: Vec<u8>,
     /// The received bytes of incomplete messages, by stream.
     parts: HashMap<u32, Vec<u8>>,
@@ -232,9 +253,9 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn new(stream: TcpStream, recorder: &Recorder) -> Reader<'_> {
+    fn new(stream: TcpStream, recorder: &Recorder, reads_events: bool) -> Reader<'_> {
         let (parts, seen) = (HashMap::new(), HashMap::new());
-        Reader { stream, recorder, buffer: Vec::new(), parts, seen, delays: Vec::new() }
+        Reader { stream, recorder, reads_events, buffer: Vec::new(), parts, seen, delays: Vec::new() }
     }
 
     fn run(mut self) -> Outcome<Vec<u32>> {
@@ -284,10 +305,12 @@ impl Reader<'_> {
         let mut part = self.parts.remove(&stream).unwrap_or_default();
         part.extend_from_slice(payload);
         let mut rest = &part[..];
-        while let [_, a, b, c, d, after @ ..] = rest {
-            let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-            let Some((message, after)) = after.split_at_checked(length) else { break };
-            self.message(stream, message)?;
+        while let Some((message, after)) = self.split_message(rest) {
+            let parsed =
+                if self.reads_events { parse_event(message)? } else { Some(parse_message(message)?) };
+            if let Some(parsed) = parsed {
+                self.message(stream, parsed);
+            }
             rest = after;
         }
         if !rest.is_empty() {
@@ -296,8 +319,18 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn message(&mut self, stream: u32, message: &[u8]) -> Outcome<()> {
-        let (revision, changes) = parse_message(message)?;
+    /// Splits a complete message from the front.
+    fn split_message<'m>(&self, bytes: &'m [u8]) -> Option<(&'m [u8], &'m [u8])> {
+        if self.reads_events {
+            // Nearly every frame ends with an event, so the search is short.
+            let end = bytes.windows(2).position(|window| window == b"\n\n")?;
+            return Some((&bytes[..end], &bytes[end + 2..]));
+        }
+        let [_, a, b, c, d, after @ ..] = bytes else { return None };
+        after.split_at_checked(u32::from_be_bytes([*a, *b, *c, *d]) as usize)
+    }
+
+    fn message(&mut self, stream: u32, (revision, changes): (i64, bool)) {
         let seen = self.seen.insert(stream, revision);
         match (changes, seen) {
             (true, Some(seen)) if seen >= revision => {
@@ -309,7 +342,6 @@ impl Reader<'_> {
             }
             (false, Some(_)) => {}
         }
-        Ok(())
     }
 
     fn acknowledge(&mut self, kind: u8, payload: &[u8]) -> Outcome<()> {
@@ -317,6 +349,15 @@ impl Reader<'_> {
         put_frame(&mut out, kind, ACK, 0, payload);
         Ok(self.stream.write_all(&out)?)
     }
+}
+
+/// Returns the revision of an event's id, and whether its type is `changes`. None if it has no type.
+fn parse_event(event: &[u8]) -> Outcome<Option<(i64, bool)>> {
+    let start = std::str::from_utf8(&event[..event.len().min(160)]).unwrap_or_default();
+    let field = |name: &str| start.lines().find_map(|line| line.strip_prefix(name));
+    let Some(kind) = field("event: ") else { return Ok(None) };
+    let revision = field("id: ").and_then(|id| id.split(':').nth(1)).ok_or("event without a position")?;
+    Ok(Some((revision.parse()?, kind == "changes")))
 }
 
 /// Returns the revision of a message's position, and whether the message contains changes.
