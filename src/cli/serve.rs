@@ -323,7 +323,7 @@ fn greeting(endpoint: &str, records: usize) -> String {
     let option = if endpoint == DEFAULT_ENDPOINT { String::new() } else { format!(" --endpoint {endpoint}") };
     format!(
         "The Averil Packet, a newsroom of {records} records, is served at {endpoint} until you press Ctrl-C.\n\
-         In another terminal, try:\n\n\
+         Open it in a browser, or try in another terminal:\n\n\
          \x20 {program} article ls --tag russia{option}\n\
          \x20 {program} article get station-lamp-23{option}\n\
          \x20 {program} collection get front{option}\n"
