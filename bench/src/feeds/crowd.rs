@@ -36,7 +36,7 @@ const CHANGES: u32 = 2;
 pub(super) enum Feed<'a> {
     /// A Watch with this request.
     Watch(&'a [u8]),
-    /// A GET of this target, which is answered by server-sent events.
+    /// A GET of this target, to which the response is server-sent events.
     Events(&'a str),
 }
 
