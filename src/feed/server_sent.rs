@@ -14,8 +14,13 @@ use crate::{
     wire::{framed, json, v1},
 };
 
-/// The maximum growth of a message by its JSON: six bytes for a control character.
-const MAX_GROWTH: usize = 8;
+/// More than any message grows by its JSON. The most is that of an enum, two bytes that become two names; the limit on the
+/// elements of an article bounds their number.
+const MAX_GROWTH: usize = 64;
+
+/// The event in place of one that has no JSON, which the limits exclude. It has no id: no feed resumes after it.
+const UNWRITABLE: &[u8] =
+    b"event: failed\ndata: {\"code\":13,\"message\":\"a change cannot be written as JSON\"}\n\n";
 
 /// Returns an event. It has no line feed but those of the format, because JSON escapes them.
 pub(super) fn event(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Bytes {
@@ -26,7 +31,9 @@ pub(super) fn event(log_id: LogId, at: Option<&ChainPosition>, field: u32, event
         message::RESET => ("reset", "FeedReset"),
         _ => ("checkpoint", "FeedCheckpoint"),
     };
-    let data = json::message(message, event, MAX_GROWTH * event.len() + 64).unwrap_or_else(|| b"{}".to_vec());
+    let Some(data) = json::message(message, event, MAX_GROWTH * event.len() + 64) else {
+        return Bytes::from_static(UNWRITABLE);
+    };
     let mut out = Vec::with_capacity(data.len() + 160);
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(kind.as_bytes());
@@ -98,6 +105,28 @@ mod tests {
         assert_eq!(text(&checkpoint), "event: checkpoint\nid: 00000007:12\ndata: {\"behind\":true}\n\n");
         let part = event(LogId(7), None, message::CHANGES, &[2 << 3, 1]);
         assert_eq!(text(&part), "event: changes\ndata: {\"moreFollows\":true}\n\n");
+    }
+
+    #[test]
+    fn an_event_keeps_its_content_however_much_its_json_grows() {
+        let span = v1::Span { text: "a".into(), marks: vec![1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6], link: None };
+        let kind = v1::block::Kind::Paragraph(v1::Paragraph { spans: vec![span; 2_000] });
+        let divider =
+            v1::Block { kind: Some(v1::block::Kind::Divider(v1::Divider {})), ..Default::default() };
+        let paragraph = v1::Block { kind: Some(kind), ..Default::default() };
+        let blocks = [vec![paragraph], vec![divider; 2_000]].concat();
+        let article = v1::Article { body: Some(v1::Body { blocks }), ..Default::default() };
+        let record = v1::Record { record: Some(v1::record::Record::Article(article)), ..Default::default() };
+        let record = cable_proto::RawRecord::from_bytes(prost::Message::encode_to_vec(&record).into());
+        let change =
+            v1::FeedChange { change: Some(v1::feed_change::Change::Upsert(record)), ..Default::default() };
+        let changes = v1::FeedChanges { changes: vec![change], ..Default::default() };
+        let encoded = prost::Message::encode_to_vec(&changes);
+        let event = event(LogId(7), None, message::CHANGES, &encoded);
+        assert!(event.len() > 8 * encoded.len(), "{} of {}", event.len(), encoded.len());
+        assert_eq!(text(&event).matches("MARK_EMPHASIS").count(), 4_000);
+        let reset = super::event(LogId(7), None, message::RESET, &[8, 2]);
+        assert_eq!(text(&reset), "event: reset\ndata: {\"reason\":\"FEED_RESET_REASON_LOG_CHANGED\"}\n\n");
     }
 
     #[test]
