@@ -98,17 +98,17 @@ fn finish(exit_code: u8, line: &str, output: &mut Output) -> Result<(), Error> {
     if exit_code == State::Ok as u8 { Ok(()) } else { Err(Error::Reported { exit_code }) }
 }
 
-/// Returns the state of a node by the response of its operations address, and the line that reports it. The text of the
-/// response is `serving` or `not ready`, and the conditions.
+/// Returns the state of a node by what `/readyz` responds, and the line that reports it. The text is `ready` or
+/// `not ready`, and each condition on a line of its own.
 fn report_readiness(address: &str, response: io::Result<(u16, String)>) -> (State, String) {
     let (state, fact) = match response {
-        Ok((200, text)) if text.trim() == "serving" => (State::Ok, text),
-        Ok((200, text)) if text.starts_with("serving") => (State::Warning, text),
-        Ok((503, text)) => (State::Critical, text),
+        Ok((200, text)) if text.trim() == "ready" => (State::Ok, text),
+        Ok((200, text)) if text.starts_with("ready\n") => (State::Warning, text),
+        Ok((503, text)) if text.starts_with("not ready\n") => (State::Critical, text),
         Ok(_) => (State::Critical, format!("{address} is not the operations address of a node")),
         Err(error) => (State::Critical, format!("{address}: {error}")),
     };
-    let fact = fact.lines().next().unwrap_or_default().replace('|', "/");
+    let fact = fact.trim_end().replace('\n', "; ").replace('|', "/");
     (state, format!("CABLE {state} - {}", terminal::escape(&fact)))
 }
 
@@ -239,11 +239,16 @@ mod tests {
     #[test]
     fn readiness_has_a_state_of_its_own() {
         for (response, expected, text) in [
-            (Ok((200, "serving\n")), State::Ok, "serving"),
-            (Ok((200, "serving; disk_full: 3|4")), State::Warning, "serving; disk_full: 3/4"),
-            (Ok((503, "not ready; draining: stop")), State::Critical, "not ready; draining"),
+            (Ok((200, "ready\n")), State::Ok, "ready"),
+            (Ok((200, "ready\ndisk|full\n")), State::Warning, "ready; disk/full"),
+            (
+                Ok((503, "not ready\ndraining\ndisk_full\n")),
+                State::Critical,
+                "not ready; draining; disk_full",
+            ),
+            (Ok((503, "down")), State::Critical, "localhost:1 is not the operations address"),
             (Ok((200, "<html>")), State::Critical, "localhost:1 is not the operations address"),
-            (Ok((404, "serving")), State::Critical, "localhost:1 is not the operations address"),
+            (Ok((404, "ready\n")), State::Critical, "localhost:1 is not the operations address"),
             (Err("refused"), State::Critical, "localhost:1: refused"),
         ] {
             let response = response.map(|(code, text)| (code, text.to_owned())).map_err(io::Error::other);

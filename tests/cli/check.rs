@@ -1,6 +1,11 @@
 //! `cable check` and `cable version`.
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use crate::support::{Demo, cable, code, run, stderr, stdout};
 
@@ -42,4 +47,47 @@ fn without_a_service_the_state_is_critical_and_invalid_usage_unknown() {
         cable(dir.path()).args(["version", "--endpoint", &format!("http://{free}")]).output().unwrap();
     assert_eq!(code(&output), 5);
     assert!(stdout(&output).starts_with("client  "), "the client's version needs no service");
+}
+
+/// The health check of the container image.
+#[test]
+fn the_operations_address_alone_reports_readiness() {
+    // No other test uses this loopback address.
+    const OPS: &str = "127.71.9.1:7191";
+    let dir = tempfile::tempdir().unwrap();
+    let expect = |state: &str, exit_code: i32| {
+        for attempt in 0.. {
+            let output = cable(dir.path()).args(["check", "--ops", OPS]).output().unwrap();
+            if stdout(&output).starts_with(state) && code(&output) == exit_code {
+                assert_eq!((stdout(&output).lines().count(), stderr(&output).as_str()), (1, ""));
+                break;
+            }
+            assert!(attempt < 600, "expected {state}, not {}{}", stdout(&output), stderr(&output));
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    for (reserve, serving, exit_code, draining) in [
+        ("0", "CABLE OK - ready\n", 0, "CABLE CRITICAL - not ready; draining\n"),
+        (
+            "60TiB",
+            "CABLE WARNING - ready; disk_full\n",
+            1,
+            "CABLE CRITICAL - not ready; draining; disk_full\n",
+        ),
+    ] {
+        let mut node = cable(dir.path())
+            .args(["serve", "--data", "data", "--listen", "127.71.9.1:0", "--ops-listen", OPS])
+            .env("CABLE__STORE__RESERVE_BYTES", reserve)
+            .env("CABLE__SERVER__LAME_DUCK", "60s")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        expect(serving, exit_code);
+        let signal = || Command::new("kill").args(["-TERM", &node.id().to_string()]).status().unwrap();
+        assert!(signal().success());
+        expect(draining, 2);
+        assert!(signal().success(), "the second signal ends the process");
+        node.wait().unwrap();
+    }
+    expect("CABLE CRITICAL - 127.71.9.1:7191: ", 2);
 }
