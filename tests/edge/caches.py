@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from node import HOST, PROGRAM, ROOT, Node, Process, free_port, get, request, wait_until
@@ -156,6 +157,12 @@ class Site:
     def each(self):
         return [(name, self.caches[name], self.taps[name]) for name in self.caches]
 
+    def with_each(self, check):
+        """Runs a check of a cache with both at the same time."""
+        with ThreadPoolExecutor(len(self.caches)) as pool:
+            for run in [pool.submit(check, *cache) for cache in self.each()]:
+                run.result()
+
     def stop(self):
         for process in [*self.caches.values(), self.node]:
             process.stop()
@@ -226,8 +233,9 @@ def poll_each(site, targets, until):
 
 def stores_and_revalidates(site):
     site.node.put(*({"name": f"articles/stored-{number}", "headline": "Stored"} for number in range(8)))
-    for name, cache, tap in site.each():
-        def check(attempt, name=name, cache=cache, tap=tap):
+
+    def run(name, cache, tap):
+        def store(attempt):
             target = f"/v1/articles/stored-{attempt}"
             tap.clear()
             first, second = get(cache.port, target), get(cache.port, target)
@@ -240,20 +248,24 @@ def stores_and_revalidates(site):
             assert current.status == 304 and not current.body, current
             assert len(tap.requests) == 1, (name, tap.requests)
             assert "authorization" in first.header("vary").lower(), first
-            return target, first
-        target, first = within_step(check)
-        bodies = first.body
+            return target, first.body
+
+        target, body = within_step(store)
+
         # Expired at the horizon, and confirmed by the node without its body.
-        def confirm(_, cache=cache, tap=tap, target=target):
+        def confirm(_):
             tap.clear()
             again = get(cache.port, target)
-            assert again.status == 200 and again.body == bodies and cache.is_revalidated(again), again
+            assert again.status == 200 and again.body == body and cache.is_revalidated(again), again
             assert tap.statuses == [304] and "if-none-match" in tap.requests[0].lower(), (tap.requests, tap.statuses)
             hit = get(cache.port, target)
             assert cache.is_hit(hit), hit
             for response in (again, hit):
                 assert fresh_until(response) <= next_step() + SECOND, f"{name}: reusable for too long: {response}"
+
         within_step(confirm)
+
+    site.with_each(run)
     return "MISS, HIT, 304 to the client from the cache, 304 from the node after the horizon"
 
 
@@ -262,8 +274,9 @@ def redirects_and_absences(site):
     site.node.put(*({"name": name, "headline": "Gone", "path": f"/{name}"} for name in names))
     site.node.command("article", "rm", "left", "--moved-to", "stored-0")
     site.node.command("article", "rm", "removed", "--reason", "withdrawn")
-    for name, cache, tap in site.each():
-        def check(attempt, name=name, cache=cache, tap=tap):
+
+    def run(name, cache, tap):
+        def check(attempt):
             query = f"?at_least_revision={attempt}"
             for target, status in [("left", 308), ("removed", 410), ("none", 404)]:
                 tap.clear()
@@ -274,13 +287,16 @@ def redirects_and_absences(site):
                 assert second.body == direct.body and second.header("location") == direct.header("location"), second
             assert direct.max_age is not None, direct
         within_step(check)
+
+    site.with_each(run)
     return "308, 410 and 404 are stored with Location and reason"
 
 
 def clients_behind_a_cache_do_not_start_max_age_again(site):
     site.node.put({"name": "articles/late", "headline": "Late"})
-    for name, cache, _ in site.each():
-        def check(_, name=name, cache=cache):
+
+    def run(name, cache, _):
+        def check(_):
             start = time.time() // STEP * STEP
             first = get(cache.port, "/v1/articles/late")
             sleep_until(start + STEP - 1.6)
@@ -288,11 +304,13 @@ def clients_behind_a_cache_do_not_start_max_age_again(site):
             assert cache.is_hit(late), late
             assert late.max_age == first.max_age > 0
             assert fresh_until(late) <= start + STEP + 0.2, f"{name}: {fresh_until(late) - start}: {late}"
-        within_step_of_two(check)
-    return "Age or Date of the node: no client reuses a HIT beyond the horizon"
+        within_whole_step(check)
+
+    site.with_each(run)
+    return "Age, or Date of the node: no client reuses a HIT beyond the horizon"
 
 
-def within_step_of_two(check):
+def within_whole_step(check):
     """Runs a check that needs nearly a whole step."""
     for attempt in range(4):
         sleep_until(next_step() + 0.05)
@@ -491,12 +509,9 @@ def tokens_are_private(home):
     wait_until(is_accepted, "the node reads the credentials")
     token_file = site.node.home / "cms.token"
     token_file.write_text(tokens["cms"], encoding="utf-8")
-    os.environ["CABLE_TOKEN_FILE"] = str(token_file)
-    try:
-        site.node.put({"name": "articles/own", "headline": "Own"},
-                      {"name": "articles/shared", "headline": "Shared", "tags": ["tags/shared"]})
-    finally:
-        del os.environ["CABLE_TOKEN_FILE"]
+    site.node.token_file = token_file
+    site.node.put({"name": "articles/own", "headline": "Own"},
+                  {"name": "articles/shared", "headline": "Shared", "tags": ["tags/shared"]})
     targets = ["/v1/articles", "/v1/articles/own", "/v1/articles/shared", "/v1/articles/none", "/v1/tags"]
     callers = [None, "partner", "all", None, "partner"]
 
@@ -525,11 +540,12 @@ def tokens_are_private(home):
 def outages(site):
     """A cache serves nothing that has expired, even when the node is away."""
     site.node.put({"name": "articles/away", "headline": "Away"})
-    for name, cache, tap in site.each():
-        def check(_, name=name, cache=cache, tap=tap):
+
+    def run(name, cache, tap):
+        def check(_):
             start = time.time() // STEP * STEP
             tap.is_open = True
-            assert get(cache.port, "/v1/articles/away").status == 200
+            wait_until(lambda: get(cache.port, "/v1/articles/away").status == 200, "the cache reaches the node")
             tap.close()
             assert cache.is_hit(get(cache.port, "/v1/articles/away")), "the cache needs no node for what is fresh"
             assert time.time() < start + STEP - SECOND, "too slow"
@@ -538,7 +554,9 @@ def outages(site):
             assert late.status in (502, 503, 504), f"{name}: {late}"
             tap.is_open = True
             wait_until(lambda: get(cache.port, "/v1/articles/away").status == 200, "the cache reaches the node again")
-        within_step_of_two(check)
+        within_whole_step(check)
+
+    site.with_each(run)
     return "nothing stale when the node is away"
 
 
@@ -644,8 +662,8 @@ def purges(home):
     within_step(check, 3600)
     purge.stop()
     long_keys(site)
-    site.stop()
     count = len(changes_to_purge(node))
+    site.stop()
     return f"{count} changes, {len(targets)} resources: all current after at most {slowest[0]:.2f} s"
 
 
@@ -677,27 +695,53 @@ def long_keys(site):
             assert cache.is_hit(get(cache.port, wanted)), (name, wanted[:40])
 
 
+# Those that share a node, one after the other, and those that have nodes of their own, beside them.
+SHARED = [stores_and_revalidates, redirects_and_absences, clients_behind_a_cache_do_not_start_max_age_again, expiry, scheduled,
+          feeds_pass_through, outages]
+OWN = [nothing_pending_can_be_inferred, tokens_are_private, purges]
+
+
+def run_check(check, argument):
+    start = time.monotonic()
+    try:
+        outcome, is_good = check(argument), True
+    except Exception:
+        outcome, is_good = traceback.format_exc()[-6000:], False
+    name = check.__name__.replace("_", " ")
+    print(f"{'ok' if is_good else 'FAILED'}  {name}: {outcome} [{time.monotonic() - start:.0f} s]", flush=True)
+    return is_good
+
+
+def run_shared(home, checks):
+    if not checks:
+        return True
+    site = Site(home / "shared", {"WEB__HORIZON": f"{STEP}s"})
+    return all([run_check(check, site) for check in checks])
+
+
+def run_own(home, checks):
+    return all([run_check(check, home / check.__name__) for check in checks])
+
+
 def main():
     home = pathlib.Path(tempfile.mkdtemp(prefix="cable-edge-"))
+    # The caches can run as other users.
     home.chmod(0o755)
-    wanted = sys.argv[1:]
-    site = Site(home / "site", {"WEB__HORIZON": f"{STEP}s"})
-    checks = [
-        (stores_and_revalidates, site), (redirects_and_absences, site), (clients_behind_a_cache_do_not_start_max_age_again, site), (expiry, site),
-        (scheduled, site), (feeds_pass_through, site), (nothing_pending_can_be_inferred, home / "pending"),
-        (tokens_are_private, home / "tokens"), (purges, home / "purges"), (outages, site),
-    ]
+    wanted = sys.argv[1:] or [check.__name__ for check in SHARED + OWN]
+    unknown = set(wanted) - {check.__name__ for check in SHARED + OWN}
+    if unknown:
+        sys.exit(f"unknown check: {', '.join(sorted(unknown))}; there are "
+                 f"{', '.join(check.__name__ for check in SHARED + OWN)}")
     try:
-        for check, argument in checks:
-            if wanted and check.__name__ not in wanted:
-                continue
-            start = time.monotonic()
-            print(f"{check.__name__.replace('_', ' ')}: {check(argument)} [{time.monotonic() - start:.0f} s]", flush=True)
+        with ThreadPoolExecutor(2) as pool:
+            runs = [pool.submit(run, home, [check for check in checks if check.__name__ in wanted])
+                    for run, checks in [(run_shared, SHARED), (run_own, OWN)]]
+            is_good = all([run.result() for run in runs])
     finally:
-        site.stop()
         for process in Process.running:
             process.stop()
         shutil.rmtree(home, ignore_errors=True)
+    sys.exit(0 if is_good else 1)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,8 @@ class Node(Process):
 
     def __init__(self, home, settings=None, name="node"):
         self.port, self.operations, self.home = free_port(), free_port(), home
+        # The file of the token that commands send, if any.
+        self.token_file = None
         home.mkdir(parents=True, exist_ok=True)
         environment = {f"CABLE__{key}": value for key, value in (settings or {}).items()}
         # The checks load the machine; a node that refuses calls for that is not what they are about.
@@ -143,6 +145,8 @@ class Node(Process):
         """Runs a command of the program as a client. Returns its output."""
         environment = {"CABLE_ENDPOINTS": f"http://{HOST}:{self.port}",
                        "CABLE_CLIENT_CONFIG": str(self.home / "contexts.toml")}
+        if self.token_file:
+            environment["CABLE_TOKEN_FILE"] = str(self.token_file)
         done = subprocess.run([PROGRAM, *map(str, arguments)], cwd=self.home, env=os.environ | environment,
                               capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
