@@ -224,6 +224,7 @@ def slow_readers_of_a_large_document(node, options):
     peers = Peers(node.port, options.peers, head("/v1/articles/large"))
     streams = b"".join(get_frame(1 + 2 * number, "/v1/articles/large") for number in range(100))
     fours = Peers(node.port, 4, hello(0) + streams)
+    wait_until(lambda: node.metric("cable_connections") >= options.peers, "the connections are open", PATIENCE)
     # The peers do not see the end, because they do not read what came before it.
     wait_until(lambda: node.metric("cable_connections") < 20, "the node drops readers that do not read", PATIENCE)
     peers.close()
@@ -241,7 +242,7 @@ def slow_readers_of_the_feed(node, options):
                   "body": {"blocks": [{"paragraph": {"spans": [{"text": "x" * 200_000}]}}]}})
     wait_until(lambda: node.metric("cable_feeds") == 0, "the node drops followers that do not read", PATIENCE)
     peers.close()
-    return f"{options.peers} followers that read nothing: ended after {rounds} large changes"
+    return f"{options.peers} followers that read nothing, beside {rounds} large changes: ended after progress_timeout"
 
 
 def slow_headers(node, options):

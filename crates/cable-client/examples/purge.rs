@@ -170,7 +170,9 @@ impl Stale {
 
     /// Adds the paths of an article, and the pages that list it.
     fn add_article(&mut self, record: &RawRecord) -> cable_client::Result<()> {
-        let v1::Record { record: Some(Record::Article(article)), .. } = record.decode()? else { return Ok(()) };
+        let v1::Record { record: Some(Record::Article(article)), .. } = record.decode()? else {
+            return Ok(());
+        };
         self.add_paths([&article.path].into_iter().chain(&article.alias_paths));
         self.add_lists(article.tags.iter().chain(&article.additional_sections).chain([&article.section]));
         self.add_lists(article.byline.iter().flat_map(|byline| &byline.credits).map(|credit| &credit.author));

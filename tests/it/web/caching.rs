@@ -150,7 +150,8 @@ async fn a_response_that_may_not_be_reused_is_not_confirmed() {
     let (clock, _hands) = Clock::manual(MINUTE);
     let node = Node::run(0, dir.path(), clock, |config| config.web.max_age = Duration::ZERO).await;
     let whole = get(node.address, "/v1/articles/a").await;
-    let confirmed = get_with(node.address, "/v1/articles/a", &[("if-none-match", whole.header("etag"))]).await;
+    let confirmed =
+        get_with(node.address, "/v1/articles/a", &[("if-none-match", whole.header("etag"))]).await;
     assert_eq!((whole.max_age(), confirmed.status), (0, 304), "no cache stores it");
     node.stop().await;
 }

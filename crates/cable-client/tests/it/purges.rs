@@ -161,7 +161,8 @@ async fn entities_of_each_kind_have_the_keys_of_their_responses() {
     collection.name = "collections/front".into();
     let entities: [RawRecord; 4] = [author.into(), section.into(), tag.into(), collection.into()];
     let (server, _) = serve_watch(0, move |_, _| {
-        let upserts = (7..).zip(entities.clone()).map(|(revision, entity)| changes(vec![upsert(revision, entity)]));
+        let upserts =
+            (7..).zip(entities.clone()).map(|(revision, entity)| changes(vec![upsert(revision, entity)]));
         open([checkpoint(6)].into_iter().chain(upserts).collect())
     });
     let (address, mut requests) = cache(0).await;
