@@ -395,7 +395,7 @@ def floods(node, options):
                               check=True)
         assert f"{options.requests} done" in done.stdout and " 0 errored" in done.stdout, done.stdout
         assert "0 5xx" in done.stdout, done.stdout
-    return f"{options.requests} requests of each of 4 kinds pipelined, and of 3 over HTTP/2: all answered"
+    return f"{options.requests} requests of each of 4 kinds pipelined, and of 3 over HTTP/2: all served"
 
 
 def rapid_resets(node, options):
@@ -464,7 +464,7 @@ def smuggling(node, _):
     text, _ = exchange(node.port, start.replace(b"\r\n", b"\n") + b"Connection: close\n\n", 1.0)
     expect(statuses(text)[:1], {200, 400}, "bare LF")
     refused = sum(found[:1] == [400] for found in outcomes.values())
-    return f"{len(shapes)} shapes: {refused} are 400, no hidden request is answered"
+    return f"{len(shapes)} shapes: {refused} are 400, no hidden request has a response"
 
 
 def origins(node, options):

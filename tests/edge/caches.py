@@ -311,16 +311,17 @@ def clients_behind_a_cache_do_not_start_max_age_again(site):
 
 
 def within_whole_step(check):
-    """Runs a check that needs nearly a whole step."""
+    """Runs a check that needs nearly a whole step, or more. Repeats it if it failed after the end of its step, which a
+    machine that is too slow does."""
     for attempt in range(4):
         sleep_until(next_step() + 0.05)
         start = time.time() // STEP * STEP
         try:
             return check(attempt)
-        except AssertionError:
-            if time.time() < start + STEP - 0.5:
-                raise
-    raise AssertionError("the machine is too slow")
+        except AssertionError as error:
+            if time.time() < start + STEP - 0.5 or attempt == 3:
+                raise error
+    return None
 
 
 def expiry(site):

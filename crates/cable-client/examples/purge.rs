@@ -127,7 +127,7 @@ pub fn purges(delivery: &Delivery) -> cable_client::Result<Vec<Purge>> {
     Ok(stale.purges())
 }
 
-/// What changes make stale.
+/// The paths and keys that changes make stale.
 #[derive(Default)]
 struct Stale {
     /// The paths of pages of the site.
