@@ -395,7 +395,7 @@ def floods(node, options):
                               check=True)
         assert f"{options.requests} done" in done.stdout and " 0 errored" in done.stdout, done.stdout
         assert "0 5xx" in done.stdout, done.stdout
-    return f"{options.requests} requests of each of 4 kinds pipelined, and of 3 over HTTP/2: all served"
+    return f"{options.requests} requests of 4 kinds pipelined, and as many of each of 3 kinds over HTTP/2: all served"
 
 
 def rapid_resets(node, options):
