@@ -21,6 +21,9 @@ use crate::{
 /// together, many to 16 KiB.
 const MAX_KEY_BYTES: usize = 8_000;
 
+/// The key of all pages of articles, which replaces those of the lists of a filter that are too many.
+const ALL_ARTICLES: &str = "list:articles";
+
 /// A response as JSON.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -87,7 +90,7 @@ impl Read {
 }
 
 /// Returns the surrogate keys of a response, each once. If they are too many, the keys of single entities are replaced
-/// by that of their kind, articles first.
+/// by that of their kind, articles first. A filter whose own keys are too many is a list of all articles.
 fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     let (entities, includes) = read.entity_fields();
@@ -104,6 +107,9 @@ fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
             }
         }
     }
+    let all = [ALL_ARTICLES.to_owned()];
+    let is_long = of_request.iter().map(|key| key.len() + 1).sum::<usize>() > MAX_KEY_BYTES / 2;
+    let of_request = if is_long && read == Read::ListArticles { &all } else { of_request };
     let mut coarse: BTreeSet<Kind> = BTreeSet::new();
     loop {
         let mut keys: BTreeSet<String> = of_request.iter().cloned().collect();

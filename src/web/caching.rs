@@ -27,6 +27,12 @@ impl Caching {
     pub(crate) fn max_age(&self, next_change: Option<i64>) -> i64 {
         max_age(self.clock.now(), self.max_age, self.step, next_change)
     }
+
+    /// Whether a response may be confirmed by 304. nginx reuses a response that is confirmed with `max-age=0` for as
+    /// long as the old one stated, which can be beyond its next change. If the setting is 0, it never stored one.
+    pub(crate) fn may_confirm(&self, next_change: Option<i64>) -> bool {
+        self.max_age < SECOND || self.max_age(next_change) > 0
+    }
 }
 
 fn max_age(now: i64, configured: i64, step: i64, next_change: Option<i64>) -> i64 {

@@ -2,13 +2,14 @@
 //!
 //! `cargo run -p cable-client --example purge -- [--dry-run] [--any-tag TAG]... [--position-file FILE] http://cache:6081`
 //!
-//! For each change, it sends `PURGE {path}` for every current and former path of the article, and one `PURGE /` with
-//! the header `Surrogate-Key` for the pages that show the article. Each page must therefore carry the resource names of
-//! the entities that it shows, and the key `all`.
+//! For each change, it sends one `PURGE /` with the header `Surrogate-Key` for all responses and pages that rest on the
+//! changed entity, and `PURGE {path}` for every current and former path of an article, for sites whose pages have no
+//! keys. The keys are those of the header `Surrogate-Key` of content over HTTP (docs/http.md). A page of a site carries
+//! the keys of the responses that it is made of. The cache adds the key `all` to everything.
 //!
 //! It purges `all` in two cases:
 //!
-//! - The feed restarts: any page may have changed.
+//! - The feed restarts: anything may have changed.
 //! - Changes were missed: the feed delivers only the newest change of an article, which may have left other pages
 //!   before.
 //!
@@ -23,6 +24,7 @@ use cable_client::{
     Cable, Delivery, Event, Feed, FeedChange, FeedFilter, FilePosition, NameState, RawRecord, v1,
     v1::record::Record,
 };
+use cable_proto::path::normalise;
 use futures_util::StreamExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -35,17 +37,17 @@ const USAGE: &str = "usage: purge [--dry-run] [--any-tag TAG]... [--position-fil
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// The largest number of keys in one purge: caches limit the length of a header.
-const MAX_KEYS_PER_PURGE: usize = 50;
-/// The key that every page carries.
+/// The largest size of the keys of one purge, in bytes: caches limit the length of a header, many to 8 KiB.
+const MAX_KEY_BYTES: usize = 6_000;
+/// The key that the cache adds to everything.
 const ALL: &str = "all";
 
-/// A purge of one path, or of the pages with certain keys.
+/// A purge of one path, or of everything with certain keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
     /// The page at a path.
     Path(String),
-    /// All pages that carry one of these keys.
+    /// All that carries one of these keys.
     Keys(Vec<String>),
 }
 
@@ -89,7 +91,7 @@ async fn run_with_args(arguments: impl Iterator<Item = String>) -> Result<(), Bo
     Ok(run(feed.open(), &cache).await?)
 }
 
-/// Purges the pages that the feed's deliveries make stale. Returns when the feed fails.
+/// Purges all that the feed's deliveries make stale. Returns when the feed fails.
 pub async fn run(mut feed: Feed, cache: &Cache) -> cable_client::Result<()> {
     // `is_live`: the stream delivers each change made since it opened. Before the first of them, the server sends a
     // checkpoint.
@@ -118,46 +120,81 @@ pub fn purges(delivery: &Delivery) -> cable_client::Result<Vec<Purge>> {
         Event::Reset(_) => return Ok(vec![Purge::Keys(vec![ALL.to_owned()])]),
         _ => return Ok(Vec::new()),
     };
-    let (mut paths, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    let mut stale = Stale::default();
     for change in changes {
-        add_change(change, &mut paths, &mut keys)?;
+        stale.add_change(change)?;
     }
-    let keys: Vec<String> = keys.into_iter().collect();
-    let paths = paths.into_iter().filter(|path| !path.is_empty()).map(Purge::Path);
-    Ok(paths.chain(keys.chunks(MAX_KEYS_PER_PURGE).map(|keys| Purge::Keys(keys.to_vec()))).collect())
+    Ok(stale.purges())
 }
 
-fn add_change(
-    change: &FeedChange,
-    paths: &mut BTreeSet<String>,
-    keys: &mut BTreeSet<String>,
-) -> cable_client::Result<()> {
-    keys.insert(change.name.clone());
-    keys.extend(change.former_names.iter().cloned());
-    paths.extend(change.former_paths.iter().cloned());
-    match &change.state {
-        NameState::Upsert(record) => add_article(record, paths, keys)?,
-        NameState::Removed(tombstone) => paths.extend(tombstone.paths.iter().cloned()),
-        _ => {}
-    }
-    Ok(())
+/// The paths and keys that changes make stale.
+#[derive(Default)]
+struct Stale {
+    /// The paths of pages of the site.
+    paths: BTreeSet<String>,
+    keys: BTreeSet<String>,
 }
 
-/// Adds the paths of an article, and the names of its tags, sections and authors.
-fn add_article(
-    record: &RawRecord,
-    paths: &mut BTreeSet<String>,
-    keys: &mut BTreeSet<String>,
-) -> cable_client::Result<()> {
-    let v1::Record { record: Some(Record::Article(article)), .. } = record.decode()? else { return Ok(()) };
-    paths.insert(article.path);
-    paths.extend(article.alias_paths);
-    keys.extend(article.tags);
-    keys.extend(article.additional_sections);
-    let credits = article.byline.into_iter().flat_map(|byline| byline.credits);
-    let others = credits.map(|credit| credit.author).chain([article.section]);
-    keys.extend(others.filter(|name| !name.is_empty()));
-    Ok(())
+impl Stale {
+    fn add_change(&mut self, change: &FeedChange) -> cable_client::Result<()> {
+        self.add_entity(&change.name);
+        self.add_lists(&change.former_names);
+        self.add_paths(&change.former_paths);
+        match &change.state {
+            NameState::Upsert(record) => self.add_article(record)?,
+            NameState::Removed(tombstone) => self.add_paths(&tombstone.paths),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of an entity, of the pages of its kind, and of pages that contain too many entities to name each.
+    fn add_entity(&mut self, name: &str) {
+        let Some((collection, id)) = name.split_once('/') else { return };
+        let noun = collection.strip_suffix('s').unwrap_or(collection);
+        self.keys.extend([format!("{noun}:{id}"), collection.to_owned(), format!("list:{collection}")]);
+    }
+
+    /// Adds the keys of the pages of the articles of tags, sections and authors.
+    fn add_lists<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
+        let names = names.into_iter().filter(|name| !name.is_empty());
+        self.keys.extend(names.map(|name| format!("list:{name}")));
+    }
+
+    fn add_paths<'a>(&mut self, paths: impl IntoIterator<Item = &'a String>) {
+        for path in paths.into_iter().filter(|path| !path.is_empty()) {
+            self.keys.insert(format!("path:{}", normalise(path)));
+            self.paths.insert(path.clone());
+        }
+    }
+
+    /// Adds the paths of an article, and the pages that list it.
+    fn add_article(&mut self, record: &RawRecord) -> cable_client::Result<()> {
+        let v1::Record { record: Some(Record::Article(article)), .. } = record.decode()? else {
+            return Ok(());
+        };
+        self.add_paths([&article.path].into_iter().chain(&article.alias_paths));
+        self.add_lists(article.tags.iter().chain(&article.additional_sections).chain([&article.section]));
+        self.add_lists(article.byline.iter().flat_map(|byline| &byline.credits).map(|credit| &credit.author));
+        Ok(())
+    }
+
+    fn purges(self) -> Vec<Purge> {
+        let mut purges: Vec<Purge> = self.paths.into_iter().map(Purge::Path).collect();
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for key in self.keys {
+            if bytes + key.len() > MAX_KEY_BYTES {
+                purges.push(Purge::Keys(std::mem::take(&mut keys)));
+                bytes = 0;
+            }
+            bytes += key.len() + 1;
+            keys.push(key);
+        }
+        if !keys.is_empty() {
+            purges.push(Purge::Keys(keys));
+        }
+        purges
+    }
 }
 
 impl Purge {

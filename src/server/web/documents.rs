@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::{Outputs, deliver, live::Events, plain_text};
 use crate::{
+    content::Document,
     server::{
         call::Call,
         calls::{
@@ -64,16 +65,18 @@ pub(super) async fn respond(
         headers.insert(CACHE_CONTROL, cache_control(outputs, None, false));
         return whole(error.status, headers, body, is_head, streams);
     };
-    let is_current = |etag: &HeaderValue| {
+    let is_current = |document: &Document| {
         let mut given = parts.headers.get_all(IF_NONE_MATCH).iter();
-        given.any(|value| names_etag(value.as_bytes(), etag.as_bytes()))
+        given.any(|value| names_etag(value.as_bytes(), document.etag.as_bytes()))
+            && outputs.caching.may_confirm(document.next_change)
     };
-    let has_body = |document: &crate::content::Document| !is_head && !is_current(&document.etag);
+    let has_body = |document: &Document| !is_head && !is_current(document);
     let reply = calls.document(parts, resource, &streams, has_body).await;
     let DocumentReply { call, is_private, keys, outcome } = reply;
     match outcome {
         Ok(found) => {
-            let is_current = is_current(&found.document.etag);
+            // A response that has a body stays one, although time has passed since this was decided.
+            let is_current = if is_head { is_current(&found.document) } else { found.pace.is_none() };
             document(outputs, call, found, (is_private, is_current), streams)
         }
         Err(status) => refused(outputs, call, status, (is_private, &keys), parts, streams),

@@ -125,6 +125,37 @@ async fn no_response_is_reused_beyond_the_horizon_or_the_next_change() {
     node.stop().await;
 }
 
+/// nginx reuses a response that is confirmed with `max-age=0` for as long as the old one stated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_may_not_be_reused_is_not_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, raw, hands) = start(dir.path(), MINUTE).await;
+    let expires = MINUTE + 30 * SECOND + SECOND / 2;
+    put(&raw, json!({"name": "articles/a", "headline": "a"})).await;
+    put(&raw, json!({"name": "articles/b", "headline": "b", "expire_time": rfc3339(expires)})).await;
+    let http2 = Http2::connect(node.address).await;
+    for (target, last) in [("/v1/articles/b", expires), ("/v1/articles/a", MINUTE + 60 * SECOND)] {
+        let whole = get(node.address, target).await;
+        let given = [("if-none-match", whole.header("etag"))];
+        hands.set(last - SECOND);
+        let confirmed = get_with(node.address, target, &given).await;
+        assert_eq!((confirmed.status, confirmed.max_age()), (304, 1), "{target}");
+        hands.set(last - SECOND + 1);
+        let sent = get_with(node.address, target, &given).await;
+        assert_eq!((sent.status, sent.max_age(), &sent.body), (200, 0, &whole.body), "{target}");
+        assert_eq!(http2.request("GET", target, &given).await, sent, "{target}");
+        assert_eq!(request(node.address, "HEAD", target, &given).await.status, 200, "{target}");
+    }
+    node.stop().await;
+    let (clock, _hands) = Clock::manual(MINUTE);
+    let node = Node::run(0, dir.path(), clock, |config| config.web.max_age = Duration::ZERO).await;
+    let whole = get(node.address, "/v1/articles/a").await;
+    let confirmed =
+        get_with(node.address, "/v1/articles/a", &[("if-none-match", whole.header("etag"))]).await;
+    assert_eq!((whole.max_age(), confirmed.status), (0, 304), "no cache stores it");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_times_are_settings() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,5 +255,8 @@ async fn too_many_surrogate_keys_become_coarser_ones() {
     assert_eq!(few.header("surrogate-key").split(' ').count(), 61);
     let many = get(node.address, "/v1/articles?page_size=90&view=reference").await;
     assert_eq!(many.header("surrogate-key"), "articles list:articles");
+    let tags: Vec<_> = (0..64).map(|n| format!("{long}{n}")).collect();
+    let filtered = get(node.address, &format!("/v1/articles?any_tag={}", tags.join(","))).await;
+    assert_eq!((filtered.status, filtered.header("surrogate-key")), (200, "list:articles"));
     node.stop().await;
 }

@@ -100,7 +100,8 @@ impl Twins {
         let response = self.expect_equal(target, &[]).await;
         if let Some(etag) = response.headers.get("etag") {
             let current = self.expect_equal(target, &[("if-none-match", etag)]).await;
-            assert_eq!(current.status, 304, "{target}");
+            // In the last second before the horizon there is no 304.
+            assert!(current.status == 304 || current.max_age() == 0, "{target}: {current:?}");
         }
         response
     }

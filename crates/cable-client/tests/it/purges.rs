@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use cable_client::{FeedFilter, Position, PositionStore, v1};
+use cable_client::{FeedFilter, Position, PositionStore, RawRecord, v1};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -96,7 +96,7 @@ fn story() -> v1::FeedChange {
 async fn each_purge_is_retried_until_the_cache_accepts_it() {
     let mut gone = removed(9, "articles/old");
     if let Some(v1::feed_change::Change::Removed(tombstone)) = &mut gone.change {
-        tombstone.paths = vec!["/\u{e9}t\u{e9} 1".into()];
+        tombstone.paths = vec!["/\u{e9}t\u{e9}|1".into()];
     }
     let (server, _) = serve_watch(0, move |_, _| {
         let restart = [reset(v1::FeedResetReason::Compacted), part(vec![article("articles/a").into()])];
@@ -116,9 +116,10 @@ async fn each_purge_is_retried_until_the_cache_accepts_it() {
         "/s/1",
         "/weather/calm",
         "/weather/storm",
-        "/ articles/storm authors/ann sections/coast sections/weather tags/calm tags/storm",
-        "/%C3%A9t%C3%A9%201",
-        "/ articles/old",
+        "/ article:storm articles list:articles list:authors/ann list:sections/coast list:sections/weather \
+         list:tags/calm list:tags/storm path:/s/1 path:/weather/calm path:/weather/storm",
+        "/%C3%A9t%C3%A9|1",
+        "/ article:old articles list:articles path:/\u{e9}t\u{e9}%7C1",
         "/ all",
     ];
     for expected in rest {
@@ -142,9 +143,58 @@ async fn changes_that_may_hide_others_purge_everything_first() {
     let (address, mut requests) = cache(0).await;
     let feed = server.client().feed(FeedFilter::default()).open();
     let run = tokio::spawn(async move { purge::run(feed, &purge::Cache::Http(address)).await });
-    for expected in ["/ all", "/ articles/a", "/ articles/b", "/ all", "/ articles/c", "/ articles/d"] {
+    let key = |id: &str| format!("/ article:{id} articles list:articles");
+    let all = || "/ all".to_owned();
+    for expected in [all(), key("a"), key("b"), all(), key("c"), key("d")] {
         assert_eq!(requests.recv().await.unwrap(), expected);
     }
+    run.abort();
+}
+
+#[tokio::test]
+async fn entities_of_each_kind_have_the_keys_of_their_responses() {
+    let (mut author, mut section) = (v1::Author::default(), v1::Section::default());
+    let (mut tag, mut collection) = (v1::Tag::default(), v1::Collection::default());
+    author.name = "authors/ann".into();
+    section.name = "sections/weather".into();
+    tag.name = "tags/storm".into();
+    collection.name = "collections/front".into();
+    let entities: [RawRecord; 4] = [author.into(), section.into(), tag.into(), collection.into()];
+    let (server, _) = serve_watch(0, move |_, _| {
+        let upserts =
+            (7..).zip(entities.clone()).map(|(revision, entity)| changes(vec![upsert(revision, entity)]));
+        open([checkpoint(6)].into_iter().chain(upserts).collect())
+    });
+    let (address, mut requests) = cache(0).await;
+    let feed = server.client().feed(FeedFilter::default()).open();
+    let run = tokio::spawn(async move { purge::run(feed, &purge::Cache::Http(address)).await });
+    for expected in [
+        "/ author:ann authors list:authors",
+        "/ list:sections section:weather sections",
+        "/ list:tags tag:storm tags",
+        "/ collection:front collections list:collections",
+    ] {
+        assert_eq!(requests.recv().await.unwrap(), expected);
+    }
+    run.abort();
+}
+
+#[tokio::test]
+async fn keys_that_do_not_fit_into_a_header_are_sent_in_several_purges() {
+    let mut large = article("articles/a");
+    large.tags = (0..128).map(|number| format!("tags/{}{number}", "x".repeat(120))).collect();
+    let (server, _) =
+        serve_watch(0, move |_, _| open(vec![checkpoint(6), changes(vec![upsert(7, large.clone().into())])]));
+    let (address, mut requests) = cache(0).await;
+    let feed = server.client().feed(FeedFilter::default()).open();
+    let run = tokio::spawn(async move { purge::run(feed, &purge::Cache::Http(address)).await });
+    let mut keys = 0;
+    while keys < 3 + 128 {
+        let request = requests.recv().await.unwrap();
+        assert!(request.len() < 7_000, "{}", request.len());
+        keys += request.split(' ').count() - 1;
+    }
+    assert_eq!(keys, 3 + 128);
     run.abort();
 }
 
