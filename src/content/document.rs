@@ -1,5 +1,5 @@
-//! A response as JSON, with what the headers of HTTP state about it. It is encoded once, on a reader thread, and cached
-//! beside the other forms.
+//! A response as JSON, or a feed or sitemap, with what the headers of HTTP state about it. It is encoded once, on a
+//! reader thread, and cached beside the other forms.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +21,11 @@ use crate::{
 /// together, many to 16 KiB.
 const MAX_KEY_BYTES: usize = 8_000;
 
-/// A response as JSON.
+/// A response over HTTP.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) body: Bytes,
+    pub(crate) content_type: &'static str,
     /// The etag of this form, in quotes.
     pub(crate) etag: HeaderValue,
     /// The keys of all that the response rests on, separated by spaces.
@@ -55,15 +56,26 @@ impl Document {
                     value: limit::JSON_RESPONSE.maximum + 1,
                 }
             })?;
+        Document::new(
+            (body, "application/json"),
+            format!("\"{}.json\"", template.etag),
+            surrogate_keys(names_in(read, &encoded), keys),
+            template.next_change,
+        )
+    }
+
+    /// Returns a document of bytes and their media type.
+    pub(super) fn new(
+        (body, content_type): (Vec<u8>, &'static str),
+        etag: String,
+        surrogate_keys: String,
+        next_change: Option<i64>,
+    ) -> Result<Document, Refusal> {
         let value = |text: String| {
             HeaderValue::try_from(text).map_err(|_| Refusal::Internal("a header of a response is not valid"))
         };
-        Ok(Document {
-            body: framed::shrink(body),
-            etag: value(format!("\"{}.json\"", template.etag))?,
-            surrogate_keys: value(surrogate_keys(read, &encoded, keys))?,
-            next_change: template.next_change,
-        })
+        let (etag, surrogate_keys) = (value(etag)?, value(surrogate_keys)?);
+        Ok(Document { body: framed::shrink(body), content_type, etag, surrogate_keys, next_change })
     }
 
     /// Returns the bytes that the document owns.
@@ -86,9 +98,8 @@ impl Read {
     }
 }
 
-/// Returns the surrogate keys of a response, each once. If they are too many, the keys of single entities are replaced
-/// by that of their kind, articles first.
-fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
+/// Returns the names of the entities in a response, and of those that it states to be missing.
+fn names_in(read: Read, encoded: &[u8]) -> BTreeSet<Name> {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     let (entities, includes) = read.entity_fields();
     for field in fields::fields(encoded).map_while(Result::ok).filter(|field| field.number != META) {
@@ -104,6 +115,12 @@ fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
             }
         }
     }
+    names
+}
+
+/// Returns the surrogate keys of a response, each once. If they are too many, the keys of single entities are replaced
+/// by that of their kind, articles first.
+pub(super) fn surrogate_keys(names: BTreeSet<Name>, of_request: &[String]) -> String {
     let mut coarse: BTreeSet<Kind> = BTreeSet::new();
     loop {
         let mut keys: BTreeSet<String> = of_request.iter().cloned().collect();
