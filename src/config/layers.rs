@@ -830,6 +830,12 @@ mod tests {
             },
             rate: Rate { credential_calls: 100, address_calls: 20, failures_per_minute: 0 },
             overload: super::super::Overload { max_delay: 50 * SECOND, max_memory_bytes: 1 << 30 },
+            site: Site {
+                url: Some("https://a.example:8443".to_owned()),
+                name: "The \"A\" & co".to_owned(),
+                language: "en-GB".to_owned(),
+                description: "News".to_owned(),
+            },
             web: Web {
                 enabled: false,
                 max_age: 5 * SECOND,

@@ -100,9 +100,8 @@ mod tests {
                 match reader.read_event().unwrap() {
                     Event::Start(_) => depth += 1,
                     Event::End(_) => depth -= 1,
-                    Event::Text(text) => read.push_str(&text.decode().unwrap()),
+                    Event::Text(text) => read.push_str(&text),
                     Event::GeneralRef(name) => {
-                        let name = name.decode().unwrap();
                         let of_number = name.strip_prefix('#').and_then(|n| n.parse().ok());
                         read.push(match &*name {
                             "lt" => '<',
