@@ -201,7 +201,7 @@ async fn an_output_follows_the_rules_of_documents() {
         let refused = request(node.address, "POST", target, &[]).await;
         assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{target}");
         let refused = get(node.address, &format!("{target}?colour=red")).await;
-        assert_eq!((refused.status, &refused.reason()[..]), (400, "INVALID_ARGUMENT"), "{target}");
+        assert_eq!((refused.status, &refused.reason()[..]), (400, "FIELD_INVALID"), "{target}");
         assert_eq!(refused.json()["details"][1]["fieldViolations"][0]["field"], "colour", "{target}");
         let behind = get(node.address, &format!("{target}?at_least_revision=99")).await;
         assert_eq!(behind.status, 503, "{target}");
@@ -241,10 +241,13 @@ async fn an_output_follows_the_rules_of_documents() {
         assert_eq!(get(node.address, target).await.status, 404, "{target}");
     }
     assert_eq!(get(node.address, "/feeds/tag/%2e%2e.rss").await.status, 400);
-    raw.call("RemoveTag", json!({"name": "tags/t"})).await.unwrap();
+    raw.call("RemoveTag", json!({"name": "tags/t", "reason": 4})).await.unwrap();
     let gone = get(node.address, "/feeds/tag/t.rss").await;
     assert_eq!(gone.status, get(node.address, "/v1/tags/t").await.status);
     assert_eq!(gone.status, 410);
+    raw.call("RemoveTag", json!({"name": "tags/later", "reason": 1, "moved_to": "tags/new"})).await.unwrap();
+    let moved = get(node.address, "/feeds/tag/later.atom").await;
+    assert_eq!((moved.status, moved.header("location")), (308, "/feeds/tag/new.atom"));
     drop(hands);
     node.stop().await;
 }
@@ -421,7 +424,7 @@ async fn a_body_is_in_a_feed_only_if_others_may_show_it() {
             let summary = entry.summary.as_ref().unwrap().content.replace("&lt;", "<").replace("&gt;", ">");
             assert_eq!(summary, "The <dek>", "{format}");
         }
-        raw.call("RemoveArticle", json!({"name": format!("articles/{id}")})).await.unwrap();
+        raw.call("RemoveArticle", json!({"name": format!("articles/{id}"), "reason": 4})).await.unwrap();
     }
     // An article without a page has no link, and still a valid entry.
     put(&raw, json!({"name": "articles/unpaged", "headline": "Only a headline"})).await;
