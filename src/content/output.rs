@@ -1,4 +1,4 @@
-//! Feeds and sitemaps: what each is made from, read in bounded steps. They are written on a reader thread, once, and
+//! Feeds and sitemaps: the content that each is made from, read in bounded steps. They are written on a reader thread, once, and
 //! cached beside the other responses.
 
 use std::{
@@ -104,7 +104,7 @@ pub(crate) struct SitePage {
     expire_time: Option<i64>,
 }
 
-/// What was read for an output, before it is decoded.
+/// The records of an output, before they are decoded.
 enum Gathered {
     Articles {
         topic: Option<Arc<Part>>,

@@ -171,7 +171,7 @@ impl<'a> Address<'a> {
         Some(feed_path(Some(&name), format))
     }
 
-    /// Returns the request for what is there. `at_least` is the value of the header `cable-at-least`.
+    /// Returns the request for the feed or the sitemap. `at_least` is the value of the header `cable-at-least`.
     ///
     /// # Errors
     /// The id or a parameter is not valid.

@@ -26,7 +26,7 @@ use crate::{
 /// size, which share its bytes.
 pub(in crate::server) const PIECE_BYTES: usize = 256 << 10;
 
-/// What a request is for.
+/// The object of a request.
 #[derive(Clone, Copy)]
 pub(in crate::server) enum Target<'a> {
     Resource(Resource<'a>),

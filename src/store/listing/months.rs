@@ -1,6 +1,6 @@
 //! The months in which articles are listed, and how many in each, without reading any article.
 //!
-//! Of one list alone, SQLite counts the rows of a day in the index. With other conditions, the matches are counted.
+//! SQLite counts the rows of a day in the index if one list alone decides. Otherwise, the matches are counted.
 
 use std::fmt;
 

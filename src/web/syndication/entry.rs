@@ -1,4 +1,4 @@
-//! What a feed has of each article, whatever the format.
+//! The parts of an article that a feed has, in any format.
 
 use std::collections::HashMap;
 
