@@ -486,7 +486,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Auth, Cache, Connections, Feed, Log, Publish, Rate, Server, Store, Tls, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Publish, Rate, Server, Site, Store, Tls, Web},
         *,
     };
     use crate::{
