@@ -196,6 +196,11 @@ impl Composer {
         self.next_change = self.next_change.into_iter().chain(time).min();
     }
 
+    /// Returns the earliest of these times.
+    pub(crate) fn next_change(&self) -> Option<i64> {
+        self.next_change
+    }
+
     /// Returns the stripes that the response depends on, each once.
     pub(crate) fn take_stripes(&mut self) -> Box<[Stripe]> {
         let mut stripes = std::mem::take(&mut self.stripes);

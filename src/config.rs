@@ -23,8 +23,8 @@ pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATH
 pub use network::Network;
 pub use share::Share;
 use syntax::{
-    Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Networks, Number, OptionalFile,
-    OptionalOrigin, Origins, Syntax as _, Threads, Word,
+    Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Line, Networks, Number, OptionalFile,
+    OptionalLanguage, OptionalOrigin, OptionalSiteUrl, Origins, Syntax as _, Threads, Word,
 };
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};
@@ -72,6 +72,10 @@ const MIN_HISTORY_RETENTION: Duration = MINUTE;
 
 /// Minimum size of a file of the audit log: with less, a limit on the number of files means little.
 const MIN_AUDIT_FILE_BYTES: u64 = 1 << 20;
+
+/// Maximum sizes of the texts about the site, in bytes. Each feed and each entry of a news sitemap repeats them.
+const MAX_SITE_NAME: usize = 256;
+const MAX_SITE_DESCRIPTION: usize = 4_096;
 
 /// A setting.
 struct Setting {
@@ -332,6 +336,24 @@ settings! {
         ///
         /// With "*", the pages of any origin may read.
         origins: Vec<String> = Vec::new(), Origins;
+    }
+
+    /// The site that feeds and sitemaps are about.
+    site: Site {
+        /// Address of the site, as in "https://news.example". If empty, there are no feeds and sitemaps.
+        ///
+        /// The links in them are this address followed by the path of an article. It needs `site.name` and
+        /// `site.language`.
+        url: Option<String> = None, OptionalSiteUrl;
+
+        /// Name of the publication, as readers know it.
+        name: String = String::new(), Line { max: MAX_SITE_NAME };
+
+        /// Language of the publication, a BCP 47 tag such as "en-GB".
+        language: String = String::new(), OptionalLanguage;
+
+        /// Description of the publication in a sentence or two. If empty, its name.
+        description: String = String::new(), Line { max: MAX_SITE_DESCRIPTION };
     }
 
     /// The data of a node on disk.

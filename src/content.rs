@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     auth::Scope,
     cache::{self, Cache},
+    clock::Clock,
     compose::{Composer, Shape, Wants},
     model::{Kind, LogId, Name, Revision},
     refusal::Refusal,
@@ -15,6 +16,7 @@ use crate::{
 mod answer;
 mod composing;
 mod document;
+mod output;
 mod page;
 mod part;
 mod stream;
@@ -22,6 +24,7 @@ mod stream;
 use answer::{CachedResponse, CachedSlice, Encoding, SliceKey};
 pub(crate) use answer::{Form, Listing, Read, ReadQuery, RequestKey};
 pub(crate) use document::{Document, key_of};
+pub(crate) use output::{Collected, Output, SitePage, Source, Topic};
 use part::Part;
 
 /// The articles that a caller is limited to. `None`: it sees all of them.
@@ -41,6 +44,7 @@ pub(crate) struct Selection {
 /// The read side of a node.
 pub(crate) struct Content {
     store: Arc<Store>,
+    clock: Clock,
     log_id: LogId,
     parts: Cache<(Name, Shape), Arc<Part>>,
     responses: Cache<RequestKey, Arc<CachedResponse>>,
@@ -49,11 +53,12 @@ pub(crate) struct Content {
 
 impl Content {
     /// Creates the read side. `bytes` is the bound of all its caches together.
-    pub(crate) fn new(store: Arc<Store>, bytes: u64) -> Content {
+    pub(crate) fn new(store: Arc<Store>, clock: Clock, bytes: u64) -> Content {
         let log_id = store.head().log_id;
         // Most calls need whole responses. Parts serve responses that are composed again, slices serve streams.
         Content {
             store,
+            clock,
             log_id,
             parts: Cache::new(bytes / 4),
             responses: Cache::new(bytes / 2),
@@ -173,12 +178,13 @@ impl Content {
             }
         };
         let as_of = if matches!(encoded, Err(Refusal::Store(_))) { Revision::MIN } else { composed.as_of };
-        let result = encoded.map(|document| Encoding::Json(Arc::new(document)));
-        Arc::new(CachedResponse { as_of, stripes: composed.stripes.clone(), result })
+        let result = encoded.map(|document| Encoding::Document(Arc::new(document)));
+        Arc::new(CachedResponse { as_of, stripes: composed.stripes.clone(), until: None, result })
     }
 
     fn is_fresh(&self, response: &CachedResponse) -> bool {
         self.store.unchanged_since(response.as_of, &response.stripes)
+            && response.until.is_none_or(|until| self.clock.now() < until)
     }
 
     async fn compose(&self, query: ReadQuery, viewer: &Viewer) -> Arc<CachedResponse> {
@@ -193,6 +199,7 @@ impl Content {
         Arc::new(CachedResponse {
             as_of,
             stripes,
+            until: None,
             result: composed.map(|()| Encoding::Message(composer.finish(not_modified))),
         })
     }

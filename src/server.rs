@@ -250,7 +250,7 @@ async fn run_with(
     let main = origin_policy(config.server.listen);
     let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
     let origin_policies = OriginPolicies { main, publishing };
-    let web = Arc::new(Outputs::new(node.clock.clone(), &config.web));
+    let web = Arc::new(Outputs::new(node.clock.clone(), &config));
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
         calls: Arc::new(node.calls(
@@ -415,7 +415,7 @@ impl Node {
             spans,
         };
         let log = Arc::new(LocalLog::start(writer, health, recorder));
-        let content = Arc::new(Content::new(store.clone(), config.cache.max_bytes));
+        let content = Arc::new(Content::new(store.clone(), clock.clone(), config.cache.max_bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
         // Weak references, because both hold the store.
         let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));

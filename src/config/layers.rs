@@ -339,6 +339,7 @@ impl Effective {
     /// Returns a setting that needs another one, and which.
     fn find_incomplete(&self) -> Option<(&'static str, &'static str)> {
         let (server, tls, telemetry) = (&self.config.server, &self.config.tls, &self.config.telemetry);
+        let site = &self.config.site;
         let verifies = tls.client_auth != ClientAuth::None;
         let needs = [
             ("tls.certificate", tls.certificate.is_some() && tls.key.is_none(), "set `tls.key` as well"),
@@ -362,6 +363,11 @@ impl Effective {
                 "telemetry.otlp_ratio",
                 telemetry.otlp_ratio != Share::NONE && telemetry.otlp_endpoint.is_none(),
                 "set `telemetry.otlp_endpoint` to the address of a collector",
+            ),
+            (
+                "site.url",
+                site.url.is_some() && (site.name.is_empty() || site.language.is_empty()),
+                "set `site.name` and `site.language`, which feeds and sitemaps state",
             ),
         ];
         needs.into_iter().find(|(_, incomplete, _)| *incomplete).map(|(key, _, way_out)| (key, way_out))
@@ -480,7 +486,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Auth, Cache, Connections, Feed, Log, Publish, Rate, Server, Store, Tls, Web},
+        super::{Auth, Cache, Connections, Feed, Log, Publish, Rate, Server, Site, Store, Tls, Web},
         *,
     };
     use crate::{
@@ -623,6 +629,21 @@ mod tests {
             ("[web]\nmax_age = '2d'", "expected at most 1d"),
             ("[web]\norigins = 'https://a.example/'", "expected only scheme and host"),
             ("[telemetry]\notlp_endpoint = '127.0.0.1:4317'", "expected only scheme, host and port"),
+            ("[site]\nurl = 'news.example'", "for `site.url`: expected only scheme, host and port"),
+            ("[site]\nurl = '/'", "for `site.url`: expected"),
+            ("[site]\nurl = '*'", "for `site.url`: expected"),
+            ("[site]\nurl = 'ftp://news.example'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://:8443'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://news.example:'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://news.example:99999'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://news.example/blog'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://news.example?x'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://me@news.example'", "for `site.url`: expected"),
+            ("[site]\nurl = 'https://a\"b'", "for `site.url`: expected"),
+            ("[site]\nname = \"a\\nb\"", "for `site.name`: expected a text in one line"),
+            ("[site]\nlanguage = 'english'", "for `site.language`: expected a BCP 47 language tag"),
+            ("[site]\nlanguage = 'en_GB'", "for `site.language`: expected"),
             (
                 "[telemetry]\notlp_endpoint = 'https://user:secret@a.example'",
                 "expected only scheme, host and port",
@@ -640,7 +661,7 @@ mod tests {
     /// No setting accepts a value that can only be a mistake. Words and addresses refuse these values anyway.
     #[test]
     fn absurd_values_are_refused_by_every_setting() {
-        const FREE_TEXT: [&str; 7] = [
+        const FREE_TEXT: [&str; 9] = [
             "store.dir",
             "log.level",
             "tls.certificate",
@@ -648,6 +669,8 @@ mod tests {
             "tls.client_ca",
             "auth.credentials",
             "audit.file",
+            "site.name",
+            "site.description",
         ];
         let absurd =
             ["-1", "1e9", "NaN", "99999999999999", "999999999TiB", "999999999d", "18446744073709551616", "𝟙"];
@@ -718,6 +741,8 @@ mod tests {
             ("[tls]\ncertificate='a'\nkey='b'\nclient_auth = 'optional'", "set `tls.client_ca`"),
             ("[server]\nproxy_protocol = true", "set `server.trusted_proxies`"),
             ("[telemetry]\notlp_ratio = 0.5", "set `telemetry.otlp_endpoint`"),
+            ("[site]\nurl = 'https://a.example'", "`site.url` needs another setting: set `site.name`"),
+            ("[site]\nurl = 'https://a.example'\nname = 'A'", "and `site.language`"),
         ] {
             let error = load_error(text);
             assert!(error.starts_with("FILE:") && error.contains(expected), "{text:?}: {error}");
@@ -805,6 +830,12 @@ mod tests {
             },
             rate: Rate { credential_calls: 100, address_calls: 20, failures_per_minute: 0 },
             overload: super::super::Overload { max_delay: 50 * SECOND, max_memory_bytes: 1 << 30 },
+            site: Site {
+                url: Some("https://a.example:8443".to_owned()),
+                name: "The \"A\" & co".to_owned(),
+                language: "en-GB".to_owned(),
+                description: "News".to_owned(),
+            },
             web: Web {
                 enabled: false,
                 max_age: 5 * SECOND,

@@ -6,7 +6,10 @@ use super::{
     Share,
     network::{self, Network},
 };
-use crate::telemetry;
+use crate::{
+    model::text::{self, Lines},
+    telemetry,
+};
 
 /// The text form of a setting's values of type `T`.
 pub(super) trait Syntax<T> {
@@ -241,6 +244,89 @@ fn is_origin(text: &str) -> bool {
     }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']))
+}
+
+/// Maximum size of the address of a site in bytes: the longest name of a host has 253. Each link repeats it.
+const MAX_SITE_URL: usize = 270;
+
+/// The address of a site: scheme, host and perhaps a port. Nothing if there is none.
+pub(super) struct OptionalSiteUrl;
+
+impl Syntax<Option<String>> for OptionalSiteUrl {
+    fn parse(&self, text: &str) -> Result<Option<String>, String> {
+        match text.strip_suffix('/').unwrap_or(text) {
+            "" if text.is_empty() => Ok(None),
+            url if is_site_url(url) => Ok(Some(url.to_owned())),
+            _ => Err(expected(self)),
+        }
+    }
+
+    fn show(&self, value: &Option<String>) -> String {
+        quoted(value.as_deref().unwrap_or_default())
+    }
+
+    fn values(&self) -> String {
+        "only scheme, host and port, such as \"https://news.example\", or nothing".to_owned()
+    }
+}
+
+fn is_site_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let authority = rest.and_then(|rest| rest.parse::<http::uri::Authority>().ok());
+    authority.is_some_and(|authority| {
+        let (whole, host) = (authority.as_str(), authority.host());
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        let has_host = host.bytes().any(|byte| byte.is_ascii_alphanumeric()) && whole.bytes().all(is_plain);
+        has_host && text.len() <= MAX_SITE_URL && (whole == host || authority.port_u16().is_some())
+    })
+}
+
+/// A text in one line.
+pub(super) struct Line {
+    /// The maximum size in bytes.
+    pub(super) max: usize,
+}
+
+impl Syntax<String> for Line {
+    fn parse(&self, text: &str) -> Result<String, String> {
+        let is_valid = text.len() <= self.max && text::find_forbidden(text, Lines::One).is_none();
+        if is_valid { Ok(text.trim().to_owned()) } else { Err(expected(self)) }
+    }
+
+    fn show(&self, value: &String) -> String {
+        quoted(value)
+    }
+
+    fn values(&self) -> String {
+        format!("a text in one line of at most {} bytes, or nothing", self.max)
+    }
+}
+
+/// A language, or nothing.
+pub(super) struct OptionalLanguage;
+
+impl Syntax<String> for OptionalLanguage {
+    fn parse(&self, text: &str) -> Result<String, String> {
+        // Google News and readers of feeds need a code of two or three letters first.
+        let mut subtags = text.split('-');
+        let has_code = subtags.next().is_some_and(|code| {
+            (2..=3).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphabetic())
+        });
+        let is_subtag = |subtag: &str| {
+            (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        let is_valid = text.is_empty() || text.len() <= 64 && has_code && subtags.all(is_subtag);
+        if is_valid { Ok(text.to_owned()) } else { Err(expected(self)) }
+    }
+
+    fn show(&self, value: &String) -> String {
+        quoted(value)
+    }
+
+    fn values(&self) -> String {
+        "a BCP 47 language tag that starts with a code of two or three letters, such as \"en-GB\", or nothing"
+            .to_owned()
+    }
 }
 
 /// A number from 0 to 1.

@@ -73,6 +73,8 @@ pub(crate) enum Form {
     Message,
     /// The message as JSON, with what the headers of HTTP state about it.
     Json,
+    /// A feed or a sitemap of the articles, with the same. The key has its name in place of a message.
+    Output,
 }
 
 /// The key of a cached response: the method and the request without the fields that only describe what the caller
@@ -191,6 +193,8 @@ pub(crate) struct CachedResponse {
     pub(super) as_of: Revision,
     /// The stripes that it depends on. It is fresh while none of them has changed since `as_of`.
     pub(super) stripes: Box<[Stripe]>,
+    /// The time from which it is not fresh, in microseconds since 1970 UTC, if it depends on the clock.
+    pub(super) until: Option<i64>,
     pub(super) result: Result<Encoding, Refusal>,
 }
 
@@ -198,7 +202,7 @@ pub(crate) struct CachedResponse {
 #[derive(Debug)]
 pub(super) enum Encoding {
     Message(ResponseTemplate),
-    Json(Arc<Document>),
+    Document(Arc<Document>),
 }
 
 /// The error when a key has led to a response in another form than its own, which cannot happen.
@@ -209,7 +213,7 @@ impl CachedResponse {
     pub(super) fn respond(&self, served: Revision, if_none_match: &str) -> Result<Framed, Refusal> {
         match self.result.as_ref().map_err(Refusal::clone)? {
             Encoding::Message(template) => Ok(template.respond(served, if_none_match)),
-            Encoding::Json(_) => Err(OTHER_FORM),
+            Encoding::Document(_) => Err(OTHER_FORM),
         }
     }
 
@@ -217,14 +221,14 @@ impl CachedResponse {
     pub(super) fn encode_json(&self, read: Read, keys: &[String]) -> Result<Document, Refusal> {
         match self.result.as_ref().map_err(Refusal::clone)? {
             Encoding::Message(template) => Document::encode(read, template, keys),
-            Encoding::Json(_) => Err(OTHER_FORM),
+            Encoding::Document(_) => Err(OTHER_FORM),
         }
     }
 
     /// Returns the response as a document.
     pub(super) fn document(&self) -> Result<Arc<Document>, Refusal> {
         match self.result.as_ref().map_err(Refusal::clone)? {
-            Encoding::Json(document) => Ok(document.clone()),
+            Encoding::Document(document) => Ok(document.clone()),
             Encoding::Message(_) => Err(OTHER_FORM),
         }
     }
@@ -240,7 +244,7 @@ impl Weigh for Arc<CachedResponse> {
     fn weight(&self) -> usize {
         let owned = self.result.as_ref().map_or(0, |encoding| match encoding {
             Encoding::Message(template) => template.bytes.len() + template.etag.len(),
-            Encoding::Json(document) => document.weight(),
+            Encoding::Document(document) => document.weight(),
         });
         size_of::<CachedResponse>() + size_of_val(&*self.stripes) + owned
     }

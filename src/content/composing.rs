@@ -168,7 +168,7 @@ impl Content {
         Ok((page, slice.next))
     }
 
-    async fn find(
+    pub(super) async fn find(
         &self,
         query: &Arc<Query>,
         after: Option<Cursor>,

@@ -1,5 +1,5 @@
-//! A response as JSON, with what the headers of HTTP state about it. It is encoded once, on a reader thread, and cached
-//! beside the other forms.
+//! A response as JSON, or a feed or sitemap, with what the headers of HTTP state about it. It is encoded once, on a
+//! reader thread, and cached beside the other forms.
 
 use std::collections::BTreeSet;
 
@@ -24,10 +24,11 @@ const MAX_KEY_BYTES: usize = 8_000;
 /// The key of all pages of articles, which replaces those of the lists of a filter that are too many.
 const ALL_ARTICLES: &str = "list:articles";
 
-/// A response as JSON.
+/// A response over HTTP.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) body: Bytes,
+    pub(crate) content_type: &'static str,
     /// The etag of this form, in quotes.
     pub(crate) etag: HeaderValue,
     /// The keys of all that the response rests on, separated by spaces.
@@ -58,15 +59,26 @@ impl Document {
                     value: limit::JSON_RESPONSE.maximum + 1,
                 }
             })?;
+        Document::new(
+            (body, "application/json"),
+            format!("\"{}.json\"", template.etag),
+            surrogate_keys(names_in(read, &encoded), keys),
+            template.next_change,
+        )
+    }
+
+    /// Returns a document of bytes and their media type.
+    pub(super) fn new(
+        (body, content_type): (Vec<u8>, &'static str),
+        etag: String,
+        surrogate_keys: String,
+        next_change: Option<i64>,
+    ) -> Result<Document, Refusal> {
         let value = |text: String| {
             HeaderValue::try_from(text).map_err(|_| Refusal::Internal("a header of a response is not valid"))
         };
-        Ok(Document {
-            body: framed::shrink(body),
-            etag: value(format!("\"{}.json\"", template.etag))?,
-            surrogate_keys: value(surrogate_keys(read, &encoded, keys))?,
-            next_change: template.next_change,
-        })
+        let (etag, surrogate_keys) = (value(etag)?, value(surrogate_keys)?);
+        Ok(Document { body: framed::shrink(body), content_type, etag, surrogate_keys, next_change })
     }
 
     /// Returns the bytes that the document owns.
@@ -89,9 +101,8 @@ impl Read {
     }
 }
 
-/// Returns the surrogate keys of a response, each once. If they are too many, the keys of single entities are replaced
-/// by that of their kind, articles first. A filter whose own keys are too many is a list of all articles.
-fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
+/// Returns the names of the entities in a response, and of those that it states to be missing.
+fn names_in(read: Read, encoded: &[u8]) -> BTreeSet<Name> {
     let mut names: BTreeSet<Name> = BTreeSet::new();
     let (entities, includes) = read.entity_fields();
     for field in fields::fields(encoded).map_while(Result::ok).filter(|field| field.number != META) {
@@ -107,9 +118,15 @@ fn surrogate_keys(read: Read, encoded: &[u8], of_request: &[String]) -> String {
             }
         }
     }
+    names
+}
+
+/// Returns the surrogate keys of a response, each once. If they are too many, the keys of single entities are replaced
+/// by that of their kind, articles first. A filter whose own keys are too many is a list of all articles.
+pub(super) fn surrogate_keys(names: BTreeSet<Name>, of_request: &[String]) -> String {
     let all = [ALL_ARTICLES.to_owned()];
     let is_long = of_request.iter().map(|key| key.len() + 1).sum::<usize>() > MAX_KEY_BYTES / 2;
-    let of_request = if is_long && read == Read::ListArticles { &all } else { of_request };
+    let of_request = if is_long { &all } else { of_request };
     let mut coarse: BTreeSet<Kind> = BTreeSet::new();
     loop {
         let mut keys: BTreeSet<String> = of_request.iter().cloned().collect();

@@ -92,6 +92,16 @@ impl<'a> Page<'a> {
 }
 
 impl Includes {
+    /// Returns the names of all of them, whether they exist or not.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.seen.iter()
+    }
+
+    /// Returns those that exist.
+    pub(super) fn into_live(self) -> Vec<Arc<Part>> {
+        self.parts
+    }
+
     fn add(&mut self, part: Arc<Part>) {
         if !self.seen.insert(part.name.clone()) {
             return;

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::request;
 use crate::{
-    content::{Content, Document, Form, Listing, Read, ReadQuery, RequestKey, Viewer},
+    content::{Content, Document, Form, Listing, Output, Read, ReadQuery, RequestKey, Viewer},
     filter,
     model::{Kind, Revision, limit, path},
     parse,
@@ -82,6 +82,18 @@ impl ContentRpc {
         let Prepared { key, query, caller } = prepare(key, viewer)?;
         let served = self.wait_for_freshness(caller.freshness).await?;
         Ok((self.content.document(key, (query, viewer), keys).await?, served))
+    }
+
+    /// Returns a feed or a sitemap, from the cache or written, with the revision at which it is served.
+    pub(crate) async fn output(
+        &self,
+        key: RequestKey,
+        viewer: &Viewer,
+        freshness: Option<Freshness>,
+        output: &Output,
+    ) -> Result<(Arc<Document>, Revision), Refusal> {
+        let served = self.wait_for_freshness(freshness).await?;
+        Ok((self.content.output(key, output, viewer).await?, served))
     }
 
     /// Handles StreamArticles.

@@ -35,9 +35,14 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config,
+    config::Config,
     refusal::Refusal,
-    web::{self, caching::Caching, request},
+    web::{
+        self,
+        caching::Caching,
+        request,
+        syndication::{self, Site},
+    },
 };
 
 mod documents;
@@ -82,11 +87,17 @@ fn strip_content_type<'a>(headers: &'a HeaderMap, start: &[u8]) -> Option<&'a [u
 pub(super) struct Outputs {
     is_enabled: bool,
     caching: Caching,
+    /// The site of feeds and sitemaps. `None`: there are none.
+    site: Option<Arc<Site>>,
 }
 
 impl Outputs {
-    pub(super) fn new(clock: Clock, settings: &config::Web) -> Outputs {
-        Outputs { is_enabled: settings.enabled, caching: Caching::new(clock, settings) }
+    pub(super) fn new(clock: Clock, config: &Config) -> Outputs {
+        Outputs {
+            is_enabled: config.web.enabled,
+            caching: Caching::new(clock, &config.web),
+            site: Site::new(&config.site).map(Arc::new),
+        }
     }
 }
 
@@ -148,6 +159,7 @@ async fn dispatch(
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let is_resource =
             path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_resource = is_resource || syndication::is_within(path);
         if reads && files::is_file(path) || reads && !is_resource && !calls.is_method(path) {
             return deliver(files::respond(&request), streams);
         }

@@ -19,6 +19,10 @@ use crate::{
     wire::{fields, number::SECTION_PARENT},
 };
 
+mod months;
+
+pub(crate) use months::{Month, MonthWalk};
+
 /// The maximum number of candidates that one slice scans.
 const MAX_SCANNED: usize = 20_000;
 

@@ -392,7 +392,7 @@ impl<'a> Values<'a> {
     }
 
     /// Parses the revision to wait for, from the parameter or the header.
-    fn freshness(&self, header: Option<&[u8]>) -> Result<Option<Freshness>, Refusal> {
+    pub(super) fn freshness(&self, header: Option<&[u8]>) -> Result<Option<Freshness>, Refusal> {
         let parse = |text: &str, field: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             digits.then(|| text.parse::<i64>().ok()).flatten().ok_or_else(|| {
@@ -435,7 +435,7 @@ pub(crate) fn name_parameter(known: &[Parameter], mut refusal: Refusal) -> Refus
 }
 
 /// Decodes a percent-encoded text. In a query, a plus sign stands for a space.
-fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
+pub(super) fn percent_decode(text: &str, in_query: bool) -> Option<Cow<'_, str>> {
     let is_plain = |byte| byte != b'%' && (byte != b'+' || !in_query);
     if text.bytes().all(is_plain) {
         return Some(Cow::Borrowed(text));

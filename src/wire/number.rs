@@ -18,6 +18,7 @@ pub(crate) const NAME: u32 = 1;
 pub(crate) mod article {
     pub(crate) const RENDERED_BODY: u32 = 9;
     pub(crate) const TYPE: u32 = 10;
+    pub(crate) const HEADLINE: u32 = 11;
     pub(crate) const BODY: u32 = 15;
     pub(crate) const BYLINE: u32 = 17;
     pub(crate) const SECTION: u32 = 18;
@@ -25,13 +26,18 @@ pub(crate) mod article {
     pub(crate) const TAGS: u32 = 20;
     pub(crate) const PATH: u32 = 21;
     pub(crate) const ALIAS_PATHS: u32 = 22;
+    pub(crate) const CANONICAL_URL: u32 = 23;
     pub(crate) const LANGUAGE: u32 = 24;
     pub(crate) const PUBLISH_TIME: u32 = 25;
     pub(crate) const EMBARGO: u32 = 26;
     pub(crate) const EXPIRE_TIME: u32 = 27;
     pub(crate) const ALT_IDS: u32 = 32;
     pub(crate) const FORMER_PATHS: u32 = 34;
+    pub(crate) const MODIFIED_TIME: u32 = 35;
     pub(crate) const EDITORIAL_NOTE: u32 = 41;
+
+    /// The fields that describe the page of an article in a sitemap.
+    pub(crate) const PAGE: [u32; 6] = [HEADLINE, PATH, CANONICAL_URL, LANGUAGE, EXPIRE_TIME, MODIFIED_TIME];
 }
 
 /// The field `parent` of a section.
@@ -58,6 +64,9 @@ mod tests {
             ("name", NAME),
             ("rendered_body", article::RENDERED_BODY),
             ("type", article::TYPE),
+            ("headline", article::HEADLINE),
+            ("canonical_url", article::CANONICAL_URL),
+            ("modified_time", article::MODIFIED_TIME),
             ("body", article::BODY),
             ("byline", article::BYLINE),
             ("section", article::SECTION),

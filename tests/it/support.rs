@@ -41,6 +41,8 @@ impl Node {
         config.store.reserve_bytes = 0;
         config.server.ops_listen = None;
         config.server.drain_timeout = Duration::from_secs(5);
+        config.site.url = Some("https://news.example".to_owned());
+        (config.site.name, config.site.language) = ("The Packet".to_owned(), "en-GB".to_owned());
         // The tests load the machine, and only those of overload expect a node to refuse calls for it.
         config.overload.max_delay = Duration::from_secs(60);
         change(&mut config);

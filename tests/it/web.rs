@@ -7,3 +7,4 @@ mod documents;
 mod errors;
 mod limits;
 mod live;
+pub(crate) mod syndication;

@@ -1,25 +1,90 @@
-//! Serves a read over HTTP. It is a call of its method: with the same rights, limits, deadline and metrics.
+//! Serves a read over HTTP. It is a call of its method: with the same rights, limits, deadline and metrics. A feed or a
+//! sitemap is a call of ListArticles.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
 use tonic::Status;
 
 use super::{Admitted, Calls, Opened, with_deadline};
 use crate::{
-    content::{Document, Form, RequestKey},
+    content::{Document, Form, Read, RequestKey},
     model::Revision,
     refusal::Refusal,
     rpc,
     server::{call::Call, delivery::Pace, flight::Charge, streams::Streams, transport},
     supervise,
-    web::request::{DocumentRequest, Resource, name_parameter},
+    web::{
+        request::{DocumentRequest, Parameter, Resource, name_parameter},
+        syndication::{Address, OutputRequest, Site},
+    },
 };
 
 /// A document up to this size in bytes is passed to the connection as a whole. A larger one is passed in pieces of this
 /// size, which share its bytes.
 pub(in crate::server) const PIECE_BYTES: usize = 256 << 10;
+
+/// The object of a request.
+#[derive(Clone, Copy)]
+pub(in crate::server) enum Target<'a> {
+    Resource(Resource<'a>),
+    Output(Address<'a>, &'a Arc<Site>),
+}
+
+/// A request that has been parsed.
+enum Parsed {
+    Document(DocumentRequest),
+    Output(OutputRequest),
+}
+
+impl Target<'_> {
+    fn read(self) -> Read {
+        match self {
+            Target::Resource(resource) => resource.read(),
+            Target::Output(..) => Read::ListArticles,
+        }
+    }
+
+    fn form(self) -> Form {
+        match self {
+            Target::Resource(_) => Form::Json,
+            Target::Output(..) => Form::Output,
+        }
+    }
+
+    fn parse(self, query: Option<&str>, at_least: Option<&[u8]>) -> Result<Parsed, Refusal> {
+        Ok(match self {
+            Target::Resource(resource) => Parsed::Document(resource.request(query, at_least)?),
+            Target::Output(address, site) => Parsed::Output(address.request(site, query, at_least)?),
+        })
+    }
+
+    fn name_parameter(self, refusal: Refusal) -> Refusal {
+        match self {
+            Target::Resource(resource) => name_parameter(resource.parameters(), refusal),
+            Target::Output(..) => name_parameter(&[Parameter::AtLeastRevision], refusal),
+        }
+    }
+}
+
+impl Parsed {
+    fn keys(&self) -> Arc<[String]> {
+        match self {
+            Parsed::Document(request) => request.keys.clone(),
+            Parsed::Output(request) => request.output.keys.clone(),
+        }
+    }
+
+    /// Returns the key under which the response is cached, if any fresh one is new enough.
+    fn cached_key(&self) -> Option<Bytes> {
+        match self {
+            Parsed::Document(request) => request.fresh.is_none().then(|| request.message.clone()),
+            Parsed::Output(request) => request.freshness.is_none().then(|| request.key.clone()),
+        }
+    }
+}
 
 /// The reply to a read over HTTP.
 pub(in crate::server) struct DocumentReply {
@@ -54,12 +119,12 @@ impl Calls {
     pub(in crate::server) async fn document(
         &self,
         parts: &Parts,
-        resource: Resource<'_>,
+        target: Target<'_>,
         streams: &Streams,
         has_body: impl Fn(&Document) -> bool,
     ) -> DocumentReply {
         let mut head = transport::head(parts, streams.peer());
-        (head.path, head.timeout) = (resource.read().path(), None);
+        (head.path, head.timeout) = (target.read().path(), None);
         let is_private = head.authorization.is_some();
         let Opened { call, admitted } = self.open(&head, streams);
         let mut reply = DocumentReply {
@@ -70,7 +135,7 @@ impl Calls {
         };
         let request = admitted.and_then(|Admitted { deadline, .. }| {
             let at_least = parts.headers.get("cable-at-least").map(http::HeaderValue::as_bytes);
-            let request = resource.request(parts.uri.query(), at_least)?;
+            let request = target.parse(parts.uri.query(), at_least)?;
             Ok((request, deadline))
         });
         let (request, deadline) = match request {
@@ -80,13 +145,13 @@ impl Calls {
                 return reply;
             }
         };
-        reply.keys = request.keys.clone();
+        reply.keys = request.keys();
         let method = reply.call.method.clone();
         let bound = method.response_deadline(reply.call.start, self.request_timeout, deadline);
         let outcome = {
             let found = pin!(async {
                 supervise::failpoint(&method.path, &self.state.health);
-                self.find_document(&reply.call, resource, request, streams, has_body).await
+                self.find_document(&reply.call, target, request, streams, has_body).await
             });
             AssertUnwindSafe(with_deadline(bound, found)).catch_unwind().await
         };
@@ -97,18 +162,18 @@ impl Calls {
     async fn find_document(
         &self,
         call: &Call,
-        resource: Resource<'_>,
-        request: DocumentRequest,
+        target: Target<'_>,
+        request: Parsed,
         streams: &Streams,
         has_body: impl Fn(&Document) -> bool,
     ) -> Result<Found, Status> {
         let scope = call.caller.scope().map(|scope| scope.id());
-        let key = |message| RequestKey { read: resource.read(), form: Form::Json, scope, message };
-        let refuse = |refusal: Refusal| Status::from(name_parameter(resource.parameters(), refusal));
+        let key = |message| RequestKey { read: target.read(), form: target.form(), scope, message };
+        let refuse = |refusal: Refusal| Status::from(target.name_parameter(refusal));
         let content = &self.services.content;
-        let cached = match request.fresh {
-            None => content.get_cached_document(&key(request.message.clone())).await,
-            Some(_) => None,
+        let cached = match request.cached_key() {
+            Some(message) => content.get_cached_document(&key(message)).await,
+            None => None,
         };
         let (document, revision) = match cached {
             Some(found) => found.map_err(refuse)?,
@@ -116,10 +181,18 @@ impl Calls {
                 self.overload.admit_load()?;
                 // Room is reserved before the response is made.
                 let _room = streams.reserve(call.method.reservation.first).await?;
-                let key = key(request.fresh.unwrap_or(request.message));
-                // Boxed, because it is many times larger than the cached path above.
                 let viewer = call.caller.scope().cloned();
-                Box::pin(content.document(key, &viewer, &request.keys)).await.map_err(refuse)?
+                // Boxed, because both are many times larger than the cached path above.
+                let loaded = match request {
+                    Parsed::Document(DocumentRequest { message, fresh, keys }) => {
+                        let key = key(fresh.unwrap_or(message));
+                        Box::pin(content.document(key, &viewer, &keys)).await
+                    }
+                    Parsed::Output(OutputRequest { key: path, freshness, output }) => {
+                        Box::pin(content.output(key(path), &viewer, freshness, &output)).await
+                    }
+                };
+                loaded.map_err(refuse)?
             }
         };
         let pace = match has_body(&document) {

@@ -24,7 +24,7 @@ use crate::{
         call::Call,
         calls::{
             Calls,
-            documents::{DocumentReply, Found, PIECE_BYTES},
+            documents::{DocumentReply, Found, PIECE_BYTES, Target},
         },
         delivery::{Delivery, Pace},
         flight::Charge,
@@ -34,6 +34,7 @@ use crate::{
         caching::names_etag,
         errors::HttpError,
         request::{ROOT, Resource},
+        syndication::{self, Address},
     },
     wire::Framed,
 };
@@ -43,7 +44,7 @@ const SURROGATE_KEY: &str = "surrogate-key";
 const REVISION: &str = "cable-revision";
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
-/// Responds to a request for a path under `/v1`.
+/// Responds to a request for a path under `/v1`, or for a feed or a sitemap.
 pub(super) async fn respond(
     calls: &Calls,
     outputs: &Outputs,
@@ -57,13 +58,14 @@ pub(super) async fn respond(
         return deliver(response, streams);
     }
     let is_head = parts.method == Method::HEAD;
-    let Some(resource) = Resource::at(parts.uri.path()) else {
-        let message = "no such resource; there are articles, authors, sections, tags and collections, each with and \
-                       without an id, and paths";
-        let error = HttpError::new(tonic::Code::NotFound as i32, message, &[]);
-        let (mut headers, body) = error_head(&error, parts);
-        headers.insert(CACHE_CONTROL, cache_control(outputs, None, false));
-        return whole(error.status, headers, body, is_head, streams);
+    let target = match target(outputs, parts.uri.path()) {
+        Ok(target) => target,
+        Err(message) => {
+            let error = HttpError::new(tonic::Code::NotFound as i32, message, &[]);
+            let (mut headers, body) = error_head(&error, parts);
+            headers.insert(CACHE_CONTROL, cache_control(outputs, None, false));
+            return whole(error.status, headers, body, is_head, streams);
+        }
     };
     let is_current = |document: &Document| {
         let mut given = parts.headers.get_all(IF_NONE_MATCH).iter();
@@ -71,7 +73,7 @@ pub(super) async fn respond(
             && outputs.caching.may_confirm(document.next_change)
     };
     let has_body = |document: &Document| !is_head && !is_current(document);
-    let reply = calls.document(parts, resource, &streams, has_body).await;
+    let reply = calls.document(parts, target, &streams, has_body).await;
     let DocumentReply { call, is_private, keys, outcome } = reply;
     match outcome {
         Ok(found) => {
@@ -81,6 +83,19 @@ pub(super) async fn respond(
         }
         Err(status) => refused(outputs, call, status, (is_private, &keys), parts, streams),
     }
+}
+
+/// Returns what is at a path, or the message of the error.
+fn target<'a>(outputs: &'a Outputs, path: &'a str) -> Result<Target<'a>, &'static str> {
+    if syndication::is_within(path) {
+        let site = outputs.site.as_ref().ok_or(syndication::NO_SITE)?;
+        let address = Address::at(path).ok_or(syndication::ADDRESSES)?;
+        return Ok(Target::Output(address, site));
+    }
+    Resource::at(path).map(Target::Resource).ok_or(
+        "no such resource; there are articles, authors, sections, tags and collections, each with and without an id, \
+         and paths",
+    )
 }
 
 fn document(
@@ -101,7 +116,7 @@ fn document(
         headers.insert(REQUEST_ID, id);
     }
     if !is_current {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(document.content_type));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(document.body.len()));
     }
@@ -162,7 +177,9 @@ fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
     headers.insert(VARY, HeaderValue::from_static("authorization"));
     if let Some(target) = &error.moved_to {
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let location = HeaderValue::try_from(format!("{ROOT}/{target}{query}"));
+        let feed = Address::at(parts.uri.path()).and_then(|address| address.moved_to(target));
+        let path = feed.unwrap_or_else(|| format!("{ROOT}/{target}"));
+        let location = HeaderValue::try_from(format!("{path}{query}"));
         headers.extend(location.ok().map(|location| (LOCATION, location)));
     }
     headers.extend(error.retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));

@@ -15,7 +15,7 @@ use crate::web::{caching::names_etag, files};
 
 /// The outputs of a node, in one line.
 const NOTHING: &str = "not found: there are gRPC, gRPC-Web, a page for people at /, and content as JSON under /v1, such as \
-                       /v1/articles; /v1/openapi.json describes it\n";
+                       /v1/articles; /v1/openapi.json describes it; feeds are under /feeds, sitemaps at /sitemap.xml\n";
 
 /// Responds to a GET or HEAD of a path that is neither a method nor under `/v1`.
 pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {

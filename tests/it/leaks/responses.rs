@@ -10,6 +10,7 @@ use super::{
 use crate::{
     dice::Rng,
     raw::{Raw, decode, field, request_bytes, values},
+    web::syndication,
 };
 
 /// Compares the responses to every call that a reader can make.
@@ -64,6 +65,12 @@ async fn web_listings(pair: &Pair, rng: &mut Rng) {
             let id = format!("{}{n}", &kind[..1]);
             pair.web.expect_equal_twice(&format!("/v1/{kind}/{id}")).await;
         }
+    }
+    for target in syndication::TARGETS {
+        pair.web.expect_equal_twice(target).await;
+    }
+    for target in syndication::months(&pair.web).await {
+        pair.web.expect_equal_twice(&target).await;
     }
     for target in
         ["/v1/tags/waiting", "/v1/tags/never", "/v1/articles/unknown", "/v1/articles?x=1", "/v1/x", "/"]

@@ -12,6 +12,7 @@ use crate::{
     dice::Rng,
     leaks::responses::random_parameters,
     raw::{decode, field, request_bytes, values},
+    web::syndication,
 };
 
 pub(super) async fn by_name(pair: &mut Pair, rng: &mut Rng) {
@@ -70,6 +71,12 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     }
     for target in ["tags/t1", "sections/s1", "authors/x1", "collections/c1", "tags/none"] {
         assert_web_not_hidden(&pair.web.expect_equal_twice(&format!("/v1/{target}")).await);
+    }
+    for target in syndication::TARGETS {
+        assert_web_not_hidden(&pair.web.expect_equal_twice(target).await);
+    }
+    for target in syndication::months(&pair.web).await {
+        assert_web_not_hidden(&pair.web.expect_equal_twice(&target).await);
     }
     for n in 1..=4 {
         for (method, name) in [

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::client::{Http2, get, get_with};
 use crate::{raw::Raw, support::Node};
 
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 17] = [
     "/v1/articles",
     "/v1/articles/a",
     "/v1/articles/none",
@@ -25,6 +25,11 @@ const TARGETS: [&str; 12] = [
     "/v1/tags",
     "/v1/tags/t",
     "/v1/collections",
+    "/feeds/all.rss",
+    "/feeds/tag/t.json",
+    "/feeds/all.atom?colour=red",
+    "/sitemap.xml",
+    "/sitemap-news.xml",
 ];
 
 fn token(file: &CredentialFile, name: &str, role: Role, filter: Option<ArticleFilter>) -> String {

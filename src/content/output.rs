@@ -1,0 +1,388 @@
+//! Feeds and sitemaps: the content that each is made from, read in bounded steps. They are written on a reader thread, once, and
+//! cached beside the other responses.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    CachedResponse, Content, Document, Encoding, RequestKey, Selection, Viewer,
+    composing::depend_on_query,
+    depend_on_scope,
+    document::surrogate_keys,
+    page,
+    part::{Part, State},
+};
+use crate::{
+    auth::Scope,
+    compose::{Composer, Shape, Wants},
+    entry::{Derived, Term},
+    model::{Kind, Name, Revision},
+    refusal::Refusal,
+    store::{
+        self, Record, Snapshot, Subject,
+        listing::{Month, MonthWalk, Query},
+    },
+    wire::{
+        fields,
+        number::article,
+        v1::{self, TagKind},
+    },
+};
+
+/// Articles that one job of a reader thread looks up in the lists, and those that it reads, some 5 ms each.
+const MAX_FOUND: usize = 1_000;
+const MAX_READ: usize = 100;
+
+/// A feed or a sitemap.
+#[derive(Clone)]
+pub(crate) struct Output {
+    pub(crate) source: Source,
+    /// The surrogate keys of what is requested, whether it exists or not.
+    pub(crate) keys: Arc<[String]>,
+    pub(crate) content_type: &'static str,
+    /// Writes the text. It runs on a reader thread.
+    pub(crate) write: Write,
+}
+
+/// Writes the text of an output.
+pub(crate) type Write = Arc<dyn Fn(Collected) -> Vec<u8> + Send + Sync>;
+
+/// The content that an output is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The newest articles, all or those of a tag, section or author: at most a number, and fewer if they take more than
+    /// a number of bytes.
+    Newest { of: Option<Name>, articles: usize, bytes: usize },
+    /// The pages of articles that were published less than `age` microseconds ago: at most a number, from at most a
+    /// number of articles.
+    Recent { age: i64, pages: usize, articles: usize },
+    /// The pages of a number of articles of a month, after a number of newer ones.
+    Month { month: Month, skip: usize, articles: usize },
+    /// The months that have articles.
+    Months,
+}
+
+/// The content of an output.
+#[derive(Debug)]
+pub(crate) enum Collected {
+    Articles {
+        topic: Option<Topic>,
+        articles: Vec<v1::Article>,
+        /// The authors, sections and tags that the articles name, by their names.
+        topics: HashMap<String, Topic>,
+    },
+    Pages(Vec<SitePage>),
+    /// The months, the newest first, and the number of articles in each.
+    Months(Vec<(Month, usize)>),
+}
+
+/// An entity that articles are listed under.
+#[derive(Debug)]
+pub(crate) enum Topic {
+    Author(v1::Author),
+    Section(v1::Section),
+    Tag(v1::Tag),
+}
+
+/// The page of an article on the site. Times are in microseconds since 1970 UTC.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SitePage {
+    pub(crate) path: String,
+    /// Empty if the page is the canonical one.
+    pub(crate) canonical_url: String,
+    pub(crate) headline: String,
+    pub(crate) language: String,
+    pub(crate) publish_time: i64,
+    /// The time of the last change that readers should notice.
+    pub(crate) change_time: i64,
+    expire_time: Option<i64>,
+}
+
+/// The records of an output, before they are decoded.
+enum Gathered {
+    Articles {
+        topic: Option<Arc<Part>>,
+        articles: Vec<Arc<Part>>,
+        topics: Vec<Arc<Part>>,
+        /// The names of the topics, and of those that are missing.
+        named: Vec<Name>,
+    },
+    Pages(Vec<SitePage>),
+    Months(Vec<(Month, usize)>),
+}
+
+impl Content {
+    /// Returns an output, from the cache or written.
+    ///
+    /// # Errors
+    /// The tag, section or author does not exist; the month has no such articles; or the store cannot be read now.
+    pub(crate) async fn output(
+        &self,
+        key: RequestKey,
+        output: &Output,
+        viewer: &Viewer,
+    ) -> Result<Arc<Document>, Refusal> {
+        let load = || self.load_output(output, viewer);
+        self.responses.get(key, |found| self.is_fresh(found), load).await.document()
+    }
+
+    async fn load_output(&self, output: &Output, viewer: &Viewer) -> Arc<CachedResponse> {
+        let as_of = self.store.revision();
+        // It records what the output depends on; its message remains empty.
+        let mut composer = Composer::new(self.log_id, "", Shape::Basic, Wants::default());
+        let mut until = None;
+        depend_on_scope(&mut composer, viewer);
+        let written = match self.gather_output(&mut composer, &mut until, &output.source, viewer).await {
+            Ok(gathered) => self.write_output(gathered, output, composer.next_change()).await,
+            Err(refusal) => Err(refusal),
+        };
+        // The result of a failed read is unknown: it is never fresh.
+        let as_of = if matches!(written, Err(Refusal::Store(_))) { Revision::MIN } else { as_of };
+        let result = written.map(|document| Encoding::Document(Arc::new(document)));
+        Arc::new(CachedResponse { as_of, stripes: composer.take_stripes(), until, result })
+    }
+
+    /// Writes an output on a reader thread: bodies of several megabytes would occupy a serving thread for too long.
+    async fn write_output(
+        &self,
+        gathered: Gathered,
+        output: &Output,
+        next_change: Option<i64>,
+    ) -> Result<Document, Refusal> {
+        let (write, keys, content_type) = (output.write.clone(), output.keys.clone(), output.content_type);
+        let job = self.store.read(move |_| {
+            let surrogate_keys = surrogate_keys(gathered.names(), &keys);
+            let body = write(gathered.decode());
+            let etag = format!("\"{:032x}\"", xxh3_128(&body));
+            Ok(Document::new((body, content_type), etag, surrogate_keys, next_change))
+        });
+        job.await.map_err(Refusal::Store).flatten()
+    }
+
+    async fn gather_output(
+        &self,
+        composer: &mut Composer,
+        until: &mut Option<i64>,
+        source: &Source,
+        viewer: &Viewer,
+    ) -> Result<Gathered, Refusal> {
+        let narrowed = |mut query: Query| {
+            viewer.iter().for_each(|scope| query.narrow(scope.query()));
+            Arc::new(query)
+        };
+        match source {
+            Source::Newest { of, articles, bytes } => {
+                let topic = match of {
+                    Some(name) => Some(self.topic(composer, name).await?),
+                    None => None,
+                };
+                let query = narrowed(Query { groups: of.iter().map(list_of).collect(), ..Query::default() });
+                depend_on_query(composer, &query);
+                self.newest(composer, topic, (&query, viewer), (*articles, *bytes)).await
+            }
+            Source::Recent { age, pages, articles } => {
+                let now = self.clock.now();
+                let query = narrowed(Query { not_before: Some(now - age + 1), ..Query::default() });
+                depend_on_query(composer, &query);
+                let found = self.pages((&query, viewer), 0, (*articles, *pages)).await?.0;
+                *until = found.iter().map(|page| page.publish_time.saturating_add(*age)).min();
+                composer.changes_at(*until);
+                found.iter().for_each(|page| composer.changes_at(page.expire_time));
+                Ok(Gathered::Pages(found))
+            }
+            Source::Month { month, skip, articles } => {
+                let (start, end) = month.bounds();
+                let query = Query { not_before: Some(start), before: Some(end), ..Query::default() };
+                let query = narrowed(query);
+                depend_on_query(composer, &query);
+                let (found, listed) = self.pages((&query, viewer), *skip, (*articles, *articles)).await?;
+                if listed == 0 {
+                    return Err(Refusal::PathNotFound);
+                }
+                found.iter().for_each(|page| composer.changes_at(page.expire_time));
+                Ok(Gathered::Pages(found))
+            }
+            Source::Months => {
+                let query = narrowed(Query::default());
+                depend_on_query(composer, &query);
+                let mut walk = MonthWalk::default();
+                while !walk.is_done {
+                    let query = query.clone();
+                    walk = self.store.read(move |snapshot| snapshot.walk_months(&query, walk)).await?;
+                }
+                Ok(Gathered::Months(walk.months))
+            }
+        }
+    }
+
+    /// Returns the entity of a feed. To the callers of feeds, marks of the newsroom do not exist.
+    async fn topic(&self, composer: &mut Composer, name: &Name) -> Result<Arc<Part>, Refusal> {
+        composer.depends_on(Subject::Name(name));
+        let part = self.part(name.clone(), Shape::FULL_BLOCKS).await;
+        match part.refusal() {
+            Some(refusal) => Err(refusal),
+            None if part.topic().is_some_and(|topic| topic.is_internal()) => {
+                Err(Refusal::NotFound(name.clone()))
+            }
+            None => Ok(part),
+        }
+    }
+
+    async fn newest(
+        &self,
+        composer: &mut Composer,
+        topic: Option<Arc<Part>>,
+        (query, viewer): (&Arc<Query>, &Viewer),
+        (articles, bytes): (usize, usize),
+    ) -> Result<Gathered, Refusal> {
+        let wants = Wants { authors: true, sections: true, tags: true };
+        let selection = Selection { shape: Shape::FULL_BLOCKS, wants };
+        // A record that is damaged is left out: a feed has no field for it.
+        let (page, _) = self.gather((query, viewer), None, articles, selection, bytes).await?;
+        let page::Page { articles, includes, .. } = page;
+        for part in &articles {
+            if let State::Live { expire_time, .. } = &part.state {
+                composer.changes_at(*expire_time);
+            }
+        }
+        // With the names that are missing, which may be put later.
+        includes.names().for_each(|name| composer.depends_on(Subject::Name(name)));
+        let named = includes.names().cloned().collect();
+        Ok(Gathered::Articles { topic, articles, topics: includes.into_live(), named })
+    }
+
+    /// Returns the pages of at most `count` articles after `skip` others, until there are enough of them, and the number
+    /// of articles that were found there.
+    async fn pages(
+        &self,
+        (query, viewer): (&Arc<Query>, &Viewer),
+        mut skip: usize,
+        (count, enough): (usize, usize),
+    ) -> Result<(Vec<SitePage>, usize), Refusal> {
+        let (mut pages, mut listed, mut after) = (Vec::new(), 0, None);
+        while listed < count && pages.len() < enough {
+            let limit = MAX_FOUND.min(skip.saturating_add(count - listed));
+            let slice = self.find(query, after, limit).await?;
+            let skipped = skip.min(slice.found.len());
+            skip -= skipped;
+            let names: Vec<Name> = slice.found.into_iter().skip(skipped).map(|(name, _)| name).collect();
+            listed += names.len();
+            for group in names.chunks(MAX_READ) {
+                let (group, viewer) = (group.to_vec(), viewer.clone());
+                let read = move |snapshot: Snapshot<'_>| read_pages(snapshot, &group, viewer.as_deref());
+                pages.extend(self.store.read(read).await?);
+            }
+            after = slice.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        pages.truncate(enough);
+        Ok((pages, listed))
+    }
+}
+
+/// Returns the list of a tag, section or author.
+fn list_of(name: &Name) -> Vec<Term> {
+    Term::from_name(&name.to_string()).into_iter().collect()
+}
+
+/// Reads the pages of articles that have one. One that cannot be read, or has left the scope since, has none.
+fn read_pages(
+    snapshot: Snapshot<'_>,
+    names: &[Name],
+    scope: Option<&Scope>,
+) -> Result<Vec<SitePage>, store::Error> {
+    let mut pages = Vec::new();
+    for name in names {
+        let record = match scope {
+            None => snapshot.record(name),
+            Some(scope) => snapshot.record_within(name, scope.query()),
+        };
+        match record {
+            Ok(record) => pages.extend(record.as_ref().and_then(SitePage::of)),
+            Err(store::Error::Corrupt(_) | store::Error::Malformed(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pages)
+}
+
+impl SitePage {
+    fn of(record: &Record) -> Option<SitePage> {
+        let mut head = Vec::new();
+        fields::copy_if(&record.log.content, &mut head, |number| article::PAGE.contains(&number));
+        let article = v1::Article::decode(&head[..]).ok().filter(|article| !article.path.is_empty())?;
+        let publish_time = Derived::time(&record.name, &record.log);
+        let modified = article.modified_time.as_ref().map_or(record.log.time, fields::micros);
+        record.tombstone().is_none().then_some(SitePage {
+            path: article.path,
+            canonical_url: article.canonical_url,
+            headline: article.headline,
+            language: article.language,
+            publish_time,
+            change_time: modified.max(publish_time),
+            expire_time: article.expire_time.as_ref().map(fields::micros),
+        })
+    }
+}
+
+impl Gathered {
+    /// Returns the names of the entities that it contains.
+    fn names(&self) -> BTreeSet<Name> {
+        let Gathered::Articles { topic, articles, named, .. } = self else { return BTreeSet::new() };
+        topic.iter().chain(articles).map(|part| &part.name).chain(named).cloned().collect()
+    }
+
+    fn decode(self) -> Collected {
+        match self {
+            Gathered::Articles { topic, articles, topics, .. } => Collected::Articles {
+                topic: topic.and_then(|part| part.topic()),
+                articles: articles.iter().filter_map(|part| decode(part)).collect(),
+                topics: topics
+                    .iter()
+                    .filter_map(|part| Some((part.name.to_string(), part.topic()?)))
+                    .collect(),
+            },
+            Gathered::Pages(pages) => Collected::Pages(pages),
+            Gathered::Months(months) => Collected::Months(months),
+        }
+    }
+}
+
+impl Part {
+    fn topic(&self) -> Option<Topic> {
+        match self.name.kind {
+            Kind::Author => decode(self).map(Topic::Author),
+            Kind::Section => decode(self).map(Topic::Section),
+            Kind::Tag => decode(self).map(Topic::Tag),
+            Kind::Article | Kind::Collection => None,
+        }
+    }
+}
+
+fn decode<M: Message + Default>(part: &Part) -> Option<M> {
+    match &part.state {
+        State::Live { bytes, .. } => M::decode(&bytes[..]).ok(),
+        _ => None,
+    }
+}
+
+impl Topic {
+    /// Whether it is a mark of the newsroom, which readers do not see.
+    pub(crate) fn is_internal(&self) -> bool {
+        matches!(self, Topic::Tag(tag) if tag.kind() == TagKind::Internal)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("source", &self.source).finish_non_exhaustive()
+    }
+}
