@@ -11,23 +11,27 @@ use tracing_subscriber::{
 mod calls;
 mod describe;
 mod exposition;
+mod history;
 mod metrics;
 mod panics;
 mod process;
 mod random;
 mod rates;
+mod reasons;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without an exporter, nothing reads a span"))]
 mod spans;
 
 pub(crate) use calls::RpcMetrics;
 pub use describe::{Description, describe};
 pub(crate) use exposition::Exposition;
+pub(crate) use history::{COVERED, INTERVAL, Sample, Series};
 pub use metrics::{Declaration, declarations};
-pub(crate) use metrics::{Metrics, Outcome, Queue, set_counter};
+pub(crate) use metrics::{LogHead, Metrics, Outcome, Queue, set_counter};
 pub(crate) use panics::start_counting as start_counting_panics;
 pub(crate) use process::{private_bytes, resident_bytes, start_time};
 pub(crate) use random::random;
 pub(crate) use rates::Rate;
+pub(crate) use reasons::Reasons;
 pub(crate) use spans::{Attribute, Span, SpanContext, SpanKind, Spans};
 
 /// The format of log events.

@@ -1,8 +1,11 @@
 //! The metrics of a node. Each is declared once: its name, its type and its help text.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use prometheus_client::{
@@ -21,8 +24,10 @@ use prometheus_client::{
 
 use super::{
     calls::{BUCKETS, Calls, MethodTotals, RpcMetrics},
+    history::{History, Sample},
     process,
     rates::{Rate, Samples},
+    reasons::Reasons,
 };
 use crate::health::{Condition, Conditions};
 
@@ -52,6 +57,8 @@ macro_rules! metrics {
             registry: Registry,
             calls: Arc<Calls>,
             samples: Mutex<Samples>,
+            history: Mutex<History>,
+            log_head: Mutex<LogHead>,
             $(#[doc = $help] pub(crate) $field: $type,)+
         }
 
@@ -69,7 +76,14 @@ macro_rules! metrics {
                 registry.register("cable_build", help(BUILD.help), build_info());
                 registry.register_collector(Box::new(CallsCollector(calls.clone())));
                 registry.register_collector(Box::new(process::Process));
-                Metrics { registry, calls, samples: Mutex::default(), $($field,)+ }
+                Metrics {
+                    registry,
+                    calls,
+                    samples: Mutex::default(),
+                    history: Mutex::default(),
+                    log_head: Mutex::default(),
+                    $($field,)+
+                }
             }
         }
     };
@@ -94,12 +108,14 @@ metrics! {
     tls_reload_time: Number = "cable_tls_reload_time_seconds";
     /// Open feeds.
     feeds: Number = "cable_feeds";
+    /// Groups of open feeds: feeds with the same filter share one.
+    feed_groups: Number = "cable_feed_groups";
     /// Revisions that the feed furthest behind has not been sent, although it has waited for none of them.
     feed_lag_revisions: Number = "cable_feed_lag_revisions";
     /// Calls refused because of who made them, by reason.
-    denials: Family<Reason, Counter> = "cable_auth_failures";
+    denials: Reasons = "cable_auth_failures";
     /// Writes that were refused or failed, by reason.
-    writes_refused: Family<Reason, Counter> = "cable_writes_refused";
+    writes_refused: Reasons = "cable_writes_refused";
     /// Events that the audit log could not record.
     audit_failures: Counter = "cable_audit_failures";
     /// Spans of traces that the collector has accepted.
@@ -133,7 +149,7 @@ metrics! {
     /// Delay of a call in a queue, by queue: the minimum over the last tenth of a second.
     queue_delay_seconds: Family<Queue, Float> = "cable_queue_delay_seconds";
     /// Calls refused because the node was overloaded, by reason.
-    calls_shed: Family<Reason, Counter> = "cable_calls_shed";
+    calls_shed: Reasons = "cable_calls_shed";
     /// Memory limit of the process, 0 if it has none.
     memory_limit_bytes: Number = "cable_memory_limit_bytes";
     /// Step of memory pressure: 0 none, 1 the cache shrinks, 2 streams are refused, 3 reads of the store are refused.
@@ -216,9 +232,12 @@ pub(crate) struct ConditionName {
     condition: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Reason {
-    reason: String,
+/// The log of the store, and its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogHead {
+    pub(crate) log_id: String,
+    pub(crate) revision: u64,
+    pub(crate) digest: [u8; 32],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -237,6 +256,10 @@ impl Queue {
     pub(crate) const WRITE: Queue = Queue { queue: "write" };
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Sets a counter to a sum that is counted elsewhere.
 pub(crate) fn set_counter(counter: &Counter, total: u64) {
     counter.inner().store(total, Relaxed);
@@ -248,29 +271,56 @@ impl Metrics {
         self.calls.add(method, streams)
     }
 
-    /// Takes a sample of the counters of all calls, once a second.
+    /// Takes a sample of the counters of all calls, once a second, and one of what the operations page plots when that
+    /// is due.
     pub(crate) fn sample(&self) {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).add(self.calls.totals());
+        let (now, totals) = (Instant::now(), self.calls.totals());
+        let mut history = lock(&self.history);
+        if history.is_due(now) {
+            history.take(now, self, &totals);
+        }
+        drop(history);
+        lock(&self.samples).add(totals);
+    }
+
+    /// Returns the samples of the last hour, the oldest first.
+    pub(crate) fn history(&self) -> Vec<Sample> {
+        lock(&self.history).samples()
+    }
+
+    #[cfg(test)]
+    pub(super) fn call_totals(&self) -> std::collections::BTreeMap<String, MethodTotals> {
+        self.calls.totals()
+    }
+
+    /// Sets the log of the store and its end.
+    pub(crate) fn set_log_head(&self, head: LogHead) {
+        *lock(&self.log_head) = head;
+    }
+
+    /// Returns the log of the store and its end, as of the last second.
+    pub(crate) fn log_head(&self) -> LogHead {
+        lock(&self.log_head).clone()
     }
 
     /// Returns the rates of calls in the last seconds.
     pub(crate) fn rates(&self) -> Vec<Rate> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).rates()
+        lock(&self.samples).rates()
     }
 
     /// Counts a call that was refused because of who made it. Reasons are a few words of this program.
     pub(crate) fn count_denial(&self, reason: &'static str) {
-        self.denials.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        self.denials.counter(reason).inc();
     }
 
     /// Returns the counter of calls that are refused for a reason, because the node is overloaded.
     pub(crate) fn shed_calls(&self, reason: &'static str) -> Counter {
-        self.calls_shed.get_or_create(&Reason { reason: reason.to_owned() }).clone()
+        self.calls_shed.counter(reason)
     }
 
     /// Counts a write that was refused or failed. Reasons are those of the schema.
-    pub(crate) fn count_refused_write(&self, reason: String) {
-        self.writes_refused.get_or_create(&Reason { reason }).inc();
+    pub(crate) fn count_refused_write(&self, reason: &str) {
+        self.writes_refused.counter(reason).inc();
     }
 
     /// Sets the gauge of each condition: 1 if it holds, else 0.
@@ -428,7 +478,7 @@ mod tests {
             metrics.for_method(if streams { "a" } else { "b" }, streams).start();
         }
         metrics.count_denial("role");
-        metrics.count_refused_write("STORE_FULL".to_owned());
+        metrics.count_refused_write("STORE_FULL");
         metrics.backups.get_or_create(&Outcome { outcome: "sent" }).inc();
         drop(metrics.queue_length.get_or_create(&Queue::READ));
         drop(metrics.queue_refused.get_or_create(&Queue::READ));

@@ -26,6 +26,8 @@ pub(crate) struct Rate {
     /// Upper bounds of the median and of the 99th percentile. None above the last bucket, or without a call.
     pub(crate) median: Option<Duration>,
     pub(crate) p99: Option<Duration>,
+    /// The calls that have ended since the start, by the name of their code.
+    pub(crate) outcomes: Vec<(&'static str, u64)>,
 }
 
 impl Samples {
@@ -64,11 +66,12 @@ fn rate(method: &str, before: &MethodTotals, after: &MethodTotals, seconds: f64)
         in_flight: after.in_flight(),
         median: quantile(&buckets, 0.5),
         p99: quantile(&buckets, 0.99),
+        outcomes: after.by_code().collect(),
     }
 }
 
 /// Returns the upper bound of the bucket that holds a quantile.
-fn quantile(buckets: &[u64], quantile: f64) -> Option<Duration> {
+pub(super) fn quantile(buckets: &[u64], quantile: f64) -> Option<Duration> {
     let rank = (buckets.iter().sum::<u64>() as f64 * quantile).ceil().max(1.0) as u64;
     let mut below = 0;
     let bucket = buckets.iter().position(|count| {
@@ -95,6 +98,7 @@ mod tests {
         let rate = rate("a", &before, &totals, 10.0);
         assert_eq!((rate.per_second, rate.errors_per_second, rate.in_flight), (10.0, 0.2, 100));
         assert_eq!((rate.median, rate.p99), (Some(Duration::from_micros(200)), None));
+        assert_eq!(rate.outcomes, [("OK", 998), ("INTERNAL", 2)]);
         let idle = super::rate("a", &totals, &totals, 10.0);
         assert_eq!((idle.per_second, idle.median, idle.p99), (0.0, None, None));
     }
