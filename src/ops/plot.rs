@@ -203,7 +203,8 @@ mod tests {
         let y = |value, scale| coordinates(&stroke(&[(10.0, value)], scale))[0].1;
         assert_eq!((y(0.25, Scale::UpTo(1.0)), y(3.0, Scale::UpTo(1.0))), (46.0, 4.0));
         let scale = Scale::Logarithmic(0.001, 10.0);
-        for (value, expected) in [(0.001, 60.0), (0.1, 32.0), (10.0, 4.0), (0.0, 60.0), (f32::INFINITY, 4.0)] {
+        for (value, expected) in [(0.001, 60.0), (0.1, 32.0), (10.0, 4.0), (0.0, 60.0), (f32::INFINITY, 4.0)]
+        {
             assert_eq!(y(value, scale), expected, "{value}");
         }
         // 1 of 1,000 is a fiftieth of the height, since the axis spans 50.

@@ -3,10 +3,11 @@
 use crate::{
     health::{Condition, Conditions},
     ops::words,
-    telemetry::Metrics,
+    telemetry::{Metrics, panic_count},
 };
 
-/// Notices appear at the limits of the alerts in `deploy/prometheus/alerts.yml`, and without their delay.
+/// Notices appear at the limits of the alerts in `deploy/prometheus/alerts.yml`, and without their delay. No alert is
+/// about the lag of feeds.
 const OVERDUE_SECS: f64 = 60.0;
 const CERTIFICATE_SECS: u64 = 14 * 86_400;
 const LAG_REVISIONS: u64 = 1_000;
@@ -59,7 +60,9 @@ impl State {
 /// Returns the meaning of a condition and the way out. Its cause is only in the log: it may name files.
 pub(super) fn reason(condition: Condition) -> &'static str {
     match condition {
-        Condition::Draining => "The node is shutting down. Calls in flight end, and no new ones are accepted.",
+        Condition::Draining => {
+            "The node is shutting down. Calls in flight end, and no new ones are accepted."
+        }
         Condition::TaskFailed => {
             "A part of the node has failed, and the node ends. The log names it; the service manager restarts it."
         }
@@ -88,6 +91,7 @@ pub(super) fn notices(metrics: &Metrics, now: u64) -> Vec<String> {
     let damaged = metrics.store_damaged_records.get();
     let expiry = metrics.tls_certificate_expiry.get();
     let conflicts = metrics.pending_path_conflicts.get();
+    let panics = panic_count();
     let notices = [
         memory(metrics.memory_step.get()),
         (overdue > OVERDUE_SECS)
@@ -98,8 +102,7 @@ pub(super) fn notices(metrics: &Metrics, now: u64) -> Vec<String> {
             let (free, reserve) = (words::bytes(free as f64), words::bytes(reserve as f64));
             format!("The disk has {free} free. Below {reserve}, puts are refused.")
         }),
-        (damaged > 0)
-            .then(|| format!("The last scrub found {}.", words::plural(damaged, "damaged record"))),
+        (damaged > 0).then(|| format!("The last scrub found {}.", words::plural(damaged, "damaged record"))),
         (expiry > 0 && expiry <= now).then(|| "The certificate has expired.".to_owned()),
         (expiry > now && expiry - now < CERTIFICATE_SECS)
             .then(|| format!("The certificate expires in {}.", words::long((expiry - now) as f64))),
@@ -107,7 +110,7 @@ pub(super) fn notices(metrics: &Metrics, now: u64) -> Vec<String> {
             let versions = words::plural(conflicts, "pending version");
             format!("{versions} will take the path of a live article.")
         }),
-        metrics.panics().map(|count| format!("{} since the start: report the log.", words::plural(count, "panic"))),
+        (panics > 0).then(|| format!("{} since the start: report the log.", words::plural(panics, "panic"))),
     ];
     notices.into_iter().flatten().collect()
 }

@@ -100,7 +100,8 @@ pub(super) fn long(seconds: f64) -> String {
 
 /// Returns a time in UTC, in seconds since 1970, as HTML: to the second, for people and for programs.
 pub(super) fn time(seconds: u64) -> String {
-    let timestamp = prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(0), nanos: 0 }.to_string();
+    let timestamp =
+        prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(0), nanos: 0 }.to_string();
     let text = timestamp.replace('T', " ").replace('Z', " UTC");
     format!("<time datetime=\"{timestamp}\">{text}</time>")
 }
@@ -114,9 +115,14 @@ mod tests {
         for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(whole(value), text);
         }
-        for (value, text) in
-            [(0.0, "0"), (0.01, "under 0.1"), (0.06, "0.1"), (99.94, "99.9"), (99.96, "100"), (1_234.5, "1,235")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.01, "under 0.1"),
+            (0.06, "0.1"),
+            (99.94, "99.9"),
+            (99.96, "100"),
+            (1_234.5, "1,235"),
+        ] {
             assert_eq!(number(value), text);
         }
         assert_eq!([plural(0, "feed"), plural(1, "feed")], ["0 feeds", "1 feed"]);

@@ -5,13 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus_client::metrics::histogram::Histogram;
-
 use super::{
     Metrics, Queue,
     calls::{BUCKETS, MethodTotals},
     process::{cpu_seconds, resident_bytes},
     rates,
+    timings::Timings,
 };
 
 /// The time between two samples.
@@ -102,8 +101,8 @@ struct Timing {
 }
 
 impl Timing {
-    fn of(histogram: &Histogram) -> Timing {
-        Timing { count: histogram.count(), seconds: histogram.sum() }
+    fn of(timings: &Timings) -> Timing {
+        Timing { count: timings.count(), seconds: timings.seconds() }
     }
 
     /// Returns the mean duration of the events since an earlier time.
@@ -173,7 +172,8 @@ impl History {
 
 impl Counts {
     fn read(metrics: &Metrics, totals: &BTreeMap<String, MethodTotals>) -> Counts {
-        let refused = [&metrics.denials, &metrics.writes_refused, &metrics.calls_shed].map(|family| family.total());
+        let refused =
+            [&metrics.denials, &metrics.writes_refused, &metrics.calls_shed].map(|family| family.total());
         let mut counts = Counts {
             revisions: metrics.entries_applied.get(),
             commits: Timing::of(&metrics.commit_seconds),
@@ -284,8 +284,8 @@ mod tests {
         // A follower that leaves after a minute is no slow call.
         watch.record(1, Duration::from_secs(60), Some(Duration::from_secs(60)), 20);
         ring.metrics.entries_applied.inc_by(10);
-        ring.metrics.commit_seconds.observe(0.004);
-        ring.metrics.commit_seconds.observe(0.008);
+        ring.metrics.commit_seconds.record(Duration::from_millis(4));
+        ring.metrics.commit_seconds.record(Duration::from_millis(8));
         ring.metrics.cache_hits.inc_by(3);
         ring.metrics.cache_misses.inc();
         ring.metrics.count_denial("UNAUTHENTICATED");

@@ -16,18 +16,18 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
-        histogram::Histogram,
         info::Info,
     },
     registry::Registry,
 };
 
 use super::{
-    calls::{BUCKETS, Calls, MethodTotals, RpcMetrics},
+    calls::{Calls, MethodTotals, RpcMetrics},
     history::{History, Sample},
     process,
     rates::{Rate, Samples},
     reasons::Reasons,
+    timings::{self, Timings},
 };
 use crate::health::{Condition, Conditions};
 
@@ -48,9 +48,7 @@ pub struct Declaration {
 
 /// Defines [`Metrics`] and [`DECLARATIONS`].
 macro_rules! metrics {
-    (@new $type:ty) => { <$type>::default() };
-    (@new $type:ty, $new:expr) => { $new };
-    ($(#[doc = $help:literal] $field:ident: $type:ty = $name:literal $(, $new:expr)?;)+) => {
+    ($(#[doc = $help:literal] $field:ident: $type:ty = $name:literal;)+) => {
         /// The metrics of a node. Any thread can update them at low cost.
         #[derive(Debug)]
         pub(crate) struct Metrics {
@@ -70,7 +68,7 @@ macro_rules! metrics {
                 let calls = Arc::<Calls>::default();
                 let mut registry = Registry::default();
                 $(
-                    let $field = metrics!(@new $type $(, $new)?);
+                    let $field = <$type>::default();
                     registry.register($name, help($help), $field.clone());
                 )+
                 registry.register("cable_build", help(BUILD.help), build_info());
@@ -139,9 +137,9 @@ metrics! {
     /// Oldest revision from which a feed can resume.
     history_floor_revision: Number = "cable_history_floor_revision";
     /// Time to write a group of commits: to apply, audit and commit them.
-    commit_seconds: Histogram = "cable_commit_seconds", durations();
+    commit_seconds: Timings = "cable_commit_seconds";
     /// Time of the commit of a group on disk, most of which is the sync.
-    commit_sync_seconds: Histogram = "cable_commit_sync_seconds", durations();
+    commit_sync_seconds: Timings = "cable_commit_sync_seconds";
     /// Jobs that wait for the threads of the store, by queue.
     queue_length: Family<Queue, Number> = "cable_queue_length";
     /// Jobs refused because a queue of the store was full, by queue.
@@ -215,14 +213,6 @@ fn help(doc: &'static str) -> &'static str {
     doc.trim().trim_end_matches('.')
 }
 
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
-
-fn durations() -> Histogram {
-    Histogram::new(BUCKETS.map(seconds))
-}
-
 fn build_info() -> Info<Vec<(&'static str, &'static str)>> {
     Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", env!("CABLE_COMMIT"))])
 }
@@ -274,13 +264,18 @@ impl Metrics {
     /// Takes a sample of the counters of all calls, once a second, and one of what the operations page plots when that
     /// is due.
     pub(crate) fn sample(&self) {
-        let (now, totals) = (Instant::now(), self.calls.totals());
+        self.sample_at(Instant::now());
+    }
+
+    /// Does the same as [`sample`](Metrics::sample) at a time that is given.
+    pub(crate) fn sample_at(&self, now: Instant) {
+        let totals = self.calls.totals();
         let mut history = lock(&self.history);
         if history.is_due(now) {
             history.take(now, self, &totals);
         }
         drop(history);
-        lock(&self.samples).add(totals);
+        lock(&self.samples).add(now, totals);
     }
 
     /// Returns the samples of the last hour, the oldest first.
@@ -389,17 +384,8 @@ impl TypedMetric for Seconds<'_> {
 }
 
 impl EncodeMetric for Seconds<'_> {
-    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        let MethodTotals { buckets, nanos, .. } = self.0;
-        let bounds = BUCKETS.map(seconds).into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<_> = bounds.zip(*buckets).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<prometheus_client::encoding::NoLabelSet>(
-            seconds(*nanos),
-            count,
-            &buckets,
-            None,
-        )
+    fn encode(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        timings::encode(encoder, &self.0.buckets, self.0.nanos)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -429,7 +415,7 @@ mod tests {
         metrics.feeds.set(3);
         metrics.cache_misses.inc_by(2);
         metrics.pending_overdue_seconds.set(1.5);
-        metrics.commit_seconds.observe(0.001);
+        metrics.commit_seconds.record(Duration::from_millis(1));
         metrics.queue_length.get_or_create(&Queue::READ).set(4);
         metrics.count_denial("role");
         let health = crate::health::Health::default();
