@@ -69,7 +69,7 @@ fn put_state(page: &mut String, state: State, conditions: &Conditions) {
         page,
         format_args!("<div class=\"state {}\" role=\"status\"><h1>{}</h1>", state.class(), state.title()),
     );
-    for sentence in state.summary() {
+    if let Some(sentence) = state.summary() {
         put(page, format_args!("<p>{sentence}</p>"));
     }
     for (condition, _) in conditions.iter() {

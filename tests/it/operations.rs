@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use cable_client::Cable;
+use cable_client::{Cable, FeedFilter};
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::{
@@ -59,7 +60,7 @@ async fn the_operations_page_follows_the_node() {
     let endpoint = format!("http://{}", program.address);
     let cable = Cable::builder(&endpoint).build().unwrap();
     for i in 0..5 {
-        cable.put_article(article(&format!("secret-{i}"), "A secret headline", &["t"])).await.unwrap();
+        cable.put(article(&format!("secret-{i}"), "A secret headline", &["t"])).await.unwrap();
     }
     let raw = Raw::at(&endpoint).await;
     assert!(raw.call("GetArticle", json!({"name": "articles/absent"})).await.is_err());
@@ -82,8 +83,11 @@ async fn the_operations_page_follows_the_node() {
         assert!(!written.contains(secret), "{secret}: {written}");
     }
 
-    let watch = || async { cable.follow().any_tag("t").start().await.unwrap() };
-    let _followers = [watch().await, watch().await];
+    // A feed has connected when it has delivered something.
+    let mut followers = [0, 1].map(|_| cable.feed(FeedFilter::default().any_tag("t")).after(0).open());
+    for follower in &mut followers {
+        soon(follower.next()).await.unwrap().unwrap();
+    }
     let followed = page_with(ops, |page| tile(page, "Followers").0 == "2").await;
     assert!(followed.contains("<dt>Groups of followers with the same filter</dt><dd>1</dd>"), "{followed}");
 
