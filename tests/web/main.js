@@ -725,7 +725,8 @@ async function operations(node) {
     const [place, start] = [await page.evaluate(() => scrollY), await time(page)];
     assert.ok(place > 100, `the page scrolls: ${place}`);
     await until("the page refreshes", WAIT_MILLIS, async () => (await time(page)) !== start);
-    assert.deepEqual(await page.evaluate(() => [document.activeElement === window.kept, scrollY]), [true, place]);
+    const kept = await page.evaluate(() => [document.activeElement === window.kept, scrollY, getSelection().toString()]);
+    assert.deepEqual(kept, [true, place, "Head"]);
     await page.evaluate(() => scrollTo(0, 0));
   });
 
