@@ -9,7 +9,7 @@ use super::{
 use crate::telemetry::{COVERED, INTERVAL, LARGEST_BOUND, SMALLEST_BOUND, Sample, Series};
 
 /// The windows of the plots in seconds: all have the shortest one that shows every sample.
-const WINDOWS: [f32; 3] = [300.0, 900.0, COVERED.as_secs() as f32];
+const WINDOWS: [f32; 4] = [60.0, 300.0, 900.0, COVERED.as_secs() as f32];
 
 /// A line has a gap where this many samples are missing.
 const GAP_SAMPLES: f32 = 3.0;
@@ -81,7 +81,7 @@ pub(super) const WRITES: [Tile; 2] = [
     .or("no commit"),
 ];
 
-pub(super) const CALLS: [Tile; 5] = [
+pub(super) const CALLS: [Tile; 4] = [
     tile("Calls", &[(Series::Calls, "")], Scale::FromZero, per_second),
     tile("Latency", &[(Series::P99, "99 %"), (Series::Median, "median")], LATENCY, at_most).or("no call"),
     tile(
@@ -91,13 +91,13 @@ pub(super) const CALLS: [Tile; 5] = [
         per_second,
     ),
     tile("Wait before service", &[(Series::Delay, "")], Scale::FromZero, words::duration),
-    tile("Sent by ended calls", &[(Series::SentBytes, "")], Scale::FromZero, bytes_per_second),
 ];
 
-pub(super) const FEEDS: [Tile; 3] = [
+pub(super) const FEEDS: [Tile; 4] = [
     tile("Followers", &[(Series::Feeds, "")], Scale::FromZero, whole),
     tile("Lag of the slowest", &[(Series::Lag, "")], Scale::FromZero, revisions),
     tile("Connections", &[(Series::Connections, "")], Scale::FromZero, whole),
+    tile("Sent by ended calls", &[(Series::SentBytes, "")], Scale::FromZero, bytes_per_second),
 ];
 
 pub(super) const MEMORY: [Tile; 4] = [
@@ -124,13 +124,14 @@ impl Past {
     pub(super) fn new(samples: Vec<Sample>, now: Instant) -> Past {
         let age = |sample: &Sample| now.duration_since(sample.time).as_secs_f32();
         let oldest = samples.first().map_or(0.0, age);
-        let secs = WINDOWS.into_iter().find(|secs| oldest <= *secs).unwrap_or(WINDOWS[2]);
+        let secs = WINDOWS.into_iter().find(|secs| oldest <= *secs).unwrap_or(WINDOWS[3]);
         Past { samples, now, window: Window { secs, gap_secs: GAP_SAMPLES * INTERVAL.as_secs_f32() } }
     }
 
     /// Returns the time that the plots cover, in words.
     pub(super) fn words(&self) -> &'static str {
         match self.window.secs {
+            60.0 => "minute",
             300.0 => "5 minutes",
             900.0 => "15 minutes",
             _ => "hour",
@@ -163,7 +164,12 @@ pub(super) fn put(page: &mut String, tile: &Tile, past: &Past) {
         // Words that stand alone: a reader of the screen reads them in this order, and no plot.
         let _infallible = write!(page, "<p class=\"now\">{key}{now}</p><p class=\"range\">{range}</p>");
     }
-    put_plot(page, &plot::draw(&points, past.window, tile.scale));
+    let mut lines = plot::draw(&points, past.window, tile.scale);
+    for (line, (series, _)) in lines.iter_mut().zip(tile.lines) {
+        // The mark is for the present value, and the newest point may be an older one.
+        line.end = line.end.filter(|_| past.newest(*series).is_some());
+    }
+    put_plot(page, &lines);
     *page += "</div>";
 }
 
@@ -195,16 +201,16 @@ fn describe(tile: &Tile, range: Option<Range>) -> String {
     }
 }
 
-/// Appends the lines, the first one last, so that it is on top.
+/// Appends the area of the first line, and above it the lines. The first one is on top.
 fn put_plot(page: &mut String, lines: &[Line]) {
     let _infallible = write!(
         page,
         "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
     );
+    if let Some(first) = lines.first() {
+        let _infallible = write!(page, "<path class=\"area\" d=\"{}\"/>", first.area);
+    }
     for (i, line) in lines.iter().enumerate().rev() {
-        if i == 0 && !line.area.is_empty() {
-            let _infallible = write!(page, "<path class=\"area\" d=\"{}\"/>", line.area);
-        }
         let _infallible = write!(page, "<path class=\"line {}\" d=\"{}\"/>", class(i), line.stroke);
         if let Some((x, y)) = line.end {
             let _infallible = write!(page, "<path class=\"end\" d=\"M{x:.1} {y:.1}h0\"/>");
@@ -246,10 +252,10 @@ mod tests {
              <p class=\"range\">0 to 1,200, highest 8 s ago</p><svg class=\"plot\" viewBox=\"0 0 300 64\""
         ));
         assert!(
-            tile.contains("<path class=\"line solid\" d=\"M283.3 60.0L288.2 4.0L293.1 59.7\"/>"),
+            tile.contains("<path class=\"line solid\" d=\"M232.7 60.0L257.1 4.0L281.4 59.7\"/>"),
             "{tile}"
         );
-        assert!(tile.contains("<path class=\"end\" d=\"M293.1 59.7h0\"/>"), "{tile}");
+        assert!(tile.contains("<path class=\"end\" d=\"M281.4 59.7h0\"/>"), "{tile}");
         let still = html(&FEEDS[0], &past(&[5, 5]));
         assert!(still.contains("<p class=\"now\">5</p><p class=\"range\">always 5</p>"), "{still}");
     }
@@ -266,6 +272,14 @@ mod tests {
             tile.contains("<path class=\"line solid\" d=\"\"/>") && !tile.contains("class=\"end\""),
             "{tile}"
         );
+    }
+
+    #[test]
+    fn a_second_line_is_above_the_area_of_the_first() {
+        let tile = html(&CALLS[2], &past(&[0, 0, 0]));
+        let at = |part: &str| tile.rfind(part).unwrap();
+        assert!(at("class=\"area\"") < at("line dashed") && at("line dashed") < at("line solid"), "{tile}");
+        assert_eq!(tile.matches("class=\"end\"").count(), 2, "{tile}");
     }
 
     #[test]

@@ -682,6 +682,14 @@ async function operations(node) {
     return { now: found.querySelector(".now").textContent, path: found.querySelector(".plot .line.solid").getAttribute("d") };
   }, title);
   const time = (page) => page.$eval("main time", (time) => time.dateTime);
+  /** Reads and changes articles, 400 times and 4 times. */
+  const load = async () => {
+    const list = `http://${node.host}/v1/articles?page_size=1`;
+    for (let i = 0; i < 40; i += 1) {
+      await Promise.all(Array.from({ length: 10 }, () => fetch(list).then((response) => response.arrayBuffer())));
+      if (i % 10 === 0) await node.change("station-lamp-23", { headline: `Lamp at Station 23, reading ${i}` });
+    }
+  };
   const page = await open(url, { wait });
 
   await check("the operations page comes with its policy", async () => {
@@ -697,11 +705,7 @@ async function operations(node) {
 
   await check("its plots move, and its figures are those of the node", async () => {
     const before = await tile(page, "Calls");
-    const list = `http://${node.host}/v1/articles?page_size=1`;
-    for (let i = 0; i < 40; i += 1) {
-      await Promise.all(Array.from({ length: 10 }, () => fetch(list).then((response) => response.arrayBuffer())));
-      if (i % 10 === 0) await node.change("station-lamp-23", { headline: `Lamp at Station 23, reading ${i}` });
-    }
+    await load();
     await until("the plot of the calls moves", WAIT_MILLIS, async () => (await tile(page, "Calls")).path !== before.path);
     await until("the table has the calls", WAIT_MILLIS, () => page.evaluate(() =>
       [...document.querySelectorAll("tbody tr")].some((row) => /ContentService\/ListArticles.*OK [\d,]+/.test(row.textContent))));
@@ -755,9 +759,18 @@ async function operations(node) {
   });
 
   await check("it is accessible in light and dark, and fits a phone", async () => {
+    await until("the page shows a load", WAIT_MILLIS * 2, async () => {
+      await load();
+      return (await tile(page, "Calls")).now !== "0/s";
+    });
     await accessible(page, "the operations page");
-    await page.evaluate(() => scrollTo(0, 0));
+    await page.setViewport({ ...DESKTOP, height: 1500 });
+    await page.evaluate(() => {
+      document.activeElement.blur();
+      scrollTo(0, 0);
+    });
     await shoot(page, "operations-page.png");
+    await page.setViewport(DESKTOP);
     for (const options of [{ features: dark }, { viewport: PHONE }, { viewport: PHONE, features: dark }]) {
       const other = await open(url, { wait, ...options });
       if (options.features) {
