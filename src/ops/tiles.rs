@@ -185,7 +185,7 @@ fn key(tile: &Tile, i: usize, name: &str) -> String {
     }
 }
 
-/// The stroke of a line: solid or dashed, so that no color is needed to tell one from the other.
+/// The stroke of a line: solid or dashed, so that no color is needed to distinguish them.
 fn class(i: usize) -> &'static str {
     if i == 0 { "solid" } else { "dashed" }
 }

@@ -112,7 +112,7 @@ impl Timing {
     }
 }
 
-/// What has been counted since the start.
+/// The counts since the start.
 #[derive(Debug, Clone, Default)]
 struct Counts {
     revisions: u64,
