@@ -174,6 +174,11 @@ impl Feeds {
         self.open_count.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of groups of open feeds, which share a filter.
+    pub(crate) fn group_count(&self) -> usize {
+        self.hub.groups.count()
+    }
+
     /// Returns by how many revisions the feed furthest behind is behind the head.
     pub(crate) fn max_lag(&self) -> u64 {
         self.lags.max(self.store.revision())

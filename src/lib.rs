@@ -4,7 +4,7 @@
 //! Data flows in one direction. A write goes from `publishing` through the `log` into the `store`. A read is served
 //! from the memory of `content`, or from the store into that memory. The modules, from the outside in:
 //!
-//! - [`server`], `ops`: assembles, serves and drains a node; the HTTP endpoints for metrics, health and a status page
+//! - [`server`], `ops`: assembles, serves and drains a node; metrics, health and the operations page over HTTP
 //! - [`admin`]: operations on a store that need no node: back up, verify, restore, rebuild
 //! - [`audit`]: the log of writes, refusals and starts, in a chain that shows edits
 //! - [`auth`]: who makes a call, and what it may do

@@ -1,4 +1,4 @@
-//! Metrics, health and a status page over plain HTTP, for monitoring.
+//! Metrics, health and the operations page over plain HTTP, for monitoring.
 //!
 //! The endpoints never read content, and they respond while the node drains.
 
@@ -27,6 +27,10 @@ use tokio::{
 use tower::ServiceExt as _;
 
 mod page;
+mod plot;
+mod state;
+mod tiles;
+mod words;
 
 use crate::{
     health::Health,
@@ -70,11 +74,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_HEADER_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 
-/// Serves `/`, a page for people, `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while the node serves reads,
-/// else 503; the body lists the conditions that hold) until the future is dropped.
+/// Serves `/`, the operations page, `/metrics`, `/livez` (200 while the process responds at all) and `/readyz` (200 while
+/// the node serves reads, else 503; the body lists the conditions that hold) until the future is dropped.
 pub(crate) async fn serve(listener: TcpListener, access: Access, metrics: Arc<Metrics>, health: Arc<Health>) {
     let router = Router::new()
-        .route("/", get(status_page))
+        .route("/", get(operations_page))
         .route("/metrics", get(scrape))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -132,7 +136,7 @@ async fn scrape(State(ops): State<Ops>, headers: HeaderMap) -> impl IntoResponse
     ([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], format.convert(ops.metrics.to_text()))
 }
 
-async fn status_page(State(ops): State<Ops>) -> impl IntoResponse {
+async fn operations_page(State(ops): State<Ops>) -> impl IntoResponse {
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, &**page::POLICY),
@@ -234,7 +238,7 @@ mod tests {
         assert!(!plain.contains("# EOF"), "{plain}");
         let page = fetch(node.address, "/").await;
         assert!(page.contains("\r\ncontent-security-policy: default-src 'none'; "), "{page}");
-        assert!(page.contains("<strong>ready</strong>"), "{page}");
+        assert!(page.contains("<h1>Serving</h1>"), "{page}");
         assert!(fetch(node.address, "/else").await.starts_with("HTTP/1.1 404 "));
     }
 

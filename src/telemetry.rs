@@ -11,24 +11,30 @@ use tracing_subscriber::{
 mod calls;
 mod describe;
 mod exposition;
+mod history;
 mod metrics;
 mod panics;
 mod process;
 mod random;
 mod rates;
+mod reasons;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without an exporter, nothing reads a span"))]
 mod spans;
+mod timings;
 
 pub(crate) use calls::RpcMetrics;
 pub use describe::{Description, describe};
 pub(crate) use exposition::Exposition;
+pub(crate) use history::{COVERED, INTERVAL, Sample, Series};
 pub use metrics::{Declaration, declarations};
-pub(crate) use metrics::{Metrics, Outcome, Queue, set_counter};
-pub(crate) use panics::start_counting as start_counting_panics;
+pub(crate) use metrics::{LogHead, Metrics, Outcome, Queue, set_counter};
+pub(crate) use panics::{count as panic_count, start_counting as start_counting_panics};
 pub(crate) use process::{private_bytes, resident_bytes, start_time};
 pub(crate) use random::random;
-pub(crate) use rates::Rate;
+pub(crate) use rates::{LARGEST_BOUND, Rate, SMALLEST_BOUND};
+pub(crate) use reasons::Reasons;
 pub(crate) use spans::{Attribute, Span, SpanContext, SpanKind, Spans};
+pub(crate) use timings::Timings;
 
 /// The format of log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

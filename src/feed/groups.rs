@@ -108,6 +108,11 @@ impl Groups {
         self.inner().all.values().map(|entry| entry.group.clone()).collect()
     }
 
+    /// Returns the number of groups.
+    pub(super) fn count(&self) -> usize {
+        self.inner().all.len()
+    }
+
     fn leave(&self, group: &Group) {
         self.inner().leave(group);
     }

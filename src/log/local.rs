@@ -12,7 +12,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Change, Commit, Expected, Log, Outcome, Position, Step, audited, paths};
@@ -23,7 +22,7 @@ use crate::{
     model::{Kind, Name, Revision, Slot},
     store::{self, WriteOutcome, Writer, apply::Applier, floor::History},
     supervise,
-    telemetry::{Attribute, Span, SpanContext, SpanKind, Spans},
+    telemetry::{Attribute, Span, SpanContext, SpanKind, Spans, Timings},
     wire::v1::RemovalReason,
 };
 
@@ -86,15 +85,15 @@ impl Append {
 #[derive(Clone)]
 pub(crate) struct Recorder {
     pub(crate) audit: Arc<Audit>,
-    pub(crate) commit_seconds: Histogram,
-    pub(crate) sync_seconds: Histogram,
+    pub(crate) commit_seconds: Timings,
+    pub(crate) sync_seconds: Timings,
     pub(crate) spans: Spans,
 }
 
 #[cfg(test)]
 impl Recorder {
     pub(crate) fn for_test() -> Recorder {
-        let [commit_seconds, sync_seconds] = [1.0, 1.0].map(|bound| Histogram::new([bound]));
+        let [commit_seconds, sync_seconds] = [Timings::default(), Timings::default()];
         Recorder { audit: Audit::to_log(), commit_seconds, sync_seconds, spans: Spans::off() }
     }
 }
@@ -288,7 +287,7 @@ fn write_group(writer: &mut Writer, group: Vec<Append>, health: &Health, recorde
         written = apply_group(writer, &group, full.as_ref(), recorder);
     }
     let duration = start.elapsed();
-    recorder.commit_seconds.observe(duration.as_secs_f64());
+    recorder.commit_seconds.record(duration);
     record_spans(&group, duration, &written, recorder);
     match written {
         Ok(responses) => acknowledge(writer, group.into_iter().zip(responses)),
@@ -377,7 +376,7 @@ fn apply_group(
     });
     match &written {
         Ok(_) => {
-            recorder.sync_seconds.observe(writer.last_commit().as_secs_f64());
+            recorder.sync_seconds.record(writer.last_commit());
             recorder.audit.committed(recorded);
         }
         Err(error) => recorder.audit.not_committed(writer.head_revision(), &recorded, error),

@@ -157,7 +157,7 @@ impl Call {
         self.code = status.code();
         let method = self.method.clone();
         if method.writes {
-            method.observer.metrics.count_refused_write(reason(status));
+            method.observer.metrics.count_refused_write(&reason(status));
         }
         if matches!(self.code, Code::Unauthenticated | Code::PermissionDenied) {
             let code = cable_proto::code_name(self.code as i32);

@@ -10,7 +10,7 @@ use crate::{
     feed::Feeds,
     log::local::LocalLog,
     store::Store,
-    telemetry::{Metrics, Queue, set_counter},
+    telemetry::{LogHead, Metrics, Queue, set_counter},
 };
 
 /// How often gauges are refreshed.
@@ -65,7 +65,13 @@ impl Sources {
         set_counter(&metrics.entries_applied, (head.revision - first_revision).unsigned_abs());
         metrics.head_revision.set(head.revision.unsigned_abs());
         metrics.history_floor_revision.set(head.floor.unsigned_abs());
+        metrics.set_log_head(LogHead {
+            log_id: head.log_id.to_string(),
+            revision: head.revision.unsigned_abs(),
+            digest: head.log_digest.to_bytes(),
+        });
         metrics.feeds.set(feeds.open_count() as u64);
+        metrics.feed_groups.set(feeds.group_count() as u64);
         metrics.feed_lag_revisions.set(feeds.max_lag());
         set_counter(&metrics.stalled_resets, self.memory.stalled());
         set_counter(&metrics.audit_failures, self.audit.failures());

@@ -31,14 +31,14 @@ const CODES: usize = 17;
 
 /// A distribution of durations.
 #[derive(Debug, Default)]
-struct Durations {
+pub(super) struct Durations {
     /// The number in each bucket, and above the last one.
-    counts: [AtomicU64; BUCKETS.len() + 1],
-    nanos: AtomicU64,
+    pub(super) counts: [AtomicU64; BUCKETS.len() + 1],
+    pub(super) nanos: AtomicU64,
 }
 
 impl Durations {
-    fn record(&self, duration: Duration) {
+    pub(super) fn record(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.counts[BUCKETS.partition_point(|bound| *bound < nanos)].fetch_add(1, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);

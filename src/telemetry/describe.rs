@@ -36,7 +36,7 @@ impl Metrics {
         }
         self.set_conditions(&Conditions::default());
         self.count_denial("UNAUTHENTICATED");
-        self.count_refused_write("STORE_FULL".to_owned());
+        self.count_refused_write("STORE_FULL");
         drop(self.queue_length.get_or_create(&Queue::READ));
         drop(self.queue_refused.get_or_create(&Queue::READ));
         drop(self.queue_delay_seconds.get_or_create(&Queue::SERVE));

@@ -1,8 +1,11 @@
 //! The metrics of a node. Each is declared once: its name, its type and its help text.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use prometheus_client::{
@@ -13,16 +16,18 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
-        histogram::Histogram,
         info::Info,
     },
     registry::Registry,
 };
 
 use super::{
-    calls::{BUCKETS, Calls, MethodTotals, RpcMetrics},
+    calls::{Calls, MethodTotals, RpcMetrics},
+    history::{History, Sample},
     process,
     rates::{Rate, Samples},
+    reasons::Reasons,
+    timings::{self, Timings},
 };
 use crate::health::{Condition, Conditions};
 
@@ -43,15 +48,15 @@ pub struct Declaration {
 
 /// Defines [`Metrics`] and [`DECLARATIONS`].
 macro_rules! metrics {
-    (@new $type:ty) => { <$type>::default() };
-    (@new $type:ty, $new:expr) => { $new };
-    ($(#[doc = $help:literal] $field:ident: $type:ty = $name:literal $(, $new:expr)?;)+) => {
+    ($(#[doc = $help:literal] $field:ident: $type:ty = $name:literal;)+) => {
         /// The metrics of a node. Any thread can update them at low cost.
         #[derive(Debug)]
         pub(crate) struct Metrics {
             registry: Registry,
             calls: Arc<Calls>,
             samples: Mutex<Samples>,
+            history: Mutex<History>,
+            log_head: Mutex<LogHead>,
             $(#[doc = $help] pub(crate) $field: $type,)+
         }
 
@@ -63,13 +68,20 @@ macro_rules! metrics {
                 let calls = Arc::<Calls>::default();
                 let mut registry = Registry::default();
                 $(
-                    let $field = metrics!(@new $type $(, $new)?);
+                    let $field = <$type>::default();
                     registry.register($name, help($help), $field.clone());
                 )+
                 registry.register("cable_build", help(BUILD.help), build_info());
                 registry.register_collector(Box::new(CallsCollector(calls.clone())));
                 registry.register_collector(Box::new(process::Process));
-                Metrics { registry, calls, samples: Mutex::default(), $($field,)+ }
+                Metrics {
+                    registry,
+                    calls,
+                    samples: Mutex::default(),
+                    history: Mutex::default(),
+                    log_head: Mutex::default(),
+                    $($field,)+
+                }
             }
         }
     };
@@ -94,12 +106,14 @@ metrics! {
     tls_reload_time: Number = "cable_tls_reload_time_seconds";
     /// Open feeds.
     feeds: Number = "cable_feeds";
+    /// Groups of open feeds: feeds with the same filter share one.
+    feed_groups: Number = "cable_feed_groups";
     /// Revisions that the feed furthest behind has not been sent, although it has waited for none of them.
     feed_lag_revisions: Number = "cable_feed_lag_revisions";
     /// Calls refused because of who made them, by reason.
-    denials: Family<Reason, Counter> = "cable_auth_failures";
+    denials: Reasons = "cable_auth_failures";
     /// Writes that were refused or failed, by reason.
-    writes_refused: Family<Reason, Counter> = "cable_writes_refused";
+    writes_refused: Reasons = "cable_writes_refused";
     /// Events that the audit log could not record.
     audit_failures: Counter = "cable_audit_failures";
     /// Spans of traces that the collector has accepted.
@@ -123,9 +137,9 @@ metrics! {
     /// Oldest revision from which a feed can resume.
     history_floor_revision: Number = "cable_history_floor_revision";
     /// Time to write a group of commits: to apply, audit and commit them.
-    commit_seconds: Histogram = "cable_commit_seconds", durations();
+    commit_seconds: Timings = "cable_commit_seconds";
     /// Time of the commit of a group on disk, most of which is the sync.
-    commit_sync_seconds: Histogram = "cable_commit_sync_seconds", durations();
+    commit_sync_seconds: Timings = "cable_commit_sync_seconds";
     /// Jobs that wait for the threads of the store, by queue.
     queue_length: Family<Queue, Number> = "cable_queue_length";
     /// Jobs refused because a queue of the store was full, by queue.
@@ -133,7 +147,7 @@ metrics! {
     /// Delay of a call in a queue, by queue: the minimum over the last tenth of a second.
     queue_delay_seconds: Family<Queue, Float> = "cable_queue_delay_seconds";
     /// Calls refused because the node was overloaded, by reason.
-    calls_shed: Family<Reason, Counter> = "cable_calls_shed";
+    calls_shed: Reasons = "cable_calls_shed";
     /// Memory limit of the process, 0 if it has none.
     memory_limit_bytes: Number = "cable_memory_limit_bytes";
     /// Step of memory pressure: 0 none, 1 the cache shrinks, 2 streams are refused, 3 reads of the store are refused.
@@ -199,14 +213,6 @@ fn help(doc: &'static str) -> &'static str {
     doc.trim().trim_end_matches('.')
 }
 
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
-
-fn durations() -> Histogram {
-    Histogram::new(BUCKETS.map(seconds))
-}
-
 fn build_info() -> Info<Vec<(&'static str, &'static str)>> {
     Info::new(vec![("version", env!("CARGO_PKG_VERSION")), ("commit", env!("CABLE_COMMIT"))])
 }
@@ -216,9 +222,12 @@ pub(crate) struct ConditionName {
     condition: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Reason {
-    reason: String,
+/// The log of the store, and its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogHead {
+    pub(crate) log_id: String,
+    pub(crate) revision: u64,
+    pub(crate) digest: [u8; 32],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -237,6 +246,10 @@ impl Queue {
     pub(crate) const WRITE: Queue = Queue { queue: "write" };
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Sets a counter to a sum that is counted elsewhere.
 pub(crate) fn set_counter(counter: &Counter, total: u64) {
     counter.inner().store(total, Relaxed);
@@ -248,29 +261,61 @@ impl Metrics {
         self.calls.add(method, streams)
     }
 
-    /// Takes a sample of the counters of all calls, once a second.
+    /// Takes a sample of the counters of all calls, once a second, and one of what the operations page plots when that
+    /// is due.
     pub(crate) fn sample(&self) {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).add(self.calls.totals());
+        self.sample_at(Instant::now());
+    }
+
+    /// Does the same as [`sample`](Metrics::sample) at a time that is given.
+    pub(crate) fn sample_at(&self, now: Instant) {
+        let totals = self.calls.totals();
+        let mut history = lock(&self.history);
+        if history.is_due(now) {
+            history.take(now, self, &totals);
+        }
+        drop(history);
+        lock(&self.samples).add(now, totals);
+    }
+
+    /// Returns the samples of the last hour, the oldest first.
+    pub(crate) fn history(&self) -> Vec<Sample> {
+        lock(&self.history).samples()
+    }
+
+    #[cfg(test)]
+    pub(super) fn call_totals(&self) -> std::collections::BTreeMap<String, MethodTotals> {
+        self.calls.totals()
+    }
+
+    /// Sets the log of the store and its end.
+    pub(crate) fn set_log_head(&self, head: LogHead) {
+        *lock(&self.log_head) = head;
+    }
+
+    /// Returns the log of the store and its end, as of the last second.
+    pub(crate) fn log_head(&self) -> LogHead {
+        lock(&self.log_head).clone()
     }
 
     /// Returns the rates of calls in the last seconds.
     pub(crate) fn rates(&self) -> Vec<Rate> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).rates()
+        lock(&self.samples).rates()
     }
 
     /// Counts a call that was refused because of who made it. Reasons are a few words of this program.
     pub(crate) fn count_denial(&self, reason: &'static str) {
-        self.denials.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        self.denials.counter(reason).inc();
     }
 
     /// Returns the counter of calls that are refused for a reason, because the node is overloaded.
     pub(crate) fn shed_calls(&self, reason: &'static str) -> Counter {
-        self.calls_shed.get_or_create(&Reason { reason: reason.to_owned() }).clone()
+        self.calls_shed.counter(reason)
     }
 
     /// Counts a write that was refused or failed. Reasons are those of the schema.
-    pub(crate) fn count_refused_write(&self, reason: String) {
-        self.writes_refused.get_or_create(&Reason { reason }).inc();
+    pub(crate) fn count_refused_write(&self, reason: &str) {
+        self.writes_refused.counter(reason).inc();
     }
 
     /// Sets the gauge of each condition: 1 if it holds, else 0.
@@ -339,17 +384,8 @@ impl TypedMetric for Seconds<'_> {
 }
 
 impl EncodeMetric for Seconds<'_> {
-    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        let MethodTotals { buckets, nanos, .. } = self.0;
-        let bounds = BUCKETS.map(seconds).into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<_> = bounds.zip(*buckets).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<prometheus_client::encoding::NoLabelSet>(
-            seconds(*nanos),
-            count,
-            &buckets,
-            None,
-        )
+    fn encode(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        timings::encode(encoder, &self.0.buckets, self.0.nanos)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -379,7 +415,7 @@ mod tests {
         metrics.feeds.set(3);
         metrics.cache_misses.inc_by(2);
         metrics.pending_overdue_seconds.set(1.5);
-        metrics.commit_seconds.observe(0.001);
+        metrics.commit_seconds.record(Duration::from_millis(1));
         metrics.queue_length.get_or_create(&Queue::READ).set(4);
         metrics.count_denial("role");
         let health = crate::health::Health::default();
@@ -428,7 +464,7 @@ mod tests {
             metrics.for_method(if streams { "a" } else { "b" }, streams).start();
         }
         metrics.count_denial("role");
-        metrics.count_refused_write("STORE_FULL".to_owned());
+        metrics.count_refused_write("STORE_FULL");
         metrics.backups.get_or_create(&Outcome { outcome: "sent" }).inc();
         drop(metrics.queue_length.get_or_create(&Queue::READ));
         drop(metrics.queue_refused.get_or_create(&Queue::READ));

@@ -16,6 +16,10 @@ type Sample = (Instant, BTreeMap<String, MethodTotals>);
 #[derive(Debug, Default)]
 pub(super) struct Samples(VecDeque<Sample>);
 
+/// The smallest and the largest duration to which calls are assigned.
+pub(crate) const SMALLEST_BOUND: Duration = Duration::from_nanos(BUCKETS[0]);
+pub(crate) const LARGEST_BOUND: Duration = Duration::from_nanos(BUCKETS[BUCKETS.len() - 1]);
+
 /// The calls of a method in the last seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rate {
@@ -23,14 +27,18 @@ pub(crate) struct Rate {
     pub(crate) per_second: f64,
     pub(crate) errors_per_second: f64,
     pub(crate) in_flight: u64,
+    /// Whether there were calls whose durations are known.
+    pub(crate) has_durations: bool,
     /// Upper bounds of the median and of the 99th percentile. None above the last bucket, or without a call.
     pub(crate) median: Option<Duration>,
     pub(crate) p99: Option<Duration>,
+    /// The calls that have ended since the start, by the name of their code.
+    pub(crate) outcomes: Vec<(&'static str, u64)>,
 }
 
 impl Samples {
-    pub(super) fn add(&mut self, totals: BTreeMap<String, MethodTotals>) {
-        self.0.push_back((Instant::now(), totals));
+    pub(super) fn add(&mut self, now: Instant, totals: BTreeMap<String, MethodTotals>) {
+        self.0.push_back((now, totals));
         if self.0.len() > SAMPLES {
             self.0.pop_front();
         }
@@ -62,13 +70,15 @@ fn rate(method: &str, before: &MethodTotals, after: &MethodTotals, seconds: f64)
         per_second: per_second(all),
         errors_per_second: per_second(all.saturating_sub(ok)),
         in_flight: after.in_flight(),
+        has_durations: buckets.iter().any(|count| *count > 0),
         median: quantile(&buckets, 0.5),
         p99: quantile(&buckets, 0.99),
+        outcomes: after.by_code().collect(),
     }
 }
 
 /// Returns the upper bound of the bucket that holds a quantile.
-fn quantile(buckets: &[u64], quantile: f64) -> Option<Duration> {
+pub(super) fn quantile(buckets: &[u64], quantile: f64) -> Option<Duration> {
     let rank = (buckets.iter().sum::<u64>() as f64 * quantile).ceil().max(1.0) as u64;
     let mut below = 0;
     let bucket = buckets.iter().position(|count| {
@@ -95,6 +105,7 @@ mod tests {
         let rate = rate("a", &before, &totals, 10.0);
         assert_eq!((rate.per_second, rate.errors_per_second, rate.in_flight), (10.0, 0.2, 100));
         assert_eq!((rate.median, rate.p99), (Some(Duration::from_micros(200)), None));
+        assert_eq!(rate.outcomes, [("OK", 998), ("INTERNAL", 2)]);
         let idle = super::rate("a", &totals, &totals, 10.0);
         assert_eq!((idle.per_second, idle.median, idle.p99), (0.0, None, None));
     }
@@ -105,7 +116,7 @@ mod tests {
         assert_eq!(samples.rates(), []);
         for n in 0..100 {
             let totals = MethodTotals { started: n, ..Default::default() };
-            samples.add([("a".to_owned(), totals)].into());
+            samples.add(Instant::now(), [("a".to_owned(), totals)].into());
         }
         assert_eq!((samples.0.len(), samples.0[0].1["a"].started), (SAMPLES, 89));
     }

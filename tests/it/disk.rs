@@ -12,6 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     connections::{program::Program, soon},
+    operations::page_with,
     raw::Raw,
 };
 
@@ -40,8 +41,8 @@ impl Faulty {
         let (library, faults) = (self.dir.path().join("disk.so"), self.dir.path());
         let before = format!("export LD_PRELOAD={} FAULTS={}", library.display(), faults.display());
         let audit = self.audit().display().to_string();
-        let env = [("CABLE__AUDIT__FILE", &audit[..])];
-        self.program = Some(Program::start(&self.dir.path().join("store"), &before, &env));
+        let env = [("CABLE__AUDIT__FILE", &audit[..]), ("CABLE__SERVER__OPS_LISTEN", "127.0.0.1:0")];
+        self.program = Some(Program::start_serving_ops(&self.dir.path().join("store"), &before, &env));
     }
 
     /// Stops the program and starts it again, which it refuses. Returns its last line.
@@ -158,8 +159,15 @@ async fn a_full_disk_refuses_writes_until_space_is_freed() {
     node.inject("space");
     assert_eq!(node.put("b", 1).await, refusal(Code::ResourceExhausted, "STORE_FULL"));
     assert!(node.has_tag("a").await && !node.has_tag("b").await);
+    let ops = node.program.as_ref().unwrap().ops_address.unwrap();
+    let shown = page_with(ops, |page| page.contains("<td>STORE_FULL</td>")).await;
+    assert!(
+        shown.contains("<h1>Refusing writes</h1>") && shown.contains("<code>disk_full</code>"),
+        "{shown}"
+    );
     node.clear("space");
     node.wait_for_health(PUBLISHING, true).await;
+    page_with(ops, |page| page.contains("<h1>Serving</h1>")).await;
     node.put("b", 1).await.unwrap();
     assert!(node.has_tag("b").await);
 }

@@ -24,6 +24,7 @@ mod leaks;
 mod limits;
 mod linear;
 mod mutations;
+mod operations;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod overload;

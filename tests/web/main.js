@@ -61,6 +61,7 @@ async function main() {
   await live(origin, demo);
   await appearance(origin);
   await failures(origin, demo);
+  await operations(demo);
   await tokens();
   await restart();
 }
@@ -84,7 +85,7 @@ async function check(name, run) {
 }
 
 /** A page in the browser that records what is wrong: console errors, exceptions, violations of the policy. */
-async function open(url, { viewport = DESKTOP, features = [] } = {}) {
+async function open(url, { viewport = DESKTOP, features = [], wait = settled, script = true } = {}) {
   const page = await browser.newPage();
   page.wrongs = [];
   page.on("console", (message) => {
@@ -109,8 +110,9 @@ async function open(url, { viewport = DESKTOP, features = [] } = {}) {
   });
   await page.setViewport(viewport);
   await page.emulateMediaFeatures(features);
+  await page.setJavaScriptEnabled(script);
   await page.goto(url);
-  await settled(page);
+  await wait(page);
   return page;
 }
 
@@ -671,6 +673,138 @@ async function failures(origin, node) {
   });
 }
 
+async function operations(node) {
+  const url = `http://127.0.0.1:${node.operations}/`;
+  const dark = [{ name: "prefers-color-scheme", value: "dark" }];
+  const wait = (page) => page.waitForSelector("main .tile", { timeout: WAIT_MILLIS });
+  const tile = (page, title) => page.evaluate((title) => {
+    const found = [...document.querySelectorAll(".tile")].find((tile) => tile.querySelector("h3").textContent === title);
+    return { now: found.querySelector(".now").textContent, path: found.querySelector(".plot .line.solid").getAttribute("d") };
+  }, title);
+  const time = (page) => page.$eval("main time", (time) => time.dateTime);
+  /** Reads and changes articles, 400 times and 4 times. */
+  const load = async () => {
+    const list = `http://${node.host}/v1/articles?page_size=1`;
+    for (let i = 0; i < 40; i += 1) {
+      await Promise.all(Array.from({ length: 10 }, () => fetch(list).then((response) => response.arrayBuffer())));
+      if (i % 10 === 0) await node.change("station-lamp-23", { headline: `Lamp at Station 23, reading ${i}` });
+    }
+  };
+  const page = await open(url, { wait });
+
+  await check("the operations page comes with its policy", async () => {
+    const response = await fetch(url);
+    const policy = directives(response.headers.get("content-security-policy"));
+    assert.equal(policy["default-src"], "'none'");
+    for (const name of ["script-src", "style-src"]) assert.match(policy[name], /^'sha256-[\w+/=]+'$/, name);
+    assert.equal(await page.title(), "Serving · Cable");
+    assert.equal(await text(page, "h1"), "Serving");
+    assert.equal(await text(page, ".state p"), "Reads, writes and feeds are served.");
+    await clean(page);
+  });
+
+  await check("its plots move, and its figures are those of the node", async () => {
+    const before = await tile(page, "Calls");
+    await load();
+    await until("the plot of the calls moves", WAIT_MILLIS, async () => (await tile(page, "Calls")).path !== before.path);
+    await until("the table has the calls", WAIT_MILLIS, () => page.evaluate(() =>
+      [...document.querySelectorAll("tbody tr")].some((row) => /ContentService\/ListArticles.*OK [\d,]+/.test(row.textContent))));
+    const head = String(await node.metric("cable_head_revision"));
+    const shown = await until("the page shows the head", WAIT_MILLIS, () => page.evaluate((head) =>
+      [...document.querySelectorAll(".facts div")].map((fact) => fact.textContent.replaceAll(",", ""))
+        .find((fact) => fact === `Head revision${head}`), head));
+    await clean(page);
+    return shown;
+  });
+
+  await check("a refresh keeps focus, scroll position and selection", async () => {
+    await page.bringToFront();
+    await page.focus('[aria-label="Calls by method"]');
+    await page.evaluate(() => {
+      window.kept = document.activeElement;
+      scrollTo(0, document.activeElement.getBoundingClientRect().top + scrollY - 200);
+      getSelection().selectAllChildren(document.querySelector("h2"));
+      window.kept.focus({ preventScroll: true });
+    });
+    const [place, start] = [await page.evaluate(() => scrollY), await time(page)];
+    assert.ok(place > 100, `the page scrolls: ${place}`);
+    await until("the page refreshes", WAIT_MILLIS, async () => (await time(page)) !== start);
+    const kept = await page.evaluate(() => [document.activeElement === window.kept, scrollY, getSelection().toString()]);
+    assert.deepEqual(kept, [true, place, "Head"]);
+    await page.evaluate(() => scrollTo(0, 0));
+  });
+
+  await check("a keyboard reaches everything, and pauses the page", async () => {
+    await page.evaluate(() => document.activeElement.blur());
+    await page.reload();
+    await wait(page);
+    const reached = [];
+    for (let i = 0; i < 6; i += 1) {
+      await page.keyboard.press("Tab");
+      reached.push(await page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent));
+    }
+    assert.deepEqual(reached, ["Pause", "Calls by method", "Refusals by reason", "/metrics", "/readyz", "/livez"]);
+    await page.focus("#pause");
+    await page.keyboard.press("Enter");
+    assert.equal(await text(page, "#pause"), "Continue");
+    assert.match(await text(page, "#mode"), /^Paused at \d\d:\d\d:\d\d UTC$/);
+    const start = await time(page);
+    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    assert.equal(await time(page), start, "a paused page does not change");
+    await page.keyboard.press("Enter");
+    await until("the page continues", WAIT_MILLIS, async () => (await time(page)) !== start);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "pause", "the focus stays");
+    await clean(page);
+  });
+
+  await check("it is accessible in light and dark, and fits a phone", async () => {
+    await until("the page shows a load", WAIT_MILLIS * 2, async () => {
+      await load();
+      return (await tile(page, "Calls")).now !== "0/s";
+    });
+    await accessible(page, "the operations page");
+    await page.setViewport({ ...DESKTOP, height: 1500 });
+    await page.evaluate(() => {
+      document.activeElement.blur();
+      scrollTo(0, 0);
+    });
+    await shoot(page, "operations-page.png");
+    await page.setViewport(DESKTOP);
+    for (const options of [{ features: dark }, { viewport: PHONE }, { viewport: PHONE, features: dark }]) {
+      const other = await open(url, { wait, ...options });
+      if (options.features) {
+        const paper = await other.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number));
+        assert.ok(paper.reduce((sum, part) => sum + part) < 150, "the background is dark");
+      }
+      const [wide, view] = await other.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(wide <= view, `the page is ${wide} px wide on a screen of ${view} px`);
+      await accessible(other, `the operations page, ${JSON.stringify(options)}`);
+      await clean(other);
+      await other.close();
+    }
+  });
+
+  await check("without scripts it has the same figures, and a link that loads it again", async () => {
+    const plain = await open(url, { wait, script: false });
+    const html = await plain.content();
+    assert.match(html, /<h1>Serving<\/h1>/);
+    assert.match(html, /<a href="\/">Load again<\/a>/);
+    await plain.close();
+  });
+
+  await check("a page that receives nothing says since when, until it does", async () => {
+    await page.setOfflineMode(true);
+    await page.waitForFunction(() => document.getElementById("stale").textContent, { timeout: WAIT_MILLIS });
+    assert.match(await text(page, "#stale"), /^No response from the node since \d\d:\d\d:\d\d UTC\. The figures are from then\.$/);
+    assert.equal(await page.title(), "No response · Cable");
+    await page.setOfflineMode(false);
+    await page.waitForFunction(() => !document.getElementById("stale").textContent, { timeout: WAIT_MILLIS });
+    assert.equal(await page.title(), "Serving · Cable");
+  });
+  await page.close();
+}
+
 async function tokens() {
   const node = new Node(program, path.join(home, "tokens"), ["--data", "data"]);
   ends.push(() => node.stop());
@@ -727,10 +861,15 @@ async function restart() {
 }
 
 async function picture(page, name) {
+  await shoot(page, `reading-room-${name}.png`);
+}
+
+/** Writes a picture of the screen to docs/images. */
+async function shoot(page, name) {
   if (!takesPictures) return;
   const folder = path.join(root, "docs/images");
   fs.mkdirSync(folder, { recursive: true });
-  const file = path.join(folder, `reading-room-${name}.png`);
+  const file = path.join(folder, name);
   // Pictures that cannot be loaded have given way to their descriptions, and no animation runs.
   await page.waitForFunction(() => [...document.images].every((image) => image.complete || image.loading === "lazy")
     && document.getAnimations().every((each) => each.playState !== "running" || each.effect.getTiming().iterations === Infinity),
@@ -738,7 +877,7 @@ async function picture(page, name) {
   await page.screenshot({ path: file, optimizeForSpeed: false });
   const bytes = fs.statSync(file).size;
   assert.ok(bytes < PICTURE_BYTES, `${file} has ${bytes} bytes`);
-  console.log(`    docs/images/reading-room-${name}.png: ${Math.round(bytes / 1000)} KB`);
+  console.log(`    docs/images/${name}: ${Math.round(bytes / 1000)} KB`);
 }
 
 let status = 0;

@@ -78,7 +78,7 @@ async fn no_secret_text_or_control_character_is_recorded() {
         ("the log", &logged),
         ("the audit log", &audited),
         ("the metrics", &metrics),
-        ("the status page", &page),
+        ("the operations page", &page),
         ("the errors", &errors.join("\n")),
     ] {
         let secret = |token: &cable::auth::Token| token.expose().rsplit_once('_').unwrap().1.to_owned();
