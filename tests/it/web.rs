@@ -5,5 +5,6 @@ mod caching;
 pub(crate) mod client;
 mod documents;
 mod errors;
+pub(crate) mod feed_twins;
 mod limits;
-mod live;
+pub(crate) mod live;
