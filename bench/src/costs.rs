@@ -173,7 +173,8 @@ fn measure(program: &Program, case: &Case) -> Outcome<Row> {
     let (mut costliest, mut accepted): (Option<Row>, usize) = (None, 0);
     let time = if case.variants.len() > 1 { VARIANT_TIME } else { REPEAT_TIME };
     for variant in &case.variants {
-        let (row, is_accepted) = measure_variant(case, variant, &node, &runtime, &caller, (idle, time), &mut next)?;
+        let (row, is_accepted) =
+            measure_variant(case, variant, &node, &runtime, &caller, (idle, time), &mut next)?;
         accepted += usize::from(is_accepted);
         let larger = costliest.as_ref().is_none_or(|before| row.share() > before.share());
         costliest = if larger { Some(row) } else { costliest };

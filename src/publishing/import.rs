@@ -76,9 +76,10 @@ impl Imported {
     /// Returns the outcome of a record that was imported again, to give it its path.
     fn after(self, second: Option<Result<Imported, Refusal>>) -> Imported {
         match (self, second) {
-            (Imported::Stored { changed: first, .. }, Some(Ok(Imported::Stored { changed, omitted_path }))) => {
-                Imported::Stored { changed: first || changed, omitted_path }
-            }
+            (
+                Imported::Stored { changed: first, .. },
+                Some(Ok(Imported::Stored { changed, omitted_path })),
+            ) => Imported::Stored { changed: first || changed, omitted_path },
             (first, _) => first,
         }
     }
@@ -263,7 +264,8 @@ impl Progress {
             match outcome {
                 Outcome::Committed(mut written, at) => {
                     let imported = written.pop().map(|written| Imported::stored(&draft, written));
-                    let is_omitted = imported.as_ref().is_some_and(|imported| imported.path_owner().is_some());
+                    let is_omitted =
+                        imported.as_ref().is_some_and(|imported| imported.path_owner().is_some());
                     self.results[index] = imported.map(Ok);
                     self.omitted.extend(is_omitted.then_some((index, draft)));
                     self.position = at;

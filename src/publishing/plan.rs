@@ -137,7 +137,17 @@ impl Draft {
         let draft = |name, action| {
             let field = field.clone();
             let (path_owner, is_repeated) = (None, false);
-            Draft { name, field, action, precondition, update_kind, allow_killed, import, path_owner, is_repeated }
+            Draft {
+                name,
+                field,
+                action,
+                precondition,
+                update_kind,
+                allow_killed,
+                import,
+                path_owner,
+                is_repeated,
+            }
         };
         let checked = match verb {
             Verb::Put { kind, entity } => check::entity(kind, &entity, mode).map(|checked| {
@@ -206,8 +216,7 @@ impl State {
             // An owner that is written in the same commit may release the path. The records of an import are commits of
             // their own.
             let may_release = |owner: &Name| draft.import.is_none() && together.contains(owner);
-            state.path_owner =
-                holders.into_iter().find(|owner| *owner != draft.name && !may_release(owner));
+            state.path_owner = holders.into_iter().find(|owner| *owner != draft.name && !may_release(owner));
         }
         Ok(state)
     }

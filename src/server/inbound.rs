@@ -366,7 +366,8 @@ mod tests {
         let all = [message(3), message(0), message(4)].concat();
         let boundaries = [0, 8, 13, all.len()];
         for end in 0..=all.len() {
-            let pieces = [Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(&all[..end])))];
+            let pieces =
+                [Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(&all[..end])))];
             let source = HttpBody(StreamBody::new(stream::iter(pieces)));
             let mut inbound = Inbound::new(source, 0, &WRITE_REQUEST, streams(), None).unwrap();
             assert_eq!(inbound.frame().await.unwrap().unwrap().into_data().unwrap(), all[..end]);

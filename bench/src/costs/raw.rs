@@ -8,8 +8,8 @@ use http_body_util::BodyExt as _;
 use prost::Message as _;
 use tonic::{
     Request, Status,
-    client::Grpc,
     body::Body,
+    client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::Service as _,
     metadata::MetadataValue,

@@ -306,7 +306,10 @@ impl Report {
         }
         if self.without_path > 0 {
             let count = self.without_path;
-            writeln!(f, "{count} articles without their path, which other articles have; import again once those have moved")?;
+            writeln!(
+                f,
+                "{count} articles without their path, which other articles have; import again once those have moved"
+            )?;
         }
         if acknowledged < self.records {
             writeln!(f, "{} of {} records have no result", self.records - acknowledged, self.records)?;

@@ -201,12 +201,16 @@ mod tests {
     #[test]
     fn the_owner_of_a_path_is_the_last_one() {
         let mut rehearsal = Rehearsal::default();
-        let owner = |rehearsal: &Rehearsal, path: &str| rehearsal.owners.get(path).map(|name| name.id.to_string());
+        let owner =
+            |rehearsal: &Rehearsal, path: &str| rehearsal.owners.get(path).map(|name| name.id.to_string());
         rehearsal.write((name("a"), Slot::Live), &put("a", "/x", 1));
         assert_eq!(owner(&rehearsal, "/x").as_deref(), Some("a"));
         rehearsal.write((name("a"), Slot::Live), &put("a", "/y", 1));
         rehearsal.write((name("b"), Slot::Live), &put("b", "/x", 1));
-        assert_eq!((owner(&rehearsal, "/x").as_deref(), owner(&rehearsal, "/y").as_deref()), (Some("b"), Some("a")));
+        assert_eq!(
+            (owner(&rehearsal, "/x").as_deref(), owner(&rehearsal, "/y").as_deref()),
+            (Some("b"), Some("a"))
+        );
         let removal = LogEntry { operation: Operation::Remove as i32, ..Default::default() };
         rehearsal.write((name("b"), Slot::Live), &removal);
         rehearsal.write((name("a"), Slot::Pending), &put("a", "/z", 1));

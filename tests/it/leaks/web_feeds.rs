@@ -105,7 +105,9 @@ pub(super) async fn refusals(pair: &Pair, rng: &mut Rng) {
     if floor > 0 {
         refused(&format!("after={log_id}:{}", floor / 2), 400, "REVISION_COMPACTED").await;
     }
-    for query in ["after=x", "tag=a%20b", "interval=0", "x=1", "after=1&snapshot=true", "tag=waiting&tag=never"] {
+    for query in
+        ["after=x", "tag=a%20b", "interval=0", "x=1", "after=1&snapshot=true", "tag=waiting&tag=never"]
+    {
         refused(query, 400, "FIELD_INVALID").await;
     }
 }

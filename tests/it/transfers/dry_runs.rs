@@ -52,7 +52,8 @@ fn random_record(rng: &mut Rng) -> Value {
         kind => {
             let mut article = json!({"name": name, "headline": rng.between(1, 2).to_string()});
             if !rng.one_in(4) {
-                article["path"] = json!(format!("/{}", ["p1", "p2", "p3", "%701"][rng.between(0, 3) as usize]));
+                article["path"] =
+                    json!(format!("/{}", ["p1", "p2", "p3", "%701"][rng.between(0, 3) as usize]));
             }
             match kind {
                 5 => article["publish_time"] = json!(at(1_000)),

@@ -21,7 +21,8 @@ pub(crate) struct FeedTwins {
 
 impl FeedTwins {
     pub(crate) async fn open(twins: &Twins, target: String, normalize: Normalize) -> FeedTwins {
-        let streams = [open(twins, 0, &target, &[]).await.unwrap(), open(twins, 1, &target, &[]).await.unwrap()];
+        let streams =
+            [open(twins, 0, &target, &[]).await.unwrap(), open(twins, 1, &target, &[]).await.unwrap()];
         assert_eq!(streams[0].headers(), streams[1].headers(), "{target}");
         FeedTwins { target, streams, normalize }
     }

@@ -13,13 +13,23 @@ pub(super) fn partners() -> Vec<Case> {
     let of_all = |case: Case| Case { prepare: many_articles, token: Some(excluding()), ..case };
     let of_feed = |case: Case| Case { prepare: newsroom, token: Some(any_of_many()), ..case };
     let tags = |number: u32| many(NAMES, |j| f(number, format!("tags/t{j}")));
-    let own = move |i: usize| [f(1, [f(1, "tags/all"), tags(2), tags(3)].concat()), n(3, 900 - i as u64 % 500)].concat();
+    let own = move |i: usize| {
+        [f(1, [f(1, "tags/all"), tags(2), tags(3)].concat()), n(3, 900 - i as u64 % 500)].concat()
+    };
     vec![
-        of_all(case("ContentService/ListArticles", "token with 193 names: no condition, 1,000 articles", |i| {
-            n(3, 1_000 - i as u64 % 500)
+        of_all(case(
+            "ContentService/ListArticles",
+            "token with 193 names: no condition, 1,000 articles",
+            |i| n(3, 1_000 - i as u64 % 500),
+        )),
+        of_all(case(
+            "ContentService/ListArticles",
+            "token with 193 names: 64 any_tags and excluded_tags",
+            own,
+        )),
+        of_all(case("ContentService/StreamArticles", "token with 193 names: the first message", |i| {
+            n(7, 1_000 + i as u64)
         })),
-        of_all(case("ContentService/ListArticles", "token with 193 names: 64 any_tags and excluded_tags", own)),
-        of_all(case("ContentService/StreamArticles", "token with 193 names: the first message", |i| n(7, 1_000 + i as u64))),
         of_all(case("ContentService/GetArticle", "token with 193 names: an article outside", |i| {
             f(1, format!("articles/c{}", i % 64))
         })),
@@ -29,14 +39,18 @@ pub(super) fn partners() -> Vec<Case> {
         of_all(case("GET /v1/articles", "token with 193 names: 1,000 articles", |i| {
             format!("/v1/articles?page_size={}", 1_000 - i % 500).into()
         })),
-        of_feed(case("FeedService/Watch", "token with 64 tags: a snapshot of 64 tags, the first message", move |_| {
-            [f(1, tags(1)), n(2, 3), n(5, 1)].concat()
-        })),
+        of_feed(case(
+            "FeedService/Watch",
+            "token with 64 tags: a snapshot of 64 tags, the first message",
+            move |_| [f(1, tags(1)), n(2, 3), n(5, 1)].concat(),
+        )),
         Case {
             messages: 3,
-            ..of_feed(case("GET /v1/feed", "token with 64 tags: a snapshot of 64 tags, the first events", |_| {
-                format!("/v1/feed?snapshot=true&view=full&tag={}", names("t", NAMES)).into()
-            }))
+            ..of_feed(case(
+                "GET /v1/feed",
+                "token with 64 tags: a snapshot of 64 tags, the first events",
+                |_| format!("/v1/feed?snapshot=true&view=full&tag={}", names("t", NAMES)).into(),
+            ))
         },
     ]
 }
@@ -45,7 +59,9 @@ pub(super) fn partners() -> Vec<Case> {
 fn excluding() -> Vec<String> {
     let option = |name: &str, id: String| [format!("--{name}"), id];
     let excluded = (0..NAMES).flat_map(|i| option("no-tag", format!("t{i}")));
-    let any = (0..NAMES - 1).flat_map(|i| option("any-tag", format!("u{i}"))).chain(option("any-tag", "all".into()));
+    let any = (0..NAMES - 1)
+        .flat_map(|i| option("any-tag", format!("u{i}")))
+        .chain(option("any-tag", "all".into()));
     option("tag", "all".into()).into_iter().chain(excluded).chain(any).collect()
 }
 

@@ -37,12 +37,18 @@ fn cases_within(room: impl Fn(&MethodDescriptor) -> usize) -> Vec<Case> {
             }
             for field in message.fields().filter(|field| !field.is_map()) {
                 if let Kind::Message(inner) = field.kind() {
-                    let enclosing = Enclosing { message: message.full_name().to_owned(), number: field.number() };
+                    let enclosing =
+                        Enclosing { message: message.full_name().to_owned(), number: field.number() };
                     open.push_back((inner, [&around[..], &[enclosing]].concat()));
                 }
             }
             let variants = variants(&message, &around, room);
-            let label = format!("{}: {} requests of {} fields", message.name(), variants.len(), message.fields().len());
+            let label = format!(
+                "{}: {} requests of {} fields",
+                message.name(),
+                variants.len(),
+                message.fields().len()
+            );
             cases.push(group(path.clone(), label, variants));
         }
     }
@@ -85,10 +91,14 @@ fn variants(message: &MessageDescriptor, around: &[Enclosing], room: usize) -> V
     let of_field = |field: FieldDescriptor| {
         let all = values(&field, room).into_iter();
         let name = field.name().to_owned();
-        all.map(move |value| (format!("{name}: {}", value.describe()), field.number(), value)).collect::<Vec<_>>()
+        all.map(move |value| (format!("{name}: {}", value.describe()), field.number(), value))
+            .collect::<Vec<_>>()
     };
     let own = message.fields().flat_map(of_field);
-    unknown.into_iter().chain(own.map(|(label, number, value)| request(label, Some((number, value))))).collect()
+    unknown
+        .into_iter()
+        .chain(own.map(|(label, number, value)| request(label, Some((number, value)))))
+        .collect()
 }
 
 /// Values of a field.
@@ -124,17 +134,16 @@ fn values(field: &FieldDescriptor, room: usize) -> Vec<Value> {
         ];
     }
     let numbers = |width: usize| match width {
-        0 if field.is_list() => vec![
-            Value::Numbers(room / 8),
-            Value::Packed(room),
-            Value::Numbers(64),
-            Value::Numbers(1),
-        ],
+        0 if field.is_list() => {
+            vec![Value::Numbers(room / 8), Value::Packed(room), Value::Numbers(64), Value::Numbers(1)]
+        }
         0 => vec![Value::Numbers(1), Value::Numbers(room / 8)],
         width => vec![Value::Fixed(1, width), Value::Fixed(room / (width + 4), width)],
     };
     match field.kind() {
-        Kind::Message(_) if field.is_list() => vec![Value::Empties(room / 3), Value::Empties(500), Value::Empties(1)],
+        Kind::Message(_) if field.is_list() => {
+            vec![Value::Empties(room / 3), Value::Empties(500), Value::Empties(1)]
+        }
         Kind::Message(_) => vec![Value::Empties(1), Value::Empties(room / 3)],
         Kind::String | Kind::Bytes if field.is_list() => vec![
             Value::Empties(room / 3),

@@ -23,7 +23,10 @@ pub(super) fn resources() -> Vec<Case> {
     };
     let article = "/v1/articles/{id}";
     vec![
-        Case { prepare: large, ..get("1 MiB of text as blocks", article, |i| format!("/v1/articles/l{}", i % 12)) },
+        Case {
+            prepare: large,
+            ..get("1 MiB of text as blocks", article, |i| format!("/v1/articles/l{}", i % 12))
+        },
         Case {
             prepare: costly,
             ..get("1 MiB of marks as HTML", article, |i| format!("/v1/articles/l{}?body=html", i % 12))
@@ -54,7 +57,7 @@ pub(super) fn resources() -> Vec<Case> {
         },
         Case {
             prepare: newsroom,
-            ..get("a page by its token, everything included", "/v1/articles", |i| {
+            ..get("300 articles with everything included", "/v1/articles", |i| {
                 format!("/v1/articles?page_size={}&view=full&include=authors,sections,tags", 300 - i % 200)
             })
         },
@@ -62,7 +65,10 @@ pub(super) fn resources() -> Vec<Case> {
             prepare: many_articles,
             ..get("64 tags, any tags and authors over 30,000 articles", "/v1/articles", |i| {
                 let (tags, authors) = (names("t", 63), names("a", 64));
-                format!("/v1/articles?tag=all,{tags}&any_tag=all,{tags}&author={authors}&page_size={}", 1_000 - i % 500)
+                format!(
+                    "/v1/articles?tag=all,{tags}&any_tag=all,{tags}&author={authors}&page_size={}",
+                    1_000 - i % 500
+                )
             })
         },
         Case {
@@ -76,7 +82,9 @@ pub(super) fn resources() -> Vec<Case> {
             ..get("1,000 sections", "/v1/sections", |i| format!("/v1/sections?page_size={}", 1_000 - i % 500))
         },
         get("path of 1 KiB", "/v1/paths/{path}", |i| format!("/v1/paths/{i}{}", x(1_000))),
-        get("path of 15 KiB of escapes", "/v1/paths/{path}", |i| format!("/v1/paths/{i}{}", "%7E/../".repeat(LONGEST / 7))),
+        get("path of 15 KiB of escapes", "/v1/paths/{path}", |i| {
+            format!("/v1/paths/{i}{}", "%7E/../".repeat(LONGEST / 7))
+        }),
         Case {
             prepare: newsroom,
             messages: 3,
@@ -114,7 +122,8 @@ pub(super) fn parameters() -> Vec<Case> {
         let described = operations["get"]["parameters"].as_array().into_iter().flatten();
         let all: Vec<Value> = described.map(|parameter| resolve(&description, parameter)).collect();
         let variants: Vec<Variant> = all.iter().flat_map(|parameter| requests(path, parameter)).collect();
-        let label = format!("{} requests of {} parameters with their worst values", variants.len(), all.len());
+        let label =
+            format!("{} requests of {} parameters with their worst values", variants.len(), all.len());
         Case { messages: 2, ..group(format!("GET {path}"), label, variants) }
     };
     paths.map(of_path).collect()
