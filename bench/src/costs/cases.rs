@@ -39,7 +39,7 @@ pub(super) struct Case {
 
 /// A request of a case.
 pub(super) struct Variant {
-    /// What distinguishes it from the others. Empty if it is the only one.
+    /// The difference from the others. Empty if it is the only one.
     pub(super) label: String,
     /// A function that builds the request. Each number gives a different one.
     pub(super) request: Box<dyn Fn(usize) -> Bytes>,

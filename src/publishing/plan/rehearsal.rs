@@ -62,7 +62,7 @@ impl Version {
     }
 }
 
-/// What the store holds for a draft: the state of its name, and the articles that have the path that it requests.
+/// The content of the store for a draft: the state of its name, and the articles that have the path that it requests.
 #[derive(Debug)]
 pub(in crate::publishing) struct Found {
     state: State,

@@ -149,7 +149,7 @@ async fn records_of_one_import_that_clash_are_judged_in_order() {
     let rotation = vec![article("b", "One", "/x"), article("c", "Two", "/z"), article("a", "One", "/y")];
     for records in [exchange, rotation] {
         for dry_run in [true, false] {
-            let results = import(&client, &[records.clone()], &json!({"dry_run": dry_run})).await;
+            let results = import(&client, std::slice::from_ref(&records), &json!({"dry_run": dry_run})).await;
             assert!(results.iter().all(|result| result["omitted_path"].is_null()), "{results:?}");
         }
         for record in &records {
@@ -157,7 +157,7 @@ async fn records_of_one_import_that_clash_are_judged_in_order() {
             let stored = store.call("GetArticle", json!({"name": name})).await["article"].clone();
             assert_eq!(stored["path"], record["article"]["path"], "{name}");
         }
-        let again = import(&client, &[records.clone()], &json!({})).await;
+        let again = import(&client, std::slice::from_ref(&records), &json!({})).await;
         assert!(again.iter().all(|result| result["outcome"] == "IMPORT_OUTCOME_UNCHANGED"), "{again:?}");
     }
     // In two chunks, the path is free only when the first one is acknowledged; the next import sets it.

@@ -137,7 +137,7 @@ async fn a_put_gives_the_same_result_however_it_is_cut() {
     store.close().await;
 }
 
-/// Of gRPC-Web in base64, a piece can end within a group of four characters.
+/// A piece of gRPC-Web in base64 can end within a group of four characters.
 #[tokio::test]
 async fn a_put_of_a_browser_gives_the_same_result_however_it_is_cut() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
