@@ -26,6 +26,7 @@
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
 //! - [`systemd`]: notifications to systemd
 //! - [`clock`]: the source of a node's time
+//! - `fuzzing`: what holds for every input of the parsers of requests, for the fuzz targets
 //! - [`near`]: the known name that a misspelt one is likely to mean
 
 pub mod admin;
@@ -41,6 +42,8 @@ pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod feed;
 pub(crate) mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod model;

@@ -43,9 +43,14 @@ pub(crate) fn write(cursor: &Cursor, log_id: LogId, scope: PageScope) -> String 
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&cursor.key.to_le_bytes());
     bytes.extend_from_slice(cursor.id.as_bytes());
-    let sum = checksum(&bytes, log_id, scope);
-    bytes.extend_from_slice(&sum);
-    URL_SAFE_NO_PAD.encode(bytes)
+    seal(bytes, log_id, scope)
+}
+
+/// Adds the checksum and encodes the token.
+pub(crate) fn seal(mut payload: Vec<u8>, log_id: LogId, scope: PageScope) -> String {
+    let sum = checksum(&payload, log_id, scope);
+    payload.extend_from_slice(&sum);
+    URL_SAFE_NO_PAD.encode(payload)
 }
 
 /// Decodes a token. Returns None, the start of the listing, if the token is empty.

@@ -33,7 +33,7 @@ pub(crate) use due::run_scheduler;
 pub(crate) use import::{Checked, Imported, OmittedPath};
 pub(crate) use patch::check as check_mask;
 use plan::{Draft, PlanContext, Planned, State};
-pub(crate) use plan::{Import, PendingRecord, Removal};
+pub(crate) use plan::{Import, PendingRecord, Rehearsal, Removal};
 pub(crate) use source::Source;
 use workers::{Stop, Workers};
 

@@ -1,8 +1,9 @@
-//! The cost of the worst request for each method and field to the server: processor time, memory, and the latency of
-//! another client.
+//! The cost of the worst request for each method, field and parameter to the server: processor time, memory, and the
+//! latency of another client.
 //!
-//! Each request goes to a node of its own, and is repeated with other names until 1.2 s or 40 calls are reached.
-//! Meanwhile a second client reads one article every few milliseconds.
+//! Each row goes to a node of its own. Its request is repeated with other names until 1.2 s or 40 calls are reached; of
+//! a row with several requests, each is repeated for a shorter time, and the costliest one counts. Meanwhile a second
+//! client reads one article every few milliseconds.
 
 use std::{
     fmt::Write as _,
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cases::Case;
+use cases::{Case, Variant};
 use raw::Raw;
 use tokio::runtime::Runtime;
 
@@ -38,6 +39,8 @@ const MAX_ADDED_WAIT: Duration = Duration::from_millis(5);
 /// The time for which each request is repeated: processor time is counted in hundredths of a second.
 const REPEAT_TIME: Duration = Duration::from_millis(1_200);
 const MAX_CALLS: usize = 40;
+/// The same for each request of a row with several.
+const VARIANT_TIME: Duration = Duration::from_millis(60);
 /// How often a request above a bound is measured, so that a moment at which the machine was busy fails nothing. The last
 /// measurement counts.
 const ATTEMPTS: usize = 3;
@@ -54,6 +57,9 @@ pub(crate) struct Options {
     /// Server program to measure instead of the current one; writes no results.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Measure the first requests of each row only, at most this many; writes no results.
+    #[arg(long, value_name = "COUNT")]
+    first: Option<usize>,
 }
 
 /// Measures, and writes the table into docs/reliability.md.
@@ -61,11 +67,12 @@ pub(crate) struct Options {
 /// # Errors
 /// Fails if a step of the measurement fails, or if a request exceeds its maximum cost.
 pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
-    let Options { only, program } = options;
-    let writes_results = only.is_none() && program.is_none();
+    let Options { only, program, first } = options;
+    let writes_results = only.is_none() && program.is_none() && first.is_none();
     let program = program.map_or_else(|| Program::build(root), |path| Ok(Program::at(path)))?;
     let mut rows = Vec::new();
-    for case in cases::all() {
+    for mut case in cases::all() {
+        case.variants.truncate(first.unwrap_or(usize::MAX));
         let included =
             only.as_ref().is_none_or(|only| case.method.contains(only) || case.label.contains(only));
         if included {
@@ -90,8 +97,8 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
 
 /// The cost of one request.
 struct Row {
-    method: &'static str,
-    label: &'static str,
+    method: String,
+    label: String,
     request: usize,
     outcome: String,
     cpu: Duration,
@@ -104,6 +111,12 @@ impl Row {
     fn is_met(&self) -> bool {
         let wait = self.baseline + (self.baseline / 5).max(MAX_ADDED_WAIT);
         self.cpu <= MAX_CPU && self.memory <= MAX_MEMORY && self.during <= wait
+    }
+
+    /// Returns the larger of the shares of the two bounds that the request uses.
+    fn share(&self) -> f64 {
+        let memory = self.memory as f64 / MAX_MEMORY as f64;
+        (self.cpu.as_secs_f64() / MAX_CPU.as_secs_f64()).max(memory)
     }
 
     fn markdown(&self) -> String {
@@ -136,45 +149,92 @@ fn table(rows: &[Row]) -> String {
 
 fn measure(program: &Program, case: &Case) -> Outcome<Row> {
     let dir = tempfile::tempdir()?;
-    let settings = [("CABLE__STORE__RESERVE_BYTES", "0"), ("CABLE__SERVER__THREADS", "2")];
-    let node = program.serve_with(&dir.path().join("store"), &dir.path().join("log"), &settings)?;
+    let (store, token) = (dir.path().join("store"), case.token.as_deref());
+    let token = token.map(|filter| program.new_reader(&store, filter)).transpose()?;
+    let settings = [
+        ("CABLE__STORE__RESERVE_BYTES", "0"),
+        ("CABLE__SERVER__THREADS", "2"),
+        // The callers without a token fill the store and read the probe.
+        ("CABLE__AUTH__ANONYMOUS", "admin"),
+    ];
+    let node = program.serve_with(&store, &dir.path().join("log"), &settings)?;
     let runtime = runtime()?;
     let raw = runtime.block_on(async { Raw::connect(&node.endpoint) })?;
     runtime.block_on(async {
         raw.put_article(&cases::small("probe")).await?;
         (case.prepare)(raw.clone()).await
     })?;
+    let caller = token.map_or_else(|| raw.clone(), |token| raw.with_token(&token));
     let prober = Prober::start(&node.endpoint)?;
     std::thread::sleep(BASELINE_TIME);
-    let baseline = prober.take();
+    let baseline = p99(prober.take());
     let idle = prober_cpu(&node)?;
-    let request = (case.request)(0);
-    let (bytes, before) = (request.len(), node.memory()?);
+    let mut next = 0;
+    let (mut costliest, mut accepted): (Option<Row>, usize) = (None, 0);
+    let time = if case.variants.len() > 1 { VARIANT_TIME } else { REPEAT_TIME };
+    for variant in &case.variants {
+        let (row, is_accepted) =
+            measure_variant(case, variant, &node, &runtime, &caller, (idle, time), &mut next)?;
+        accepted += usize::from(is_accepted);
+        let larger = costliest.as_ref().is_none_or(|before| row.share() > before.share());
+        costliest = if larger { Some(row) } else { costliest };
+    }
+    let during = p99(prober.take());
+    prober.stop();
+    node.stop()?;
+    let mut row = costliest.ok_or("a case has no requests")?;
+    if case.variants.len() > 1 {
+        row.label = format!("{} ({accepted} accepted); the costliest: {}", case.label, row.label);
+    }
+    Ok(Row { baseline, during, ..row })
+}
+
+/// Measures one request of a case. `idle` is the processor time per second that the other client causes.
+fn measure_variant(
+    case: &Case,
+    variant: &Variant,
+    node: &Node,
+    runtime: &Runtime,
+    caller: &Raw,
+    (idle, time): (Duration, Duration),
+    next: &mut usize,
+) -> Outcome<(Row, bool)> {
+    let send = |number: &mut usize| {
+        let request = (variant.request)(*number);
+        *number += 1;
+        runtime.block_on(caller.send(&case.method, request, case.messages))
+    };
+    let request = (variant.request)(*next).len();
+    let before = node.memory()?;
     fs::write(format!("/proc/{}/clear_refs", node.id()), "5")?;
-    prober.take();
     let (start, cpu) = (Instant::now(), node.threads_cpu()?);
-    let outcome = runtime.block_on(raw.call(case.method, request, case.messages));
-    let first_call =
-        (node.threads_cpu()?.saturating_sub(cpu)).saturating_sub(idle.mul_f64(start.elapsed().as_secs_f64()));
+    let busy = || -> Outcome<Duration> {
+        let probing = idle.mul_f64(start.elapsed().as_secs_f64());
+        Ok(node.threads_cpu()?.saturating_sub(cpu).saturating_sub(probing))
+    };
+    let sent = send(next);
+    let first_call = busy()?;
     let memory = node.peak_memory()?.saturating_sub(before);
     let mut calls = 1;
-    while start.elapsed() < REPEAT_TIME && calls < MAX_CALLS {
+    while start.elapsed() < time && calls < MAX_CALLS {
         // A response from the cache costs nothing, so each request is a different one.
-        let request = (case.request)(calls);
-        let _same = runtime.block_on(raw.call(case.method, request, case.messages));
+        let _same = send(next);
         calls += 1;
     }
-    let elapsed = start.elapsed();
-    let total = node.threads_cpu()?.saturating_sub(cpu).saturating_sub(idle.mul_f64(elapsed.as_secs_f64()));
-    let during = prober.take();
-    prober.stop();
-    let outcome = outcome
-        .map_or_else(|status| raw::reason(&status), |bytes| format!("{} bytes", grouped(bytes as u64)));
-    let (baseline, during) = (p99(baseline), p99(during));
-    node.stop()?;
-    // Work that only the first call had to do counts in full; it is not divided among the repetitions.
-    let cpu = first_call.max(total / u32::try_from(calls)?);
-    Ok(Row { method: case.method, label: case.label, request: bytes, outcome, cpu, memory, baseline, during })
+    let total = busy()?;
+    let label = if case.variants.len() > 1 { variant.label.clone() } else { case.label.clone() };
+    let row = Row {
+        method: case.method.clone(),
+        label,
+        request,
+        outcome: sent.outcome,
+        // Work that only the first call had to do counts in full; it is not divided among the repetitions.
+        cpu: first_call.max(total / u32::try_from(calls)?),
+        memory,
+        baseline: Duration::ZERO,
+        during: Duration::ZERO,
+    };
+    Ok((row, sent.is_accepted))
 }
 
 /// Returns the processor time of the node per second for the other client alone.

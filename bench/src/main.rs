@@ -63,7 +63,7 @@ enum Command {
     /// Compare the cost of a call through cable-client with that of tonic's client alone; writes
     /// bench/results/client.{json,md}.
     Client,
-    /// Measure the worst request for each method and field: CPU time, memory, and the latency of another client; writes
+    /// Measure the worst request for each method, field and parameter: CPU time, memory, and the latency of another client; writes
     /// the table in docs/reliability.md and fails if a bound is exceeded.
     Costs(costs::Options),
     /// Measure 10,000 followers of one tag on 100 connections: memory, delivery latency, and the effect of 1,000 stalled
@@ -155,7 +155,7 @@ mod tests {
             "tls --rounds 1 --calls 1000 --followers 100 --program cable --print",
             "size --articles 50000 --keep dir --only stall",
             "client",
-            "costs --only PutArticle --program cable",
+            "costs --only PutArticle --program cable --first 2",
             "feeds --publishes 3",
             "memory --only 7",
             "instructions --check",

@@ -98,6 +98,22 @@ impl Program {
         Node::start(command, address, log)
     }
 
+    /// Creates a reader that is limited by a filter, given as options. Returns its token.
+    ///
+    /// # Errors
+    /// Fails if the program does not create it.
+    pub(crate) fn new_reader(&self, data: &Path, filter: &[String]) -> Outcome<String> {
+        std::fs::create_dir_all(data)?;
+        let mut command = self.command();
+        command.args(["token", "new", "partner", "--role", "reader", "--data"]).arg(data).args(filter);
+        let output = command.stdout(Stdio::piped()).output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        let text = String::from_utf8(output.stdout)?;
+        Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
+    }
+
     /// Returns the program's path.
     pub(crate) fn path(&self) -> &Path {
         &self.0

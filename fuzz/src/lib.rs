@@ -1,11 +1,14 @@
 //! The properties that parsers of foreign input have for every input: they do not panic, and lose nothing silently.
 //!
+//! The parsers of the node itself are checked by its own module `fuzzing`.
+//!
 //! Each function takes the bytes of one input and panics if a property does not hold. `fuzz_targets/` runs them under
 //! libFuzzer, and `tests/replay.rs` on the corpus. To add a parser, add its function to [`TARGETS`], a file to
 //! `fuzz_targets/` with its entry in Cargo.toml, and a folder to `corpus/`.
 
 use std::io::Cursor;
 
+pub use cable::fuzzing::{feed, page_token, target};
 use cable_body::{ConvertError, convert, html, render, sanitise, word_count};
 use cable_import::{
     binary::{BinaryReader, BinaryWriter},
@@ -23,7 +26,7 @@ use cable_proto::{
 pub type Target = fn(&[u8]);
 
 /// All targets with the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("html", html),
     ("markdown", markdown),
     ("front_matter", front_matter),
@@ -31,6 +34,9 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("jsonl", jsonl),
     ("binary", binary),
     ("position", position),
+    ("page_token", page_token),
+    ("target", target),
+    ("feed", feed),
 ];
 
 /// Checks the conversion of HTML.

@@ -1,18 +1,21 @@
 //! Imports: many changes, each committed on its own, in order.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Change, MAX_ATTEMPTS, Publishing, Single, content_bytes, encode_single,
-    plan::{Decision, Draft, Planned, plan_each},
+    plan::{Decision, Draft, Found, Planned, Rehearsal, plan_each},
     workers::{Stop, Workers},
 };
 use crate::{
     audit::Origin,
     log::{Commit, Outcome, Position},
-    model::Name,
+    model::{Name, limit},
     refusal::Refusal,
-    store::WriteOutcome,
+    store::{Snapshot, WriteOutcome},
     wire::v1::KeepReason,
 };
 
@@ -23,6 +26,13 @@ const MIN_CHANGES_PER_THREAD: usize = 4;
 pub(crate) struct Checked {
     drafts: Vec<Result<Draft, Refusal>>,
     now: i64,
+}
+
+impl Checked {
+    /// Returns whether nothing is written.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.drafts.iter().flatten().any(Draft::is_dry_run)
+    }
 }
 
 /// The outcome of one record.
@@ -54,6 +64,25 @@ impl Imported {
     fn stored(draft: &Draft, written: WriteOutcome) -> Imported {
         Imported::of(draft, written.changed, written.path_owner)
     }
+
+    /// Returns the article that has the path that this one was written without.
+    fn path_owner(&self) -> Option<&Name> {
+        match self {
+            Imported::Stored { omitted_path, .. } => omitted_path.as_ref().map(|omitted| &omitted.owner),
+            Imported::Kept(_) => None,
+        }
+    }
+
+    /// Returns the outcome of a record that was imported again, to give it its path.
+    fn after(self, second: Option<Result<Imported, Refusal>>) -> Imported {
+        match (self, second) {
+            (
+                Imported::Stored { changed: first, .. },
+                Some(Ok(Imported::Stored { changed, omitted_path })),
+            ) => Imported::Stored { changed: first || changed, omitted_path },
+            (first, _) => first,
+        }
+    }
 }
 
 impl Publishing {
@@ -74,7 +103,8 @@ impl Publishing {
         Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
     }
 
-    /// Commits each change on its own, in order. A change that is rejected delays no other.
+    /// Commits each change on its own, in order. A change that is rejected delays no other. An article whose path a
+    /// later change releases is written without the path first, and then with it.
     ///
     /// # Errors
     /// Fails if the store cannot write. Changes that were committed before the failure remain.
@@ -85,14 +115,104 @@ impl Publishing {
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
         let Checked { drafts, now } = checked;
         let (results, open) = index_results(drafts);
-        let mut progress =
-            Progress { results, open, position: Position::of(&self.store.head()), conflicts: 0 };
-        while !progress.open.is_empty() && progress.conflicts < MAX_ATTEMPTS {
-            self.commit_round(&mut progress, now, origin).await?;
+        let newest = newest_of_each_name(&open);
+        let position = Position::of(&self.store.head());
+        let mut progress = Progress { results, open, omitted: Vec::new(), position, conflicts: 0 };
+        self.commit_rounds(&mut progress, now, origin).await?;
+        let omitted = std::mem::take(&mut progress.omitted);
+        let (again, firsts) = take_waiting(omitted, &newest, &mut progress.results);
+        if !again.is_empty() {
+            (progress.open, progress.conflicts) = (again, 0);
+            self.commit_rounds(&mut progress, now, origin).await?;
+            merge(firsts, &mut progress.results);
         }
-        let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
-        let results = progress.results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect();
-        Ok((results, progress.position))
+        Ok((finish(progress.results), progress.position))
+    }
+
+    async fn commit_rounds(
+        &self,
+        progress: &mut Progress,
+        now: i64,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Refusal> {
+        while !progress.open.is_empty() && progress.conflicts < MAX_ATTEMPTS {
+            self.commit_round(progress, now, origin).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides about each change of a dry run, in order, as [`Publishing::commit_each`] would, and writes nothing.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read.
+    pub(crate) async fn rehearse(
+        &self,
+        checked: Checked,
+        rehearsal: &mut Rehearsal,
+    ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
+        let Checked { drafts, now } = checked;
+        let (mut results, open) = index_results(drafts);
+        let newest = newest_of_each_name(&open);
+        let omitted = self.rehearse_round(open, now, rehearsal, &mut results).await?;
+        let (again, firsts) = take_waiting(omitted, &newest, &mut results);
+        self.rehearse_round(again, now, rehearsal, &mut results).await?;
+        merge(firsts, &mut results);
+        Ok((finish(results), Position::of(&self.store.head())))
+    }
+
+    /// Returns the drafts whose articles would be stored without their paths.
+    async fn rehearse_round(
+        &self,
+        drafts: IndexedDrafts,
+        now: i64,
+        rehearsal: &mut Rehearsal,
+        results: &mut Results,
+    ) -> Result<IndexedDrafts, Refusal> {
+        let drafts: Arc<[(usize, Draft)]> = drafts.into();
+        let (context, mut omitted) = (self.plan_context(now), Vec::new());
+        let mut next = 0;
+        while next < drafts.len() {
+            let found = self.find(drafts.clone(), next).await?;
+            let part = next..next + found.len();
+            next = part.end;
+            let judged = drafts[part.clone()].iter().zip(&found);
+            let bytes = judged.map(|((_, draft), found)| draft.bytes() + found.bytes()).sum();
+            let (all, mut state) = (drafts.clone(), std::mem::take(rehearsal));
+            let judge = move |stop: &Stop| {
+                let mut judge = |((_, draft), found): (&(usize, Draft), Found)| {
+                    stop.check().map(|()| state.judge(draft, found, context))
+                };
+                let decisions = all[part].iter().zip(found).map(&mut judge).collect::<Result<Vec<_>, _>>()?;
+                Ok((decisions, state))
+            };
+            let (decisions, state) = self.workers.run(bytes, judge).await?;
+            *rehearsal = state;
+            for ((index, draft), decision) in drafts[next - decisions.len()..next].iter().zip(decisions) {
+                let result = decision.map(|decision| rehearsed(draft, decision));
+                if result.as_ref().is_ok_and(|imported| imported.path_owner().is_some()) {
+                    omitted.push((*index, draft.clone()));
+                }
+                results[*index] = Some(result);
+            }
+        }
+        Ok(omitted)
+    }
+
+    /// Reads what the store holds for the drafts from an index on, up to the read limit of one commit.
+    async fn find(&self, drafts: Arc<[(usize, Draft)]>, from: usize) -> Result<Vec<Found>, Refusal> {
+        let read = move |snapshot: Snapshot<'_>| {
+            let (mut all, mut bytes) = (Vec::new(), 0);
+            for (_, draft) in &drafts[from..] {
+                let found = Found::read(snapshot, draft)?;
+                bytes += found.bytes();
+                if bytes as u64 > limit::COMMIT_READ.maximum && !all.is_empty() {
+                    break;
+                }
+                all.push(found);
+            }
+            Ok(all)
+        };
+        Ok(self.store.read(read).await?)
     }
 
     /// Commits the open changes up to the second one of a name. Those that have to be planned again remain open.
@@ -114,6 +234,7 @@ impl Publishing {
         for (index, result) in round.settled {
             progress.results[index] = Some(result);
         }
+        progress.omitted.extend(round.omitted);
         progress.open = unread.into_iter().chain(later).collect();
         let (appended, planned): (IndexedDrafts, Vec<_>) = round.appends.into_iter().unzip();
         let encoded = encode_singly(&self.workers, planned, now, origin).await?;
@@ -128,6 +249,8 @@ impl Publishing {
 struct Progress {
     results: Results,
     open: IndexedDrafts,
+    /// The drafts whose articles are stored without their paths.
+    omitted: IndexedDrafts,
     /// The position after the last commit.
     position: Position,
     /// The number of rounds in which another writer was faster.
@@ -140,7 +263,11 @@ impl Progress {
         for ((index, mut draft), outcome) in appended.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Committed(mut written, at) => {
-                    self.results[index] = written.pop().map(|written| Ok(Imported::stored(&draft, written)));
+                    let imported = written.pop().map(|written| Imported::stored(&draft, written));
+                    let is_omitted =
+                        imported.as_ref().is_some_and(|imported| imported.path_owner().is_some());
+                    self.results[index] = imported.map(Ok);
+                    self.omitted.extend(is_omitted.then_some((index, draft)));
                     self.position = at;
                     continue;
                 }
@@ -175,6 +302,56 @@ fn index_results(drafts: Vec<Result<Draft, Refusal>>) -> (Results, IndexedDrafts
     (results, open)
 }
 
+/// Returns the outcome of a record of a dry run.
+fn rehearsed(draft: &Draft, decision: Decision) -> Imported {
+    match decision {
+        Decision::Kept(reason) => Imported::Kept(reason),
+        Decision::Planned(Planned::Unchanged { found, .. }) => Imported::stored(draft, found),
+        Decision::Planned(planned) => Imported::of(draft, true, planned.path_owner().cloned()),
+    }
+}
+
+/// Returns the index of the last draft of each name.
+fn newest_of_each_name(drafts: &IndexedDrafts) -> HashMap<Name, usize> {
+    drafts.iter().map(|(index, draft)| (draft.name.clone(), *index)).collect()
+}
+
+/// Returns the drafts of articles without their paths whose owners are changed by the same drafts and may have released
+/// them, and takes their outcomes so far.
+fn take_waiting(
+    omitted: IndexedDrafts,
+    newest: &HashMap<Name, usize>,
+    results: &mut Results,
+) -> (IndexedDrafts, Vec<(usize, Imported)>) {
+    let (mut again, mut firsts) = (Vec::new(), Vec::new());
+    for (index, mut draft) in omitted {
+        let Some(Ok(first)) = &results[index] else { continue };
+        let waits = first.path_owner().is_some_and(|owner| newest.contains_key(owner));
+        if waits
+            && newest.get(&draft.name) == Some(&index)
+            && let Some(Ok(first)) = results[index].take()
+        {
+            firsts.push((index, first));
+            (draft.path_owner, draft.is_repeated) = (None, true);
+            again.push((index, draft));
+        }
+    }
+    again.sort_unstable_by_key(|(index, _)| *index);
+    (again, firsts)
+}
+
+/// Adds the outcomes of the first attempts to those of the second ones.
+fn merge(firsts: Vec<(usize, Imported)>, results: &mut Results) {
+    for (index, first) in firsts {
+        results[index] = Some(Ok(first.after(results[index].take())));
+    }
+}
+
+fn finish(results: Results) -> Vec<Result<Imported, Refusal>> {
+    let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
+    results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect()
+}
+
 /// Returns the commits that were encoded, with their drafts. The other drafts get a refusal as result.
 fn partition_encoded(
     drafts: IndexedDrafts,
@@ -198,6 +375,8 @@ fn partition_encoded(
 #[derive(Default)]
 struct Round {
     settled: Vec<(usize, Result<Imported, Refusal>)>,
+    /// The settled drafts whose articles are stored without their paths.
+    omitted: IndexedDrafts,
     appends: Vec<((usize, Draft), Single)>,
 }
 
@@ -205,15 +384,16 @@ impl Round {
     fn partition(drafts: IndexedDrafts, decisions: Vec<Result<Decision, Refusal>>) -> Round {
         let mut round = Round::default();
         for ((index, draft), decision) in drafts.into_iter().zip(decisions) {
-            let erases = draft.erases() && !draft.is_dry_run();
+            let erases = draft.erases();
             let result = match decision {
                 Err(refusal) => Err(refusal),
                 Ok(Decision::Kept(reason)) => Ok(Imported::Kept(reason)),
                 Ok(Decision::Planned(Planned::Unchanged { found, .. })) if !erases => {
-                    Ok(Imported::stored(&draft, found))
-                }
-                Ok(Decision::Planned(planned)) if draft.is_dry_run() => {
-                    Ok(Imported::of(&draft, true, planned.path_owner().cloned()))
+                    let imported = Imported::stored(&draft, found);
+                    if imported.path_owner().is_some() {
+                        round.omitted.push((index, draft));
+                    }
+                    Ok(imported)
                 }
                 Ok(Decision::Planned(planned)) => {
                     let single = Single { planned: vec![planned], displaces: Vec::new(), erases };

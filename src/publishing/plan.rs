@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Change, Precondition, Verb, check, check::Checked, patch};
 use crate::{
-    digest::canonical_content,
+    digest::{Hash, canonical_content},
     entry::{Derived, own_path},
     log::Expected,
     model::{Kind, LogId, Name, Revision, Slot, path},
@@ -23,11 +23,14 @@ mod due;
 mod import;
 mod past;
 mod put;
+mod rehearsal;
 mod remove;
 
 pub(super) use due::{Rivals, plan_due};
 pub(super) use import::{Decision, plan_each};
 pub(crate) use import::{Import, PendingRecord};
+pub(super) use rehearsal::Found;
+pub(crate) use rehearsal::Rehearsal;
 pub(crate) use remove::Removal;
 
 /// A change that meets its own rules. The current state has not been read yet.
@@ -42,6 +45,8 @@ pub(super) struct Draft {
     pub(super) import: Option<Import>,
     /// The article that has the path that this one is to be written without.
     pub(super) path_owner: Option<Name>,
+    /// Whether the record was written without its path before, in the same import.
+    pub(super) is_repeated: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +67,9 @@ pub(super) struct State {
     /// The slots whose newest entry cannot be read. The stand-in for it has its revision, its lists and its paths, but
     /// not its content.
     damaged: Vec<Slot>,
+    /// The slots that an earlier record of a dry run would have written, with the hashes of their canonical contents. The
+    /// content of their entries is not complete.
+    rehearsed: Vec<(Slot, Hash)>,
     /// The article that has the path that the draft names, if the article is written without it.
     path_owner: Option<Name>,
     log_id: LogId,
@@ -128,7 +136,18 @@ impl Draft {
         let mode = if import.is_some() { check::Mode::Import } else { check::Mode::Put { now } };
         let draft = |name, action| {
             let field = field.clone();
-            Draft { name, field, action, precondition, update_kind, allow_killed, import, path_owner: None }
+            let (path_owner, is_repeated) = (None, false);
+            Draft {
+                name,
+                field,
+                action,
+                precondition,
+                update_kind,
+                allow_killed,
+                import,
+                path_owner,
+                is_repeated,
+            }
         };
         let checked = match verb {
             Verb::Put { kind, entity } => check::entity(kind, &entity, mode).map(|checked| {
@@ -190,13 +209,14 @@ impl State {
     ) -> Result<State, store::Error> {
         let mut state = State::of(snapshot, &draft.name)?;
         state.path_owner.clone_from(&draft.path_owner);
-        let is_uncertain = |path: &String| draft.is_dry_run() || state.has_lost_path(path);
         if state.path_owner.is_none()
-            && let Some(path) = draft.requested_path().filter(is_uncertain)
+            && let Some(path) = draft.requested_path().filter(|path| state.has_lost_path(path))
         {
             let holders = snapshot.path_owners(&path::normalise(&path))?;
-            // An owner that is written in the same call may release the path. The article itself is one of these.
-            state.path_owner = holders.into_iter().find(|owner| !together.contains(owner));
+            // An owner that is written in the same commit may release the path. The records of an import are commits of
+            // their own.
+            let may_release = |owner: &Name| draft.import.is_none() && together.contains(owner);
+            state.path_owner = holders.into_iter().find(|owner| *owner != draft.name && !may_release(owner));
         }
         Ok(state)
     }
@@ -204,7 +224,8 @@ impl State {
     /// Reads the state of a name that requests no path.
     pub(super) fn of(snapshot: Snapshot<'_>, name: &Name) -> Result<State, store::Error> {
         let log_id = snapshot.head()?.log_id;
-        let mut state = State { record: None, pending: None, damaged: Vec::new(), path_owner: None, log_id };
+        let (damaged, rehearsed) = (Vec::new(), Vec::new());
+        let mut state = State { record: None, pending: None, damaged, rehearsed, path_owner: None, log_id };
         state.record = state.newest(snapshot, name, Slot::Live)?;
         if name.kind == Kind::Article {
             state.pending = state.newest(snapshot, name, Slot::Pending)?;
@@ -229,6 +250,9 @@ impl State {
     }
 
     fn has_content(&self, name: &Name, record: &Record, checked: &Checked) -> bool {
+        if let Some((_, content)) = self.rehearsed.iter().find(|(slot, _)| *slot == record.slot) {
+            return *content == canonical_content(name, &checked.content);
+        }
         let (old, new) = (&record.log.content, &checked.content);
         self.check_readable(name, record.slot).is_ok()
             && (old == new || canonical_content(name, old) == canonical_content(name, new))
@@ -367,6 +391,10 @@ fn check_precondition(draft: &Draft, state: &State, replaced: Option<&Record>) -
 /// Returns the update kind of an entry of the live slot.
 fn update_kind(draft: &Draft, state: &State) -> Result<UpdateKind, Refusal> {
     let seen = state.record.is_some();
+    match (draft.update_kind, &state.record) {
+        (None, Some(record)) if draft.is_repeated => return Ok(record.log.update_kind()),
+        _ => {}
+    }
     match draft.update_kind {
         None if seen => Ok(UpdateKind::Minor),
         None => Ok(UpdateKind::Backfill),

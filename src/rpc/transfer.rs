@@ -19,7 +19,8 @@ use crate::{
     model::{Kind, Name, limit},
     parse,
     publishing::{
-        Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Publishing, Removal, Verb,
+        Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Publishing, Rehearsal,
+        Removal, Verb,
     },
     refusal::{Refusal, at_most},
     store::Store,
@@ -74,6 +75,7 @@ impl TransferService for TransferRpc {
         let import = Importing {
             chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).fuse().boxed(),
             checked: VecDeque::new(),
+            rehearsal: Rehearsal::default(),
             publishing: self.publishing.clone(),
             origin: Arc::new(origin),
             health: self.health.clone(),
@@ -164,6 +166,8 @@ struct Importing {
     chunks: BoxStream<'static, Result<Chunk, Status>>,
     /// Chunks that were checked while an earlier one was written.
     checked: VecDeque<Result<Chunk, Status>>,
+    /// The effect of the chunks so far, if nothing is written.
+    rehearsal: Rehearsal,
     publishing: Arc<Publishing>,
     origin: Arc<Origin>,
     health: Arc<Health>,
@@ -214,6 +218,9 @@ impl Importing {
         &mut self,
         checked: Checked,
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
+        if checked.is_dry_run() {
+            return self.publishing.rehearse(checked, &mut self.rehearsal).await;
+        }
         let commit = self.publishing.commit_each(checked, &self.origin);
         tokio::pin!(commit);
         loop {

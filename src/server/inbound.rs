@@ -118,6 +118,8 @@ pub(super) struct Inbound<B> {
     prefix: Vec<u8>,
     /// Bytes that the current message still needs.
     remaining: usize,
+    /// The number of complete messages.
+    messages: u64,
     /// Data that waits for a claim.
     pending: Option<(Bytes, BoxFuture<'static, Claim>)>,
     /// The state of a client stream. None if the client sends one message.
@@ -162,6 +164,7 @@ impl<B> Inbound<B> {
             base_bytes,
             prefix: Vec::new(),
             remaining: 0,
+            messages: 0,
             pending: None,
             stream,
         })
@@ -214,6 +217,7 @@ impl<B> Inbound<B> {
 
     /// Records that a message is complete.
     fn finish_message(&mut self) {
+        self.messages += 1;
         if let Some(stream) = &mut self.stream {
             stream.timer = None;
         }
@@ -242,6 +246,11 @@ impl<B> Inbound<B> {
             }
         }
         Ok(Some(data))
+    }
+
+    /// Whether a message has started and is not complete.
+    fn is_within_message(&self) -> bool {
+        self.remaining > 0 || !self.prefix.is_empty()
     }
 
     /// Ready with the status that ends a client stream: the node drains between two messages, or the next message takes
@@ -278,6 +287,11 @@ impl<B: RequestBody> Inbound<B> {
             }
             let data = match self.body.as_mut().poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => data,
+                Poll::Ready(None) if self.is_within_message() => {
+                    (self.remaining, self.prefix) = (0, Vec::new());
+                    let problem = format!("incomplete: the stream ends within message {}", self.messages + 1);
+                    return Poll::Ready(Some(Err(Refusal::field("request", problem).into())));
+                }
                 Poll::Ready(end_or_error) => return Poll::Ready(end_or_error),
                 Poll::Pending => {
                     let status = ready!(self.poll_end(cx));
@@ -295,7 +309,7 @@ impl<B: RequestBody> Inbound<B> {
 
     /// Whether there are no more bytes.
     pub(super) fn is_end(&self) -> bool {
-        self.pending.is_none() && self.body.is_end()
+        self.pending.is_none() && !self.is_within_message() && self.body.is_end()
     }
 }
 
@@ -344,6 +358,28 @@ mod tests {
             assert_eq!(streams.requests().held(), PENDING_CALL_BYTES + all.len(), "{cut}");
             drop(inbound);
             assert_eq!((streams.requests().held(), streams.claimed().load(Relaxed)), (0, 0), "{cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_within_a_message_is_refused() {
+        let all = [message(3), message(0), message(4)].concat();
+        let boundaries = [0, 8, 13, all.len()];
+        for end in 0..=all.len() {
+            let pieces =
+                [Ok::<_, std::convert::Infallible>(Frame::data(Bytes::copy_from_slice(&all[..end])))];
+            let source = HttpBody(StreamBody::new(stream::iter(pieces)));
+            let mut inbound = Inbound::new(source, 0, &WRITE_REQUEST, streams(), None).unwrap();
+            assert_eq!(inbound.frame().await.unwrap().unwrap().into_data().unwrap(), all[..end]);
+            let Some(at_end) = inbound.frame().await else {
+                assert!(boundaries.contains(&end), "{end}");
+                continue;
+            };
+            let status = at_end.unwrap_err().downcast::<Status>().unwrap();
+            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{end}");
+            let number = boundaries.iter().filter(|boundary| **boundary < end).count();
+            assert!(status.message().ends_with(&format!("within message {number}")), "{end}: {status:?}");
+            assert!(!boundaries.contains(&end) && inbound.frame().await.is_none(), "{end}");
         }
     }
 

@@ -21,12 +21,13 @@ use crate::{
     histories::{rebuild, verify},
     raw::{Raw, field, request_bytes, values},
     support::Node,
-    web::client::Twins,
+    web::{client::Twins, feed_twins::FeedTwins},
 };
 
 mod feeds;
 pub(crate) mod responses;
 mod steps;
+mod web_feeds;
 
 use responses::{by_name, compare, status};
 use steps::perform_step;
@@ -51,6 +52,8 @@ struct Pair {
     names: BTreeMap<String, Known>,
     /// Feeds that are followed at both stores throughout the history.
     live: Vec<feeds::Live>,
+    /// The same over HTTP.
+    web_live: Vec<FeedTwins>,
 }
 
 impl Pair {
@@ -85,8 +88,12 @@ impl Pair {
         let put = json!({"article": feeds::marker(self.count)});
         self.plain.call("PutArticle", put.clone()).await.unwrap();
         let marked = self.holding.call("PutArticle", put).await.unwrap();
+        let revision = marked["result"]["revision"].as_i64().unwrap();
         for live in &mut self.live {
-            live.compare(marked["result"]["revision"].as_i64().unwrap()).await;
+            live.compare(revision).await;
+        }
+        for live in &mut self.web_live {
+            live.compare(revision).await;
         }
     }
 
@@ -248,6 +255,7 @@ async fn restart_with_short_history(
     clock: &Clock,
 ) -> [Node; 2] {
     pair.live.clear();
+    pair.web_live.clear();
     let mut started = Vec::new();
     for (node, dir) in nodes.into_iter().zip(dirs) {
         node.stop().await;
@@ -291,10 +299,12 @@ async fn pending_versions_change_no_response() {
         count: 0,
         names: BTreeMap::new(),
         live: Vec::new(),
+        web_live: Vec::new(),
     };
     // Both have started before time passes.
     status(&pair).await;
     feeds::follow(&mut pair, &mut rng).await;
+    web_feeds::follow(&mut pair, &mut rng).await;
     let (mut pending_count, mut live_count) = (0, 0);
     for step in 1..=STEPS {
         perform_step(&mut pair, &mut rng).await;
@@ -304,14 +314,17 @@ async fn pending_versions_change_no_response() {
         if step % 10 == 0 {
             compare(&mut pair, &mut rng).await;
             feeds::follow(&mut pair, &mut rng).await;
+            web_feeds::follow(&mut pair, &mut rng).await;
         }
     }
     feeds::refusals(&pair, &mut rng).await;
+    web_feeds::refusals(&pair, &mut rng).await;
     // The history contained enough of the tested cases.
     assert!(pending_count > STEPS && live_count > STEPS, "{pending_count} {live_count}");
     let nodes = restart_with_short_history(&mut pair, nodes, &dirs, &clock).await;
     compare(&mut pair, &mut rng).await;
     feeds::refusals(&pair, &mut rng).await;
+    web_feeds::refusals(&pair, &mut rng).await;
     for (node, dir) in nodes.into_iter().zip(&dirs) {
         node.stop().await;
         verify(dir.path());

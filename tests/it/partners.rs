@@ -25,7 +25,10 @@ use crate::{
     leaks::twins,
     raw::{Raw, decode, encode, method_names, request_bytes},
     support::Node,
-    web::client::{Response, Twins},
+    web::{
+        client::{Response, Twins},
+        feed_twins::FeedTwins,
+    },
 };
 
 mod feeds;
@@ -33,6 +36,7 @@ mod reads;
 mod scopes;
 mod steps;
 mod visibility;
+mod web_feeds;
 
 const START: i64 = 1_900_000_000_000_000;
 const SECOND: i64 = 1_000_000;
@@ -60,6 +64,8 @@ struct Pair {
     removed: BTreeSet<String>,
     /// Feeds of the partner that are followed at both stores throughout the history.
     live: Vec<feeds::Live>,
+    /// The same over HTTP.
+    web_live: Vec<FeedTwins>,
     /// The methods whose responses were compared.
     compared: BTreeSet<String>,
 }
@@ -220,6 +226,7 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
         names: BTreeMap::new(),
         removed: BTreeSet::new(),
         live: Vec::new(),
+        web_live: Vec::new(),
         compared: BTreeSet::new(),
     };
     steps::put_entities(&mut pair).await;
@@ -231,6 +238,7 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
         assert!(step <= 10 * STEPS, "{}: {visible} {hidden}", pair.filter);
         if has_feeds && step % 15 == 1 {
             feeds::follow(&mut pair, rng).await;
+            web_feeds::follow(&mut pair, rng).await;
         }
         steps::perform_step(&mut pair, rng).await;
         if step % 3 == 0 {
@@ -245,11 +253,18 @@ async fn run_history(filter: Value, has_feeds: bool, rng: &mut Rng) {
             reads::compare(&mut pair, rng).await;
             if has_feeds {
                 feeds::compare(&mut pair, rng).await;
+                web_feeds::compare(&mut pair, rng).await;
             }
         }
     }
     reads::every_method(&mut pair, has_feeds).await;
+    if has_feeds {
+        web_feeds::not_caught_up(&pair).await;
+    } else {
+        web_feeds::refused(&pair).await;
+    }
     pair.live.clear();
+    pair.web_live.clear();
     all_node.stop().await;
     matching_node.stop().await;
 }

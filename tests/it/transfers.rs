@@ -16,9 +16,11 @@ use crate::{
     support::{Node, article},
 };
 
+mod dry_runs;
 mod editors;
 mod generated;
 mod moves;
+mod streams;
 
 /// The start of each test: in 2030, seconds since 1970 UTC.
 const START: i64 = 1_900_000_000;

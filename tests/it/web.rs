@@ -5,6 +5,7 @@ mod caching;
 pub(crate) mod client;
 mod documents;
 mod errors;
+pub(crate) mod feed_twins;
 mod limits;
-mod live;
+pub(crate) mod live;
 pub(crate) mod syndication;

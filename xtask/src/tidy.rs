@@ -25,7 +25,7 @@ use Rule::{Apart, Layer, Only};
 /// The map, from the top down. A module within another belongs to the other's layer.
 const MAP: &[Rule] = &[
     Layer(&["lib"]),
-    Layer(&["server", "ops", "admin"]),
+    Layer(&["server", "ops", "admin", "fuzzing"]),
     Layer(&["rpc", "web"]),
     Layer(&["publishing", "content", "feed", "transfer", "backup"]),
     Layer(&["auth", "compose", "refusal", "parse", "filter", "page_token", "pending"]),

@@ -9,45 +9,70 @@ use super::raw::Raw;
 use crate::Outcome;
 
 mod encoding;
+mod partners;
 mod reads;
+mod schema;
+mod sources;
 mod stores;
+mod web;
 mod writes;
 
+use partners::partners;
 use reads::{lists, reads};
+use sources::sources;
 use writes::{bodies, commits, encodings, entities, fields, html};
 
-/// One request.
+/// One row of the table: a request, or requests of one kind of which the costliest counts.
 pub(super) struct Case {
-    /// The service and method.
-    pub(super) method: &'static str,
+    /// The service and method, or GET and the path.
+    pub(super) method: String,
     /// The reason why it is costly.
-    pub(super) label: &'static str,
+    pub(super) label: String,
     /// A function that fills the store beforehand.
     pub(super) prepare: fn(Raw) -> BoxFuture<'static, Outcome<()>>,
-    /// A function that builds the request. Each number gives a different one.
-    pub(super) request: Box<dyn Fn(usize) -> Bytes>,
+    pub(super) variants: Vec<Variant>,
     /// The number of messages to read: of a stream, the first.
     pub(super) messages: usize,
+    /// The filter of the caller's token, as options of `cable token new`. None if the caller has no token.
+    pub(super) token: Option<Vec<String>>,
+}
+
+/// A request of a case.
+pub(super) struct Variant {
+    /// The difference from the others. Empty if it is the only one.
+    pub(super) label: String,
+    /// A function that builds the request. Each number gives a different one.
+    pub(super) request: Box<dyn Fn(usize) -> Bytes>,
+}
+
+impl Variant {
+    fn new(label: impl Into<String>, request: impl Fn(usize) -> Vec<u8> + 'static) -> Variant {
+        Variant { label: label.into(), request: Box::new(move |i| request(i).into()) }
+    }
 }
 
 /// Returns all cases.
 pub(super) fn all() -> Vec<Case> {
-    [html(), bodies(), fields(), encodings(), commits(), entities(), reads(), lists()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let written =
+        [html(), bodies(), sources(), fields(), encodings(), commits(), entities(), reads(), lists()];
+    let others = [web::resources(), partners(), schema::cases(), web::parameters()];
+    written.into_iter().chain(others).flatten().collect()
 }
 
 const MIB: usize = 1 << 20;
 
-fn case(method: &'static str, label: &'static str, request: impl Fn(usize) -> Vec<u8> + 'static) -> Case {
-    Case {
-        method,
-        label,
-        prepare: stores::prepare_nothing,
-        request: Box::new(move |i| request(i).into()),
-        messages: 1,
-    }
+fn case(
+    method: impl Into<String>,
+    label: impl Into<String>,
+    request: impl Fn(usize) -> Vec<u8> + 'static,
+) -> Case {
+    group(method, label, vec![Variant::new("", request)])
+}
+
+/// Returns a case of several requests.
+fn group(method: impl Into<String>, label: impl Into<String>, variants: Vec<Variant>) -> Case {
+    let (method, label, prepare) = (method.into(), label.into(), stores::prepare_nothing);
+    Case { method, label, prepare, variants, messages: 1, token: None }
 }
 
 pub(super) fn small(name: &str) -> v1::Article {

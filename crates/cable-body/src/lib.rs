@@ -14,6 +14,8 @@ mod round_trips;
 pub mod sanitise;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(any(test, feature = "worst"))]
+pub mod worst;
 
 pub use convert::{Conversion, ConvertError, convert};
 pub use render::{render, word_count};

@@ -21,6 +21,10 @@ const MAX_HTML_BYTES: usize = 4 << 20;
 const MAX_LINES: usize = 100_000;
 const MAX_BRACKETS: usize = 50_000;
 
+/// The maximum number of characters that can be marks. The Markdown parser has a node of its tree, of some 100 bytes, for
+/// each of them before its first event.
+const MAX_MARKS: usize = 250_000;
+
 /// Converts a text into a body, unless that would take too long.
 pub(crate) fn body(markdown: &str) -> Option<Converted> {
     html::plain_body(&to_html(markdown)?)
@@ -29,6 +33,9 @@ pub(crate) fn body(markdown: &str) -> Option<Converted> {
 fn to_html(markdown: &str) -> Option<String> {
     let count = |byte: u8| markdown.bytes().filter(|&other| other == byte).count();
     if count(b'\n') > MAX_LINES || count(b'[') > MAX_BRACKETS {
+        return None;
+    }
+    if markdown.bytes().filter(|byte| b"><*_`[]()!&\\~|-+\"'".contains(byte)).count() > MAX_MARKS {
         return None;
     }
     let options = Options::ENABLE_TABLES

@@ -305,7 +305,11 @@ impl Report {
             acknowledged += counts.all();
         }
         if self.without_path > 0 {
-            writeln!(f, "{} articles without their path, which other articles have", self.without_path)?;
+            let count = self.without_path;
+            writeln!(
+                f,
+                "{count} articles without their path, which other articles have; import again once those have moved"
+            )?;
         }
         if acknowledged < self.records {
             writeln!(f, "{} of {} records have no result", self.records - acknowledged, self.records)?;

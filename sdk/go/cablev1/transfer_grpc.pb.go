@@ -43,7 +43,8 @@ type TransferServiceClient interface {
 	//   - Versions of different sources are never mixed: a record whose name holds the version of another source is refused
 	//     with SOURCE_CONFLICT. A record without a source replaces versions of every source.
 	//   - A path that another article has costs a record its path, not the article: it is written without the path, and the
-	//     result names the owner. A later import of the record gives it the path if that is free.
+	//     result names the owner. A later import of the record gives it the path if that is free. If records of one chunk
+	//     exchange paths, or one releases a path that another one gets, all of them get their paths.
 	//
 	// The call ends with LIMIT_EXCEEDED for a chunk above its limits, with STORE_FULL if the disk has too little space,
 	// and with OUTCOME_UNKNOWN if a chunk may have been written. Reasons of a refused record: FIELD_INVALID,
@@ -122,7 +123,8 @@ type TransferServiceServer interface {
 	//   - Versions of different sources are never mixed: a record whose name holds the version of another source is refused
 	//     with SOURCE_CONFLICT. A record without a source replaces versions of every source.
 	//   - A path that another article has costs a record its path, not the article: it is written without the path, and the
-	//     result names the owner. A later import of the record gives it the path if that is free.
+	//     result names the owner. A later import of the record gives it the path if that is free. If records of one chunk
+	//     exchange paths, or one releases a path that another one gets, all of them get their paths.
 	//
 	// The call ends with LIMIT_EXCEEDED for a chunk above its limits, with STORE_FULL if the disk has too little space,
 	// and with OUTCOME_UNKNOWN if a chunk may have been written. Reasons of a refused record: FIELD_INVALID,

@@ -70,7 +70,7 @@ pub(in crate::publishing) fn plan_each(
     drafts.iter().zip(states).map(|(draft, state)| decide(draft, state, context)).collect()
 }
 
-fn decide(draft: &Draft, state: &State, context: PlanContext) -> Result<Decision, Refusal> {
+pub(super) fn decide(draft: &Draft, state: &State, context: PlanContext) -> Result<Decision, Refusal> {
     let planned = plan(draft, state, context);
     let Some(import) = &draft.import else { return planned.map(Decision::Planned) };
     // A record that the store has already is unchanged, regardless of its writer.

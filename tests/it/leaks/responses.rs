@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     ARTICLES, PATHS, Pair, START, UNRELATED, feeds, head,
     steps::{own_path, random_names, rfc3339},
+    web_feeds,
 };
 use crate::{
     dice::Rng,
@@ -24,6 +25,7 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     // A feed that starts now must not receive earlier changes. This waits until both stores have delivered them.
     pair.compare_live_feeds().await;
     feeds::compare(pair, rng).await;
+    web_feeds::compare(pair, rng).await;
 }
 
 pub(super) async fn by_name(pair: &Pair, rng: &mut Rng) {

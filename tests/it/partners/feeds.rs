@@ -82,6 +82,9 @@ pub(super) async fn compare_live(pair: &mut Pair) {
         assert_eq!(readable(&all), readable(&matching), "{} {request}", pair.filter);
         assert!(all == matching, "{} {request}", pair.filter);
     }
+    for live in &mut pair.web_live {
+        live.compare(revision).await;
+    }
 }
 
 /// Returns each record and change in a message of its own, and the last position.

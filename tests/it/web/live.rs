@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::client::{get, get_with, head, request};
+use super::client::{Response, get, get_with, head, parse, request};
 use crate::{
     connections::soon,
     raw::{Raw, request_bytes},
@@ -24,15 +24,15 @@ use crate::{
 
 /// An event as a browser receives it.
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
-    kind: String,
-    data: Value,
+pub(crate) struct Event {
+    pub(crate) kind: String,
+    pub(crate) data: Value,
     /// The id that the browser knows after the event, if the event has changed it.
-    id: Option<String>,
+    pub(crate) id: Option<String>,
 }
 
 /// A stream of events over HTTP/1.1, read by the rules of the HTML standard.
-struct Events {
+pub(crate) struct Events {
     io: TcpStream,
     head: String,
     /// Bytes of the stream that are not chunked any more, up to an incomplete event.
@@ -46,6 +46,16 @@ struct Events {
 
 impl Events {
     async fn open(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Events {
+        let opened = Events::try_open(address, target, headers).await;
+        opened.unwrap_or_else(|refused| panic!("{target}: {refused:?}"))
+    }
+
+    /// Starts a feed. Returns the response if that is not a stream.
+    pub(crate) async fn try_open(
+        address: SocketAddr,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Events, Response> {
         let mut io = soon(TcpStream::connect(address)).await.unwrap();
         io.write_all(&head("GET", target, headers)).await.unwrap();
         let mut chunks = Vec::new();
@@ -56,14 +66,23 @@ impl Events {
             assert_ne!(soon(io.read_buf(&mut chunks)).await.unwrap(), 0);
         };
         let head = String::from_utf8(chunks[..end].to_vec()).unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        if !head.starts_with("HTTP/1.1 200") {
+            soon(io.read_to_end(&mut chunks)).await.unwrap();
+            return Err(parse("GET", &chunks));
+        }
         chunks.drain(..end + 4);
         let (text, events) = (String::new(), VecDeque::new());
-        Events { io, head, text, chunks, events, last_id: None, is_over: false }
+        Ok(Events { io, head, text, chunks, events, last_id: None, is_over: false })
+    }
+
+    /// Returns the status and the headers, without the time of the machine.
+    pub(crate) fn headers(&self) -> Vec<String> {
+        let lines = self.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
+        lines.map(str::to_owned).collect()
     }
 
     /// Returns the next event; None at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);

@@ -150,3 +150,13 @@ fn task_lists_have_check_boxes() {
     };
     assert_eq!((item(0).as_str(), item(1).as_str()), ("\u{2611} a", "\u{2610} b"));
 }
+
+/// The parser has a node for each of them before its first event.
+#[test]
+fn characters_that_can_be_marks_are_bounded() {
+    for mark in [">", "> ", "*", "_a", "`a", "|a", "- ", "&a"] {
+        let text = |count: usize| mark.repeat(count);
+        assert!(super::body(&text(super::MAX_MARKS + 1)).is_none(), "{mark}");
+        assert!(super::body(&format!("{}\n\n{}", "a ".repeat(100_000), text(3))).is_some(), "{mark}");
+    }
+}

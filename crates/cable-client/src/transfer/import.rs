@@ -126,7 +126,8 @@ impl Import {
         self.with(|request| request.mode = ImportMode::Overwrite.into())
     }
 
-    /// Writes nothing. The results are those of an import of each record alone into the store as it is.
+    /// Writes nothing. The results are those that the import would have. Each record is judged on the store as the
+    /// records before it would leave it, as far as some 30,000 versions that they would write.
     pub fn dry_run(self) -> Self {
         self.with(|request| request.dry_run = true)
     }

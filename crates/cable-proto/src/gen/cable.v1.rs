@@ -3330,7 +3330,8 @@ pub struct ImportRequest {
     /// Which versions the records replace. If unset, those that an import wrote and nothing has changed since.
     #[prost(enumeration = "ImportMode", tag = "4")]
     pub mode: i32,
-    /// Whether nothing is written. The results are those of an import of each record alone into the store as it is.
+    /// Whether nothing is written. The results are those that the import would have: each record is judged on the store as
+    /// the records before it in this call would leave it, as far as some 30,000 versions that they would write.
     #[prost(bool, tag = "5")]
     pub dry_run: bool,
 }

@@ -122,7 +122,9 @@ class ImportRequest(_message.Message):
     mode: Global___ImportMode.ValueType
     """Which versions the records replace. If unset, those that an import wrote and nothing has changed since."""
     dry_run: _builtins.bool
-    """Whether nothing is written. The results are those of an import of each record alone into the store as it is."""
+    """Whether nothing is written. The results are those that the import would have: each record is judged on the store as
+    the records before it in this call would leave it, as far as some 30,000 versions that they would write.
+    """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]:
         """The records, 1 to 1,000. A name that was never live is written as BACKFILL, with the given create_time,

@@ -56,7 +56,8 @@ export type ImportRequest = Message<"cable.v1.ImportRequest"> & {
   mode: ImportMode;
 
   /**
-   * Whether nothing is written. The results are those of an import of each record alone into the store as it is.
+   * Whether nothing is written. The results are those that the import would have: each record is judged on the store as
+   * the records before it in this call would leave it, as far as some 30,000 versions that they would write.
    *
    * @generated from field: bool dry_run = 5;
    */
@@ -413,7 +414,8 @@ export const TransferService: GenService<{
    * - Versions of different sources are never mixed: a record whose name holds the version of another source is refused
    *   with SOURCE_CONFLICT. A record without a source replaces versions of every source.
    * - A path that another article has costs a record its path, not the article: it is written without the path, and the
-   *   result names the owner. A later import of the record gives it the path if that is free.
+   *   result names the owner. A later import of the record gives it the path if that is free. If records of one chunk
+   *   exchange paths, or one releases a path that another one gets, all of them get their paths.
    *
    * The call ends with LIMIT_EXCEEDED for a chunk above its limits, with STORE_FULL if the disk has too little space,
    * and with OUTCOME_UNKNOWN if a chunk may have been written. Reasons of a refused record: FIELD_INVALID,
