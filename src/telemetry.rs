@@ -23,7 +23,7 @@ pub(crate) use calls::RpcMetrics;
 pub use describe::{Description, describe};
 pub(crate) use exposition::Exposition;
 pub use metrics::{Declaration, declarations};
-pub(crate) use metrics::{Metrics, Outcome, Queue, set_counter};
+pub(crate) use metrics::{ConsumerName, Metrics, Outcome, Queue, set_counter};
 pub(crate) use panics::start_counting as start_counting_panics;
 pub(crate) use process::{private_bytes, resident_bytes, start_time};
 pub(crate) use random::random;
