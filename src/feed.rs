@@ -196,13 +196,15 @@ impl Feeds {
         let start = match watch.start {
             Start::Now => (self.head(), Stage::Following),
             Start::Snapshot => self.start_snapshot(&group),
-            Start::After { log_id, revision, chain } => match self.resume(log_id, revision, chain, ("after", RESET_REMEDY)).await {
-                Ok(position) => (position, Stage::Following),
-                Err(refusal) => match reset_reason(&refusal).filter(|_| watch.may_reset) {
-                    Some(reason) => (self.head(), Stage::Reset(reason)),
-                    None => return Err(refusal),
-                },
-            },
+            Start::After { log_id, revision, chain } => {
+                match self.resume(log_id, revision, chain, ("after", RESET_REMEDY)).await {
+                    Ok(position) => (position, Stage::Following),
+                    Err(refusal) => match reset_reason(&refusal).filter(|_| watch.may_reset) {
+                        Some(reason) => (self.head(), Stage::Reset(reason)),
+                        None => return Err(refusal),
+                    },
+                }
+            }
         };
         Ok(Follower::new(self, group, start, (watch.may_reset, watch.interval), permit))
     }

@@ -83,7 +83,10 @@ struct Request {
 #[derive(Debug, Clone)]
 enum Action {
     /// Stores a position, in place of a later one only if `allow_rewind` is set.
-    Acknowledge { position: Position, allow_rewind: bool },
+    Acknowledge {
+        position: Position,
+        allow_rewind: bool,
+    },
     /// Creates the consumer with a position, unless it exists.
     Register(Position),
     Delete,
@@ -184,9 +187,9 @@ impl Consumers {
         let times = self.times_after(lagging.map(|found| found.position.revision).collect()).await?;
         for status in &mut found {
             let micros = times.get(&status.position.revision).map(|time| now.saturating_sub(*time).max(0));
-            status.lag = micros.filter(|_| status.lag_revisions > 0).map(|micros| {
-                Duration::from_micros(micros.unsigned_abs())
-            });
+            status.lag = micros
+                .filter(|_| status.lag_revisions > 0)
+                .map(|micros| Duration::from_micros(micros.unsigned_abs()));
         }
         Ok(found)
     }

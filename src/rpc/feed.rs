@@ -173,7 +173,8 @@ fn parse_acknowledged(position: v1::Position) -> Result<Position, Refusal> {
         return Err(Refusal::field("position.revision", "must not be negative"));
     }
     let log_id = request::log_id(&position.log_id, "position.log_id")?;
-    let log_id = log_id.ok_or_else(|| Refusal::field("position.log_id", "required: send the whole position"))?;
+    let log_id =
+        log_id.ok_or_else(|| Refusal::field("position.log_id", "required: send the whole position"))?;
     let chain = Hash::try_from(&position.chain[..]);
     let chain = chain.map_err(|_| Refusal::field("position.chain", "must be the 32 bytes of a message"))?;
     Ok(Position { log_id, revision: position.revision, chain })

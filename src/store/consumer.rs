@@ -153,7 +153,8 @@ mod tests {
         let full = "CREATE TEMP TRIGGER full BEFORE INSERT ON main.consumer WHEN new.id = 'c'
                     BEGIN SELECT RAISE(ABORT, 'full'); END";
         writer.connection.execute_batch(full).unwrap();
-        let changes = [(key("", "a"), None), (key("", "b"), Some(consumer(2))), (key("", "c"), Some(consumer(2)))];
+        let changes =
+            [(key("", "a"), None), (key("", "b"), Some(consumer(2))), (key("", "c"), Some(consumer(2)))];
         writer.write_consumers(&changes.into()).unwrap_err();
         let stored = ReadOnlyStore::open(dir.path()).unwrap().read(|snapshot| snapshot.consumers()).unwrap();
         assert_eq!(stored, [(key("", "a"), consumer(1))].into());

@@ -165,9 +165,7 @@ async fn wrong_positions_are_refused_and_change_nothing() {
     soon(async { while cable.status().await.unwrap().oldest_revision == 0 {} }).await;
     assert_eq!(cable.status().await.unwrap().oldest_revision, 7);
     cable.acknowledge("index", &positions[8]).await.unwrap();
-    let json_of = |position: &Position| {
-        json!({"log_id": position.log_id, "revision": position.revision, "chain": base64(&position.chain)})
-    };
+    let json_of = |position: &Position| json!({"log_id": position.log_id, "revision": position.revision, "chain": base64(&position.chain)});
     let good = json_of(&positions[8]);
     let with = |field: &str, value: Value| {
         let mut position = good.clone();
@@ -419,7 +417,8 @@ async fn lags_are_shown_in_lists_status_and_metrics() {
     write(&cable, "c").await;
     hands.set(31_000_000);
     cable.acknowledge("mail", &second).await.unwrap();
-    let lags = |found: &v1::Consumer| (found.consumer.clone(), found.lag_revisions, found.lag.unwrap().seconds);
+    let lags =
+        |found: &v1::Consumer| (found.consumer.clone(), found.lag_revisions, found.lag.unwrap().seconds);
     let consumers = cable.consumers().await.unwrap();
     let expected = [("index".to_owned(), 2, 20), ("mail".to_owned(), 1, 10)];
     assert_eq!(consumers.iter().map(lags).collect::<Vec<_>>(), expected);
@@ -483,7 +482,8 @@ async fn a_feed_of_the_client_acknowledges_what_was_handled() {
         assert!(matches!(delivery.event, Event::Changes(_)), "{n}: {delivery:?}");
     }
     // The second delivery was not handled: the feed is dropped.
-    soon(async { while cable.consumers().await.unwrap()[0].position.as_ref().unwrap().revision < 1 {} }).await;
+    soon(async { while cable.consumers().await.unwrap()[0].position.as_ref().unwrap().revision < 1 {} })
+        .await;
     drop(feed);
     let mut feed = open();
     let Event::Changes(changes) = feed.try_next().await.unwrap().unwrap().event else { panic!("no changes") };

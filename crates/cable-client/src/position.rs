@@ -131,7 +131,10 @@ pub(crate) struct Saver {
 enum Target {
     Store(Arc<dyn PositionStore>),
     /// The node, as the acknowledged position of a consumer.
-    Node { cable: Cable, consumer: String },
+    Node {
+        cable: Cable,
+        consumer: String,
+    },
 }
 
 /// The position that waits to be written, and the error of the last write.

@@ -99,8 +99,11 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
 async fn consumers(pair: &mut Pair) {
     let of_store = async |store: &Store| {
         let call = async |raw: &crate::raw::Raw, method: &str, request: Value| {
-            let mut response = raw.call(method, request).await.map_err(|refused| (refused.code, refused.reason));
-            for consumer in response.iter_mut().flat_map(|response| response["consumers"].as_array_mut()).flatten() {
+            let mut response =
+                raw.call(method, request).await.map_err(|refused| (refused.code, refused.reason));
+            for consumer in
+                response.iter_mut().flat_map(|response| response["consumers"].as_array_mut()).flatten()
+            {
                 consumer["position"]["chain"] = json!(null);
             }
             if let Ok(response) = &mut response {
