@@ -180,7 +180,7 @@ async fn a_consumer_misses_nothing_when_nodes_and_followers_are_killed() {
         check_acknowledged(&cable, &acknowledged).await;
     }
 
-    // The follower that runs now catches up, and so holds what is stored.
+    // The follower that runs now catches up, and so holds the newest revision of each tag.
     let expected = stored(&cable).await;
     let deadline = Instant::now() + PATIENCE;
     while applied.lock().unwrap().revisions != expected {

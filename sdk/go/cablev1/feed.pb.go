@@ -174,7 +174,7 @@ type WatchRequest struct {
 	//     stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
 	//     misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
 	//     begins with a snapshot.
-	//   - With `after`, the feed starts after that position. What was acknowledged is neither used nor changed.
+	//   - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
 	//
 	// The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
 	// with another filter, or with another value of `include_backfill`, another name.
@@ -955,7 +955,7 @@ type Consumer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name.
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	// The name of the credential to which it belongs. Unset: it belongs to callers without a credential.
+	// The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The position that was acknowledged last.
 	Position *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
@@ -1068,8 +1068,8 @@ type AcknowledgePositionRequest struct {
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// Whether to store the position also if a later one is stored, so that the next feed repeats what follows it. If
-	// unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+	// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+	// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
 	// and be repeated. A stored position of another history is replaced in any case.
 	AllowRewind   bool `protobuf:"varint,3,opt,name=allow_rewind,json=allowRewind,proto3" json:"allow_rewind,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -535,7 +535,6 @@ class Calls(ABC):
         *,
         view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
         body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
-        consumer: str = "",
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int | None = None,
         on_retry: Callable[[CableError], None] | None = None,
@@ -543,4 +542,4 @@ class Calls(ABC):
         """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
         from cable_client.mirror import Mirror
 
-        return Mirror(self.feed(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry, snapshot=True, allow_reset=True, include_backfill=True))
+        return Mirror(self.feed(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry, snapshot=True, allow_reset=True, include_backfill=True))

@@ -124,7 +124,7 @@ class WatchRequest(_message.Message):
       stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
       misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
       begins with a snapshot.
-    - With `after`, the feed starts after that position. What was acknowledged is neither used nor changed.
+    - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
 
     The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
     with another filter, or with another value of `include_backfill`, another name.
@@ -490,7 +490,7 @@ class Consumer(_message.Message):
     consumer: _builtins.str
     """The name."""
     owner: _builtins.str
-    """The name of the credential to which it belongs. Unset: it belongs to callers without a credential."""
+    """The name of the credential to which it belongs. If unset, it belongs to callers without a credential."""
     lag_revisions: _builtins.int
     """The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED."""
     reset_reason: Global___FeedResetReason.ValueType
@@ -547,8 +547,8 @@ class AcknowledgePositionRequest(_message.Message):
     consumer: _builtins.str
     """The consumer, as in WatchRequest."""
     allow_rewind: _builtins.bool
-    """Whether to store the position also if a later one is stored, so that the next feed repeats what follows it. If
-    unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+    """Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
     and be repeated. A stored position of another history is replaced in any case.
     """
     @_builtins.property

@@ -511,7 +511,6 @@ class SyncCalls(Blocking):
         *,
         view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
         body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
-        consumer: str = "",
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int | None = None,
         on_retry: Callable[[CableError], None] | None = None,
@@ -519,4 +518,4 @@ class SyncCalls(Blocking):
         """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
         from cable_client import sync
 
-        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))
+        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))

@@ -108,7 +108,7 @@ export type WatchRequest = Message<"cable.v1.WatchRequest"> & {
    *   stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
    *   misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
    *   begins with a snapshot.
-   * - With `after`, the feed starts after that position. What was acknowledged is neither used nor changed.
+   * - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
    *
    * The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
    * with another filter, or with another value of `include_backfill`, another name.
@@ -466,7 +466,7 @@ export type Consumer = Message<"cable.v1.Consumer"> & {
   consumer: string;
 
   /**
-   * The name of the credential to which it belongs. Unset: it belongs to callers without a credential.
+   * The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
    *
    * @generated from field: string owner = 2;
    */
@@ -545,8 +545,8 @@ export type AcknowledgePositionRequest = Message<"cable.v1.AcknowledgePositionRe
   position?: Position | undefined;
 
   /**
-   * Whether to store the position also if a later one is stored, so that the next feed repeats what follows it. If
-   * unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+   * Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+   * If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
    * and be repeated. A stored position of another history is replaced in any case.
    *
    * @generated from field: bool allow_rewind = 3;
