@@ -3005,7 +3005,7 @@ pub struct WatchRequest {
     ///   stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
     ///   misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
     ///   begins with a snapshot.
-    /// * With `after`, the feed starts after that position. What was acknowledged is neither used nor changed.
+    /// * With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
     ///
     /// The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
     /// with another filter, or with another value of `include_backfill`, another name.
@@ -3175,7 +3175,7 @@ pub struct Consumer {
     /// The name.
     #[prost(string, tag = "1")]
     pub consumer: ::prost::alloc::string::String,
-    /// The name of the credential to which it belongs. Unset: it belongs to callers without a credential.
+    /// The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
     #[prost(string, tag = "2")]
     pub owner: ::prost::alloc::string::String,
     /// The position that was acknowledged last.
@@ -3208,8 +3208,8 @@ pub struct AcknowledgePositionRequest {
     /// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
-    /// Whether to store the position also if a later one is stored, so that the next feed repeats what follows it. If
-    /// unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+    /// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    /// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
     /// and be repeated. A stored position of another history is replaced in any case.
     #[prost(bool, tag = "3")]
     pub allow_rewind: bool,
