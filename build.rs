@@ -3,8 +3,8 @@
 //! The server has two views of one schema. In the first, cable-proto, every message is fully typed; checking and
 //! rendering use it. The services use the second, in which entities are the received bytes (`wire::Encoded`), so that
 //! fields unknown to this release survive. It is generated here, for the messages that hold entities and for the
-//! requests of writes; all other messages are those of cable-proto. The services of reads are in neither view: they
-//! respond with bytes.
+//! requests of writes; all other messages are those of cable-proto. Reads and feeds are in neither view: they respond
+//! with bytes.
 
 use std::{collections::BTreeSet, error::Error, path::Path, process::Command};
 
@@ -29,8 +29,9 @@ const ROOTS: [&str; 8] = [
 const ENTITIES: [&str; 5] =
     [".cable.v1.Article", ".cable.v1.Author", ".cable.v1.Section", ".cable.v1.Tag", ".cable.v1.Collection"];
 
-/// The services of reads, which the server implements without generated code.
-const READS: [&str; 2] = ["ContentService", "FeedService"];
+/// The service of reads and the method of feeds, which the server implements without generated code.
+const READS: &str = "ContentService";
+const FEEDS: &str = "Watch";
 
 /// The number of the field `received`: the largest that protobuf allows, far above all others in the schema.
 /// `wire::RECEIVED` has the same value.
@@ -137,7 +138,10 @@ fn has_received(set: &FileDescriptorSet, name: &str) -> bool {
 
 fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {
     for file in &mut set.file {
-        file.service.retain(|service| !READS.contains(&service.name()));
+        file.service.retain(|service| service.name() != READS);
+        for service in &mut file.service {
+            service.method.retain(|method| method.name() != FEEDS);
+        }
     }
     set
 }

@@ -23,6 +23,7 @@ mod bench;
 mod changes;
 mod check;
 mod config;
+mod consumer;
 mod context;
 mod contexts;
 mod document;
@@ -191,6 +192,8 @@ enum Call {
     Tag(SubcommandWithOutput<noun::Command>),
     /// Read, publish and remove collections: fronts and packages.
     Collection(SubcommandWithOutput<noun::Command>),
+    /// List and delete consumers: followers with a name, whose positions the service stores.
+    Consumer(SubcommandWithOutput<consumer::Command>),
     /// Follow changes as they happen.
     Feed(SubcommandWithOutput<feed::Command>),
     /// Mirror matching content into a file until interrupted.
@@ -487,6 +490,7 @@ async fn run_call(call: Call) -> Result<(), Error> {
         Call::Section(section) => section.run(noun::section).await,
         Call::Tag(tag) => tag.run(noun::tag).await,
         Call::Collection(collection) => collection.run(noun::collection).await,
+        Call::Consumer(consumer) => consumer.run(consumer::run).await,
         Call::Feed(feed) => feed.run(feed::run).await,
         Call::Mirror(mirror) => mirror::run(mirror.args, &mirror.service.client()?).await,
         Call::Import(import) => {

@@ -24,7 +24,7 @@ pub use network::Network;
 pub use share::Share;
 use syntax::{
     Address, AddressOrOff, Boolean, Count, Directory, Fraction, Level, Line, Networks, Number, OptionalFile,
-    OptionalLanguage, OptionalOrigin, OptionalSiteUrl, Origins, Syntax as _, Threads, Word,
+    OptionalLanguage, OptionalOrigin, OptionalSiteUrl, Origins, Syntax as _, UpTo, Word,
 };
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};
@@ -38,6 +38,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A queue that delays all calls for longer than this serves no client.
 const MAX_QUEUE_DELAY: Duration = Duration::from_secs(60);
+
+/// Maximum number of consumers: each has series of two metrics, and a list of all fits into one message.
+const MAX_CONSUMERS: usize = 1_000;
 
 /// Maximum number of threads. More would only wait for the same disk or the same cores.
 const MAX_THREADS: usize = 64;
@@ -188,7 +191,7 @@ settings! {
         /// Number of serving threads, 1 to 64. If unset, one per core.
         ///
         /// Each has connections of its own.
-        threads: usize = cores(), Threads { max: MAX_THREADS }, per_machine: true;
+        threads: usize = cores(), UpTo { max: MAX_THREADS }, per_machine: true;
     }
 
     /// TLS of `server.listen`. The files are loaded again when they change.
@@ -368,7 +371,7 @@ settings! {
         scrub_interval: Duration = DAY, Days { min: MIN_SCRUB_INTERVAL };
 
         /// Number of threads that read from the disk, 1 to 64. If unset, one per core, at most 4.
-        readers: usize = cores().min(4), Threads { max: MAX_THREADS }, per_machine: true;
+        readers: usize = cores().min(4), UpTo { max: MAX_THREADS }, per_machine: true;
     }
 
     /// The cache of encoded responses.
@@ -392,6 +395,17 @@ settings! {
 
         /// Number of the newest entries whose history is retained in any case.
         history_min_entries: u32 = 1_000_000, Count;
+
+        /// Maximum consumers on this node: followers with a name, whose positions the node stores; at most 1000.
+        max_consumers: usize = 200, UpTo { max: MAX_CONSUMERS };
+
+        /// Maximum consumers of one caller, at most 1000.
+        ///
+        /// All callers without a credential are one caller.
+        max_consumers_per_caller: usize = 50, UpTo { max: MAX_CONSUMERS };
+
+        /// Time without an acknowledgement after which a consumer is deleted.
+        consumer_retention: Duration = 90 * DAY, Days { min: MIN_HISTORY_RETENTION };
     }
 
     /// The log events that a node writes to standard error.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::{
     cache::{Cache, Weigh},
     digest::Hash,
+    log::Position,
     model::{LogId, Revision},
     refusal::{Differs, Refusal},
     store::{
@@ -25,6 +26,7 @@ use crate::{
     wire::{fields, v1::FeedResetReason},
 };
 
+mod consumers;
 mod event;
 mod filter;
 mod follower;
@@ -38,6 +40,7 @@ mod retained;
 mod server_sent;
 mod snapshot;
 
+pub(crate) use consumers::{ConsumerLimits, ConsumerStatus, Consumers};
 use event::{CommitEvents, Selected};
 pub(crate) use filter::Filter;
 pub(crate) use follower::Follower;
@@ -70,6 +73,9 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The remedy for a follower with a position in another history.
 const RESET_REMEDY: &str = "set `reset` to start with a snapshot";
+
+/// The remedy for a consumer that acknowledges such a position.
+const ACKNOWLEDGE_REMEDY: &str = "acknowledge a position of this history, such as that after a snapshot";
 
 /// The feeds of a node.
 pub(crate) struct Feeds {
@@ -195,13 +201,15 @@ impl Feeds {
         let start = match watch.start {
             Start::Now => (self.head(), Stage::Following),
             Start::Snapshot => self.start_snapshot(&group),
-            Start::After { log_id, revision, chain } => match self.resume(log_id, revision, chain).await {
-                Ok(position) => (position, Stage::Following),
-                Err(refusal) => match reset_reason(&refusal).filter(|_| watch.may_reset) {
-                    Some(reason) => (self.head(), Stage::Reset(reason)),
-                    None => return Err(refusal),
-                },
-            },
+            Start::After { log_id, revision, chain } => {
+                match self.resume(log_id, revision, chain, ("after", RESET_REMEDY)).await {
+                    Ok(position) => (position, Stage::Following),
+                    Err(refusal) => match reset_reason(&refusal).filter(|_| watch.may_reset) {
+                        Some(reason) => (self.head(), Stage::Reset(reason)),
+                        None => return Err(refusal),
+                    },
+                }
+            }
         };
         Ok(Follower::new(self, group, start, (watch.may_reset, watch.interval), permit))
     }
@@ -224,14 +232,25 @@ impl Feeds {
         (head, Stage::Snapshot(Snapshot::new(&group.key.filter, head.revision)))
     }
 
-    /// Returns the position to resume from, if it belongs to this history.
+    /// Checks that a feed can resume after a position that a consumer acknowledges.
+    ///
+    /// # Errors
+    /// The position belongs to another history, is compacted, or is not reached within [`RESUME_TIMEOUT`].
+    pub(crate) async fn check_position(&self, position: &Position) -> Result<(), Refusal> {
+        let Position { log_id, revision, chain } = position;
+        let advice = ("position", ACKNOWLEDGE_REMEDY);
+        self.resume(Some(*log_id), *revision, Some(*chain), advice).await.map(drop)
+    }
+
+    /// Returns the position to resume from, if it belongs to this history. A refusal names the field, or the remedy.
     async fn resume(
         &self,
         log_id: Option<LogId>,
         revision: Revision,
         chain: Option<Hash>,
+        (field, remedy): (&'static str, &'static str),
     ) -> Result<ChainPosition, Refusal> {
-        Refusal::check_log(log_id, self.log_id, RESET_REMEDY)?;
+        Refusal::check_log(log_id, self.log_id, remedy)?;
         let mut heads = self.store.heads();
         let reached =
             tokio::time::timeout(RESUME_TIMEOUT, heads.wait_for(|head| head.revision >= revision)).await;
@@ -239,13 +258,13 @@ impl Feeds {
             return Err(Refusal::NotCaughtUp { requested: revision, reached: self.store.revision() });
         };
         if revision < head.floor {
-            return Err(Refusal::Compacted { oldest: head.floor, head: head.revision });
+            return Err(Refusal::Compacted { field, oldest: head.floor, head: head.revision });
         }
         let position = self.store.read(move |snapshot| snapshot.chain_position(revision)).await?;
         match (chain, position.chain) {
             (Some(given), Some(known)) if given != known => {
                 let differs = Differs::Revision(revision);
-                Err(Refusal::LogChanged { log_id: self.log_id, differs, remedy: RESET_REMEDY })
+                Err(Refusal::LogChanged { log_id: self.log_id, differs, remedy })
             }
             _ => Ok(position),
         }

@@ -62,11 +62,17 @@ pub(crate) enum Refusal {
     #[error("not caught up: requested revision {requested}, this node is at revision {reached}")]
     NotCaughtUp { requested: Revision, reached: Revision },
     /// The history after the position was compacted: start with a snapshot.
-    #[error("after: compacted: oldest available revision is {oldest}")]
-    Compacted { oldest: Revision, head: Revision },
+    #[error("{field}: compacted: oldest available revision is {oldest}")]
+    Compacted { field: &'static str, oldest: Revision, head: Revision },
     /// Too many feeds are open: close one, retry later, or use another node.
     #[error("{scope} feed limit reached ({maximum})")]
     TooManyFeeds { scope: &'static str, maximum: usize },
+    /// The caller has no such consumer.
+    #[error("consumer: {0}: not found")]
+    ConsumerNotFound(String),
+    /// There are too many consumers: delete one that is not used.
+    #[error("{scope} consumer limit reached ({maximum}); delete one that is not used")]
+    TooManyConsumers { scope: &'static str, maximum: usize },
     /// The node makes another backup: retry later.
     #[error("another backup is running; a node makes {maximum} at a time")]
     BackupRunning { maximum: usize },

@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     config::Config,
     content::Content,
-    feed::Feeds,
+    feed::{ConsumerLimits, Consumers, Feeds},
     health::{Condition, Health},
     log::local::{LocalLog, Recorder},
     model::{Kind, LogId},
@@ -376,6 +376,7 @@ struct Node {
     store: Arc<Store>,
     content: Arc<Content>,
     feeds: Arc<Feeds>,
+    consumers: Arc<Consumers>,
     publishing: Arc<Publishing>,
     log: Arc<LocalLog>,
     audit: Arc<Audit>,
@@ -417,6 +418,12 @@ impl Node {
         let log = Arc::new(LocalLog::start(writer, health, recorder));
         let content = Arc::new(Content::new(store.clone(), clock.clone(), config.cache.max_bytes));
         let feeds = Arc::new(Feeds::new(store.clone(), config.feed.max_open));
+        let limits = ConsumerLimits {
+            of_node: config.feed.max_consumers,
+            of_owner: config.feed.max_consumers_per_caller,
+            retention: config.feed.consumer_retention,
+        };
+        let consumers = Arc::new(Consumers::new(store.clone(), log.clone(), clock.clone(), limits));
         // Weak references, because both hold the store.
         let (weak_content, weak_feeds) = (Arc::downgrade(&content), Arc::downgrade(&feeds));
         store.on_erase(move || weak_content.upgrade().iter().for_each(|content| content.clear_caches()));
@@ -424,6 +431,7 @@ impl Node {
         Ok(Node {
             content,
             feeds,
+            consumers,
             publishing: Arc::new(Publishing::new(store.clone(), log.clone(), clock.clone())),
             backups: Arc::new(Backups::new(store.clone(), audit.clone(), metrics.clone())),
             store,
@@ -448,6 +456,7 @@ impl Node {
         let status = rpc::status::StatusRpc {
             store: self.store.clone(),
             content: self.content.clone(),
+            consumers: self.consumers.clone(),
             clock: self.clock.clone(),
             started: self.started,
         };
@@ -462,11 +471,16 @@ impl Node {
             .add_service(rpc::publishing::server(self.publishing.clone()))
             .add_service(rpc::transfer::server(transfer))
             .add_service(rpc::status::server(status))
+            .add_service(rpc::feed::server(self.feed_rpc()))
             .add_service(rpc::admin::server(admin))
             .add_service(rpc::health::server(self.store.health().clone()))
             .add_service(reflection().build_v1().map_err(reflection_error)?)
             .add_service(reflection().build_v1alpha().map_err(reflection_error)?);
         Ok(routes.routes().prepare())
+    }
+
+    fn feed_rpc(&self) -> rpc::feed::FeedRpc {
+        rpc::feed::FeedRpc { feeds: self.feeds.clone(), consumers: self.consumers.clone() }
     }
 
     /// Creates the calls of one core.
@@ -479,7 +493,7 @@ impl Node {
     ) -> Calls {
         let services = Services {
             content: rpc::content::ContentRpc { content: self.content.clone() },
-            feed: rpc::feed::FeedRpc { feeds: self.feeds.clone() },
+            feed: self.feed_rpc(),
         };
         let state = NodeState {
             access: self.access.clone(),
@@ -505,12 +519,14 @@ impl Node {
             log: self.log.clone(),
             content: self.content.clone(),
             feeds: feeds.clone(),
+            consumers: self.consumers.clone(),
             audit: self.audit.clone(),
             memory,
             overload: overload.clone(),
             clock: self.clock.clone(),
             metrics: metrics.clone(),
         };
+        let consumers = self.consumers.clone();
         let compaction = compact(self.log.clone(), self.clock.clone(), history(config));
         let mut tasks = vec![
             start("health", Box::pin(show_conditions(health.clone(), metrics.clone(), notifier.clone()))),
@@ -519,6 +535,7 @@ impl Node {
             start("overload", Box::pin(shedding::run(overload, self.store.clone(), self.content.clone()))),
             start("audit", Box::pin(self.audit.clone().run())),
             start("hub", Box::pin(async move { feeds.run().await })),
+            start("consumers", Box::pin(async move { consumers.run().await })),
             start(
                 "scrub",
                 Box::pin(scrub::run(self.store.clone(), self.clock.clone(), config.store.scrub_interval)),

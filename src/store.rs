@@ -30,6 +30,7 @@ use crate::{
 
 pub(crate) mod apply;
 mod changed;
+pub(crate) mod consumer;
 mod copy;
 mod damage;
 pub(crate) mod due;

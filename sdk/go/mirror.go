@@ -34,7 +34,7 @@ func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, opti
 	ctx, cancel := context.WithCancel(ctx)
 	m := &Mirror{cancel: cancel, changed: make(chan struct{}), currentAt: time.Now(), incoming: map[string]*cablev1.Record{}}
 	request = proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))
-	request.Start, request.AllowReset, request.IncludeBackfill = &cablev1.WatchRequest_Snapshot{Snapshot: true}, true, true
+	request.Start, request.AllowReset, request.IncludeBackfill, request.Consumer = &cablev1.WatchRequest_Snapshot{Snapshot: true}, true, true, ""
 	onRetry := options.OnRetry
 	options.Store, options.OnRetry = nil, func(err error) {
 		if m.update(func() { m.isCurrent = false }); onRetry != nil {

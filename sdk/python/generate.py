@@ -179,7 +179,7 @@ def feeds(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> str:
     assert fields[0].name == "filter"
     text = ""
     for name, doc in [("feed", FEED_DOC), ("mirror", MIRROR_DOC)]:
-        fixed = ["snapshot", "after", "allow_reset", "include_backfill"] if name == "mirror" else []
+        fixed = ["snapshot", "after", "allow_reset", "include_backfill", "consumer"] if name == "mirror" else []
         own = [field for field in fields[1:] if field.name not in (*fixed, "checkpoint_interval")]
         # A mirror starts with a snapshot: a stored position without its content would leave a gap.
         others = [keyword for keyword in FEED_ARGUMENTS if not (name == "mirror" and keyword.startswith("store"))]

@@ -18,6 +18,10 @@ const METHODS: &[(&str, Option<Role>)] = &[
     ("cable.v1.ContentService/GetCollection", Some(Reader)),
     ("cable.v1.ContentService/ListCollections", Some(Reader)),
     ("cable.v1.FeedService/Watch", Some(Reader)),
+    // The consumers of other callers require an admin.
+    ("cable.v1.FeedService/AcknowledgePosition", Some(Reader)),
+    ("cable.v1.FeedService/ListConsumers", Some(Reader)),
+    ("cable.v1.FeedService/DeleteConsumer", Some(Reader)),
     ("cable.v1.StatusService/GetStatus", Some(Reader)),
     ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some(Reader)),
     ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Some(Reader)),

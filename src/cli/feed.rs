@@ -42,8 +42,11 @@ pub(crate) struct Watch {
     #[arg(long)]
     include_backfill: bool,
     /// File that stores the position; the feed resumes after the position that it contains.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "consumer")]
     position_file: Option<PathBuf>,
+    /// Name of a consumer: the service stores the position of what is printed; the feed resumes after that position.
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
     /// Exit once caught up.
     #[arg(long)]
     until_caught_up: bool,
@@ -221,9 +224,10 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
     } else if watch.start.snapshot {
         feed = feed.with_snapshot();
     }
-    match &watch.position_file {
-        Some(file) => feed.save_to(FilePosition::new(file)).open(),
-        None => feed.open(),
+    match (&watch.position_file, &watch.consumer) {
+        (Some(file), _) => feed.save_to(FilePosition::new(file)).open(),
+        (None, Some(name)) => feed.consumer(name).open(),
+        (None, None) => feed.open(),
     }
 }
 

@@ -36,6 +36,7 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
         ("cache", mebibytes(status.cache_bytes)),
         ("free disk", status.free_bytes.map_or_else(String::new, mebibytes)),
         ("conditions", status.conditions.join(", ")),
+        ("consumers", status.consumers.as_ref().map_or_else(String::new, consumers)),
         ("content digest", base64(&status.content_digest)),
         ("log digest", base64(&status.log_digest)),
     ];
@@ -43,6 +44,17 @@ fn rows(status: &v1::GetStatusResponse) -> Vec<(String, String)> {
     rows.push(("limits", String::new()));
     rows.extend(limits);
     rows.into_iter().map(|(heading, value)| (heading.to_owned(), value)).collect()
+}
+
+/// Describes the consumers, and the one that is furthest behind.
+fn consumers(summary: &v1::ConsumerSummary) -> String {
+    let lost = Some(summary.lost).filter(|lost| *lost > 0).map(|lost| format!("{lost} with a lost position"));
+    let furthest = summary.furthest_behind.as_ref().map(|consumer| {
+        let time = consumer.lag.map_or_else(String::new, |lag| format!(", {} s", lag.seconds));
+        format!("{} is {} revisions{time} behind", consumer.consumer, consumer.lag_revisions)
+    });
+    let parts: Vec<_> = [Some(summary.count.to_string()), lost, furthest].into_iter().flatten().collect();
+    parts.join("; ")
 }
 
 fn mebibytes(bytes: i64) -> String {

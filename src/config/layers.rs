@@ -853,7 +853,14 @@ mod tests {
                 readers: 64,
             },
             cache: Cache { max_bytes: 2_000_000 },
-            feed: Feed { max_open: 3, history_retention: 36 * 3_600 * SECOND, history_min_entries: 7 },
+            feed: Feed {
+                max_open: 3,
+                history_retention: 36 * 3_600 * SECOND,
+                history_min_entries: 7,
+                max_consumers: 1_000,
+                max_consumers_per_caller: 9,
+                consumer_retention: 60 * SECOND,
+            },
             log: Log {
                 level: "info,cable=debug".into(),
                 format: telemetry::Format::Json,

@@ -125,13 +125,13 @@ impl Syntax<u32> for Number {
     }
 }
 
-/// A number of threads.
-pub(super) struct Threads {
+/// A whole number from 1 to a maximum.
+pub(super) struct UpTo {
     /// The largest number.
     pub(super) max: usize,
 }
 
-impl Syntax<usize> for Threads {
+impl Syntax<usize> for UpTo {
     fn parse(&self, text: &str) -> Result<usize, String> {
         let number = text.parse().ok().filter(|n| (1..=self.max).contains(n));
         number.ok_or_else(|| expected(self))

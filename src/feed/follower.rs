@@ -223,7 +223,11 @@ impl Follower {
             Err(error) => return Err(error.clone().into()),
         };
         if self.cursor.sent < *floor {
-            return Err(Refusal::Compacted { oldest: *floor, head: self.feeds.head().revision });
+            return Err(Refusal::Compacted {
+                field: "after",
+                oldest: *floor,
+                head: self.feeds.head().revision,
+            });
         }
         if *is_part {
             self.cursor.sent = reached.revision;

@@ -20,7 +20,7 @@ use crate::{
     entry,
     health::Health,
     model::{Kind, Name, Revision, Slot},
-    store::{self, WriteOutcome, Writer, apply::Applier, floor::History},
+    store::{self, WriteOutcome, Writer, apply::Applier, consumer::ConsumerChanges, floor::History},
     supervise,
     telemetry::{Attribute, Span, SpanContext, SpanKind, Spans, Timings},
     wire::v1::RemovalReason,
@@ -52,6 +52,11 @@ enum Job {
         now: i64,
         history: History,
         reply: oneshot::Sender<Result<bool, store::Error>>,
+    },
+    /// Writes consumers of feeds, which are not in the log.
+    Consumers {
+        changes: ConsumerChanges,
+        reply: oneshot::Sender<Result<(), store::Error>>,
     },
     /// Replies at once.
     Probe(oneshot::Sender<()>),
@@ -146,6 +151,18 @@ impl LocalLog {
         response.await.unwrap_or(Err(store::Error::Lost))
     }
 
+    /// Writes consumers of feeds, between writes. They are on disk when this returns. A full queue delays the job and
+    /// does not refuse it: the caller sends one at a time.
+    ///
+    /// # Errors
+    /// Fails if the store fails. The consumers have not been written, unless the error states that this is uncertain.
+    pub(crate) async fn write_consumers(&self, changes: ConsumerChanges) -> Result<(), store::Error> {
+        let (reply, response) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(store::Error::Closed)?;
+        queue.send(Job::Consumers { changes, reply }).await.map_err(|_| store::Error::Closed)?;
+        response.await.unwrap_or(Err(store::Error::Lost))
+    }
+
     /// Waits until the writer has done all jobs before this one.
     ///
     /// # Errors
@@ -227,6 +244,13 @@ fn run_jobs(writer: &mut Writer, jobs: &mut mpsc::Receiver<Job>, health: &Health
             Job::Compact { now, history, reply } => {
                 let _ = reply.send(writer.compact(now, &history));
             }
+            Job::Consumers { changes, reply } => {
+                let written = writer.write_consumers(&changes);
+                if let Err(error) = &written {
+                    tracing::error!(error = error as &dyn std::error::Error, "consumers not written");
+                }
+                let _ = reply.send(written);
+            }
             Job::Probe(reply) => {
                 supervise::failpoint(THREAD_NAME, health);
                 let _ = reply.send(());
@@ -251,6 +275,7 @@ fn reject(job: Job) {
     match job {
         Job::Append(append) => drop(append.reply.send(Err(store::Error::Closed))),
         Job::Compact { reply, .. } => drop(reply.send(Err(store::Error::Closed))),
+        Job::Consumers { reply, .. } => drop(reply.send(Err(store::Error::Closed))),
         // Dropping the sender is the reply.
         Job::Probe(_) => {}
     }

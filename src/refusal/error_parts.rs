@@ -129,14 +129,23 @@ impl Refusal {
             Refusal::NotCaughtUp { reached, .. } => {
                 ErrorParts::new(Code::Unavailable, Reason::NotCaughtUp).with("revision", reached).retry()
             }
-            Refusal::Compacted { oldest, head } => {
+            Refusal::Compacted { field, oldest, head } => {
                 ErrorParts::new(Code::OutOfRange, Reason::RevisionCompacted)
-                    .field("after")
+                    .field(field)
                     .with("oldest_revision", oldest)
                     .with("head_revision", head)
             }
             Refusal::TooManyFeeds { .. } => {
                 ErrorParts::new(Code::ResourceExhausted, Reason::TooManyFeeds).retry()
+            }
+            Refusal::ConsumerNotFound(id) => ErrorParts {
+                resource: Some(("consumer", id.clone())),
+                ..ErrorParts::new(Code::NotFound, Reason::ConsumerNotFound).field("consumer")
+            },
+            Refusal::TooManyConsumers { scope, maximum } => {
+                ErrorParts::new(Code::ResourceExhausted, Reason::TooManyConsumers)
+                    .with("scope", scope)
+                    .with("maximum", maximum)
             }
             Refusal::BackupRunning { .. } => {
                 ErrorParts::new(Code::ResourceExhausted, Reason::BackupRunning).retry()

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::publishing::position;
+use super::{feed::consumer_message, publishing::position};
 use crate::{
     auth::Role,
     clock::Clock,
     content::Content,
+    feed::Consumers,
     log::Position,
     model::{Kind, limit},
     store::Store,
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) struct StatusRpc {
     pub(crate) store: Arc<Store>,
     pub(crate) content: Arc<Content>,
+    pub(crate) consumers: Arc<Consumers>,
     pub(crate) clock: Clock,
     /// The start time of the node, in microseconds since 1970 UTC.
     pub(crate) started: i64,
@@ -41,6 +43,23 @@ impl StatusRpc {
         let overdue = self.store.read(move |snapshot| snapshot.due_by(time, None, MAX_OVERDUE)).await.ok()?;
         i64::try_from(overdue.len()).ok()
     }
+
+    /// Returns the consumers in numbers. Returns `None` if they cannot be read now.
+    async fn summarize_consumers(&self) -> Option<v1::ConsumerSummary> {
+        let consumers = self.consumers.list(None).await.ok()?;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (lost, resumable): (Vec<_>, Vec<_>) =
+            consumers.into_iter().partition(|consumer| consumer.reset_reason.is_some());
+        Some(v1::ConsumerSummary {
+            count: count(lost.len() + resumable.len()),
+            lost: count(lost.len()),
+            furthest_behind: resumable
+                .into_iter()
+                .filter(|consumer| consumer.lag_revisions > 0)
+                .max_by_key(|consumer| consumer.lag_revisions)
+                .map(consumer_message),
+        })
+    }
 }
 
 /// Creates the service.
@@ -56,7 +75,10 @@ impl StatusService for StatusRpc {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let caller = super::caller(&request);
         let for_editor = caller.includes(Role::Editor) && super::shows_pending(&request);
-        let status = self.status(for_editor).await;
+        let mut status = self.status(for_editor).await;
+        if caller.includes(Role::Admin) {
+            status.consumers = self.summarize_consumers().await;
+        }
         Ok(Response::new(match caller.scope() {
             None => status,
             Some(_) => without_content(status),
@@ -102,6 +124,7 @@ impl StatusRpc {
             free_bytes: self.store.free_bytes().map(signed),
             reserve_bytes: signed(self.store.reserve_bytes()),
             overdue_changes: if for_editor { self.count_overdue().await } else { None },
+            consumers: None,
         }
     }
 }

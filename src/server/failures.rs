@@ -20,9 +20,10 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The tasks that end whenever they are killed.
-const TASKS: [&str; 11] = [
+const TASKS: [&str; 12] = [
     "accept",
     "compaction",
+    "consumers",
     "gauges",
     "health",
     "hub",

@@ -7,10 +7,10 @@ use crate::{
     audit::Audit,
     clock::Clock,
     content::Content,
-    feed::Feeds,
+    feed::{ConsumerStatus, Consumers, Feeds},
     log::local::LocalLog,
     store::Store,
-    telemetry::{LogHead, Metrics, Queue, set_counter},
+    telemetry::{ConsumerName, LogHead, Metrics, Queue, set_counter},
 };
 
 /// How often gauges are refreshed.
@@ -28,6 +28,7 @@ pub(super) struct Sources {
     pub(super) log: Arc<LocalLog>,
     pub(super) content: Arc<Content>,
     pub(super) feeds: Arc<Feeds>,
+    pub(super) consumers: Arc<Consumers>,
     pub(super) audit: Arc<Audit>,
     pub(super) memory: Arc<Memory>,
     pub(super) overload: Arc<Overload>,
@@ -46,6 +47,7 @@ pub(super) async fn run(sources: Sources) {
             counted = sources.count_pending().await.then_some(revision);
         }
         sources.count_due().await;
+        sources.measure_consumers().await;
         sources.metrics.sample();
         return_freed_memory();
         tokio::time::sleep(INTERVAL).await;
@@ -103,6 +105,18 @@ impl Sources {
         self.metrics.pending_held.set(counts.held);
         self.metrics.pending_path_conflicts.set(counts.taking_a_path);
         true
+    }
+
+    /// Measures how far consumers are behind, if a reader thread is available.
+    async fn measure_consumers(&self) {
+        let Ok(consumers) = self.consumers.list(None).await else { return };
+        let (lost, others): (Vec<_>, Vec<_>) =
+            consumers.into_iter().partition(|consumer| consumer.reset_reason.is_some());
+        let measured = |ConsumerStatus { key, lag_revisions, lag, .. }: ConsumerStatus| {
+            let name = ConsumerName { owner: key.owner, consumer: key.id };
+            (name, (lag_revisions.unsigned_abs(), lag.unwrap_or_default().as_secs_f64()))
+        };
+        self.metrics.set_consumers(lost.len() as u64, &others.into_iter().map(measured).collect());
     }
 
     /// Counts the changes that are due. Usually none is: the scheduler makes each as soon as it is.

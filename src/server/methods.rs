@@ -125,7 +125,7 @@ impl Method {
         let service = method.parent_service();
         let native = match service.full_name() {
             "cable.v1.ContentService" => ContentRpc::read(method.name()).map(NativeMethod::Read),
-            "cable.v1.FeedService" => Some(NativeMethod::Watch),
+            "cable.v1.FeedService" => (method.name() == "Watch").then_some(NativeMethod::Watch),
             _ => None,
         };
         let is_large =

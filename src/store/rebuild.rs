@@ -8,6 +8,7 @@ use rusqlite::{Row, params};
 use super::{
     Error, Head, Identity, OpenError, Options, ReadOnlyStore, Snapshot, Store, Writer,
     apply::Applier,
+    consumer,
     envelope::{self, Packed},
 };
 use crate::{
@@ -68,6 +69,9 @@ fn rebuild_from(
         applier.head.floor = source.floor;
         Ok(())
     })?;
+    if let Err(error) = consumer::copy(snapshot, &mut rebuild.writer) {
+        rebuild.faults.push(format!("consumers not copied: {error}"));
+    }
     let Rebuild { entries, mut faults, .. } = rebuild;
     let head = store.head().as_ref().clone();
     if head != (Head { log_id, ..source }) {

@@ -11,7 +11,7 @@ use crate::health::Health;
 const APPLICATION_ID: i64 = 0x4361_626c;
 
 /// The version of the tables. Any other is rejected: no earlier one was in a release.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
@@ -101,6 +101,19 @@ CREATE TABLE chain(
   chain BLOB NOT NULL,
   time INTEGER NOT NULL         -- the entry's, microseconds since 1970 UTC: how old a revision is
 ) STRICT;
+
+-- Positions that consumers of feeds have acknowledged. They are beside the log: nothing in it, or derived from it,
+-- depends on them. The chain proves a position, so damage of a row shows as a position of another history.
+CREATE TABLE consumer(
+  owner TEXT NOT NULL,          -- name of the credential, empty for callers without one
+  id TEXT NOT NULL,
+  log_id INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  chain BLOB NOT NULL,
+  created INTEGER NOT NULL,     -- microseconds since 1970 UTC
+  acknowledged INTEGER NOT NULL, -- the same; at most an hour behind the last acknowledgement
+  PRIMARY KEY(owner, id)
+) STRICT, WITHOUT ROWID;
 
 -- The head of the store; moves in the transaction of each entry.
 CREATE TABLE head(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Metrics, Outcome, Queue};
+use super::{Metrics, Outcome, Queue, metrics::ConsumerName};
 use crate::health::Conditions;
 
 /// A family of metrics.
@@ -41,6 +41,7 @@ impl Metrics {
         drop(self.queue_refused.get_or_create(&Queue::READ));
         drop(self.queue_delay_seconds.get_or_create(&Queue::SERVE));
         drop(self.shed_calls("memory"));
+        self.set_consumers(0, &[(ConsumerName::default(), (0, 0.0))].into());
         drop(self.backups.get_or_create(&Outcome { outcome: "sent" }));
     }
 }

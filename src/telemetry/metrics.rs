@@ -1,6 +1,7 @@
 //! The metrics of a node. Each is declared once: its name, its type and its help text.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -57,6 +58,8 @@ macro_rules! metrics {
             samples: Mutex<Samples>,
             history: Mutex<History>,
             log_head: Mutex<LogHead>,
+            /// The consumers that have series.
+            shown_consumers: Mutex<Vec<ConsumerName>>,
             $(#[doc = $help] pub(crate) $field: $type,)+
         }
 
@@ -80,6 +83,7 @@ macro_rules! metrics {
                     samples: Mutex::default(),
                     history: Mutex::default(),
                     log_head: Mutex::default(),
+                    shown_consumers: Mutex::default(),
                     $($field,)+
                 }
             }
@@ -110,6 +114,14 @@ metrics! {
     feed_groups: Number = "cable_feed_groups";
     /// Revisions that the feed furthest behind has not been sent, although it has waited for none of them.
     feed_lag_revisions: Number = "cable_feed_lag_revisions";
+    /// Consumers: followers with a name, whose acknowledged positions the node stores.
+    consumers: Number = "cable_consumers";
+    /// Consumers whose position is lost: it is compacted or belongs to another history.
+    consumers_lost: Number = "cable_consumers_lost";
+    /// Revisions after the position that a consumer has acknowledged, by owner and consumer. Not of lost positions.
+    consumer_lag_revisions: Family<ConsumerName, Number> = "cable_consumer_lag_revisions";
+    /// Time since the oldest revision that a consumer has not acknowledged, by owner and consumer. Not of lost positions.
+    consumer_lag_seconds: Family<ConsumerName, Float> = "cable_consumer_lag_seconds";
     /// Calls refused because of who made them, by reason.
     denials: Reasons = "cable_auth_failures";
     /// Writes that were refused or failed, by reason.
@@ -230,6 +242,13 @@ pub(crate) struct LogHead {
     pub(crate) digest: [u8; 32],
 }
 
+/// The owner and the name of a consumer. A node has at most 1,000.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(crate) struct ConsumerName {
+    pub(crate) owner: String,
+    pub(crate) consumer: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Outcome {
     pub(crate) outcome: &'static str,
@@ -316,6 +335,23 @@ impl Metrics {
     /// Counts a write that was refused or failed. Reasons are those of the schema.
     pub(crate) fn count_refused_write(&self, reason: &str) {
         self.writes_refused.counter(reason).inc();
+    }
+
+    /// Sets the gauges of consumers: the number of those with a lost position, and the lags of the others in revisions
+    /// and seconds. Series of consumers that are not among them end.
+    pub(crate) fn set_consumers(&self, lost: u64, lags: &BTreeMap<ConsumerName, (u64, f64)>) {
+        self.consumers.set(lost + lags.len() as u64);
+        self.consumers_lost.set(lost);
+        for (name, (revisions, seconds)) in lags {
+            self.consumer_lag_revisions.get_or_create_owned(name).set(*revisions);
+            self.consumer_lag_seconds.get_or_create_owned(name).set(*seconds);
+        }
+        let mut shown = self.shown_consumers.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in shown.iter().filter(|name| !lags.contains_key(name)) {
+            self.consumer_lag_revisions.remove(name);
+            self.consumer_lag_seconds.remove(name);
+        }
+        *shown = lags.keys().cloned().collect();
     }
 
     /// Sets the gauge of each condition: 1 if it holds, else 0.
@@ -451,6 +487,25 @@ mod tests {
     }
 
     #[test]
+    fn series_of_consumers_end_with_them() {
+        let metrics = Metrics::new();
+        let name = |consumer: &str| ConsumerName { owner: "search".into(), consumer: consumer.into() };
+        let lines = |name: &str| metrics.to_text().lines().filter(|line| line.contains(name)).count();
+        metrics.set_consumers(1, &[(name("a"), (7, 1.5)), (name("b"), (0, 0.0))].into());
+        let text = metrics.to_text();
+        for line in [
+            "cable_consumers 3",
+            "cable_consumers_lost 1",
+            "cable_consumer_lag_revisions{owner=\"search\",consumer=\"a\"} 7",
+            "cable_consumer_lag_seconds{owner=\"search\",consumer=\"a\"} 1.5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        metrics.set_consumers(0, &[(name("b"), (3, 0.5))].into());
+        assert_eq!((lines("consumer=\"a\""), lines("consumer=\"b\"")), (0, 2));
+    }
+
+    #[test]
     fn two_registries_count_separately() {
         let (one, other) = (Metrics::new(), Metrics::new());
         one.cache_hits.inc();
@@ -470,6 +525,7 @@ mod tests {
         drop(metrics.queue_refused.get_or_create(&Queue::READ));
         drop(metrics.queue_delay_seconds.get_or_create(&Queue::SERVE));
         drop(metrics.shed_calls("memory"));
+        metrics.set_consumers(0, &[(ConsumerName::default(), (0, 0.0))].into());
         metrics.set_conditions(&Conditions::default());
         let text = metrics.to_text();
         let described: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();

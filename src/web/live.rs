@@ -50,6 +50,7 @@ pub(crate) fn request(query: Option<&str>, last_event_id: Option<&[u8]>) -> Resu
         kinds: values.words(Kind, "ENTITY_KIND_", EntityKind::from_str_name, KINDS)?,
     };
     let request = WatchRequest {
+        consumer: String::new(),
         filter: (filter != FeedFilter::default()).then_some(filter),
         view: values.view()?,
         body_format: values.body()?,

@@ -61,6 +61,31 @@ fn a_feed_resumes_after_the_position_in_its_file() {
 }
 
 #[test]
+fn a_feed_of_a_consumer_resumes_after_what_was_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    let watch = "--any-tag russia --consumer desk";
+    assert_eq!(read_feed(&demo, dir.path(), watch).len(), 1);
+    put_article(&demo, dir.path(), "quay", "Quay reopens");
+    let table = stdout(&demo.run(dir.path(), "consumer ls -o table"));
+    assert!(table.contains("desk") && table.contains(" 1 "), "{table}");
+    let status = stdout(&demo.run(dir.path(), "status -o table"));
+    assert!(status.contains("desk is 1 revisions"), "{status}");
+    let changes = read_feed(&demo, dir.path(), watch);
+    assert_eq!(changes[0]["change"]["upsert"]["article"]["name"], "articles/quay");
+    assert_eq!(read_feed(&demo, dir.path(), watch).len(), 1, "the change was printed before");
+    assert_eq!(stdout(&demo.run(dir.path(), "consumer ls -o id")), "desk\n");
+    let listed = stdout(&demo.run(dir.path(), "consumer ls --all -o json"));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed[0]["consumer"], listed[0].get("lagRevisions")), (&"desk".into(), None));
+    assert_eq!(code(&demo.run(dir.path(), "consumer rm desk")), 0);
+    let again = demo.run(dir.path(), "consumer rm desk");
+    assert_eq!(code(&again), 3, "{}", stderr(&again));
+    let both = demo.run(dir.path(), "feed watch --consumer a --position-file b");
+    assert_eq!(code(&both), 2);
+}
+
+#[test]
 fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 #![allow(clippy::print_stdout, reason = "the seed, to repeat a run that failed")]
 
+mod consumers;
 mod dice;
 mod operation;
 mod power;

@@ -31,7 +31,12 @@ pub(crate) fn program(arguments: &[&str], dir: &Path) -> Command {
     command
 }
 
-const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--ops-listen", "off"];
+/// Any address of this machine.
+const ANY: &str = "127.0.0.1:0";
+
+fn serve(address: &str) -> [&str; 5] {
+    ["serve", "--listen", address, "--ops-listen", "off"]
+}
 
 impl Process {
     /// Starts a node on a directory.
@@ -41,7 +46,12 @@ impl Process {
 
     /// Does the same with variables of the environment.
     pub(crate) fn start_with(dir: &Path, variables: &[(&str, String)]) -> Process {
-        let mut program = program(SERVE, dir);
+        Process::start_on(ANY, dir, variables)
+    }
+
+    /// Does the same on an address that another node had before.
+    pub(crate) fn start_on(address: &str, dir: &Path, variables: &[(&str, String)]) -> Process {
+        let mut program = program(&serve(address), dir);
         program.env("CABLE__STORE__RESERVE_BYTES", "0").envs(variables.iter().cloned());
         let mut child = program.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -117,7 +127,7 @@ pub(crate) fn verify(dir: &Path) {
 /// Runs a start that must fail. Returns its output and its duration.
 pub(crate) fn refused(dir: &Path) -> (Output, Duration) {
     let start = Instant::now();
-    let mut child = program(SERVE, dir).spawn().unwrap();
+    let mut child = program(&serve(ANY), dir).spawn().unwrap();
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,

@@ -113,6 +113,42 @@ fn refusal(code: Code, reason: &str) -> Result<(), (Code, String)> {
     Err((code, reason.into()))
 }
 
+/// Acknowledges the position of the head.
+async fn acknowledge(node: &Faulty, consumer: &str) -> Result<(), (Code, String)> {
+    let raw = Raw::at(&node.endpoint()).await;
+    let head = raw.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+    let request = json!({"consumer": consumer, "position": head});
+    let done = raw.call("AcknowledgePosition", request).await;
+    done.map(drop).map_err(|refused| (refused.code, refused.reason))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_is_not_on_disk_is_an_error() {
+    let mut node = Faulty::start();
+    node.put("a", 1).await.unwrap();
+    acknowledge(&node, "index").await.unwrap();
+    node.put("b", 1).await.unwrap();
+    node.inject("space");
+    assert_eq!(acknowledge(&node, "index").await, refusal(Code::ResourceExhausted, "STORE_FULL"));
+    let revision = async |node: &Faulty| {
+        let listed = Raw::at(&node.endpoint()).await.call("ListConsumers", json!({})).await.unwrap();
+        listed["consumers"][0]["position"]["revision"].as_i64().unwrap()
+    };
+    assert_eq!(revision(&node).await, 1);
+    node.clear("space");
+    acknowledge(&node, "index").await.unwrap();
+    assert_eq!(revision(&node).await, 2);
+    node.put("c", 1).await.unwrap();
+    node.inject("sync-log");
+    assert_eq!(acknowledge(&node, "index").await, refusal(Code::Unavailable, "OUTCOME_UNKNOWN"));
+    node.clear("sync-log");
+    assert_eq!(acknowledge(&node, "index").await, refusal(Code::Unavailable, "STORE_FAILED"));
+    node.restart();
+    assert!(revision(&node).await >= 2);
+    acknowledge(&node, "index").await.unwrap();
+    assert_eq!(revision(&node).await, 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_log_sync_stops_writes_until_a_restart() {
     let mut node = Faulty::start();

@@ -7,6 +7,7 @@ mod access;
 mod backups;
 mod bodies;
 mod connections;
+mod consumers;
 mod damage;
 mod damage_images;
 mod demo;

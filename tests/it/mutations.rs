@@ -98,8 +98,20 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("Export", json!({"after_revision": 1, "include_pending": true})),
         (
             "Watch",
-            json!({"snapshot": true, "view": 3, "filter": {"any_tags": ["tags/t"]}, "allow_reset": true}),
+            json!({
+                "snapshot": true, "view": 3, "filter": {"any_tags": ["tags/t"]}, "allow_reset": true,
+                "consumer": "index",
+            }),
         ),
+        (
+            "AcknowledgePosition",
+            json!({
+                "consumer": "index", "allow_rewind": true,
+                "position": {"log_id": "00000001", "revision": 1, "chain": format!("{}=", "A".repeat(43))},
+            }),
+        ),
+        ("ListConsumers", json!({"all_owners": true})),
+        ("DeleteConsumer", json!({"consumer": "index", "owner": "desk"})),
     ]
 }
 

@@ -312,7 +312,7 @@ async fn a_partner_that_follows_feeds_sees_nothing_outside_its_filter() {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Methods whose responses to a partner are compared; all others are refused.
-const COMPARED: [&str; 15] = [
+const COMPARED: [&str; 18] = [
     "GetArticle",
     "BatchGetArticles",
     "ListArticles",
@@ -328,6 +328,9 @@ const COMPARED: [&str; 15] = [
     "ListCollections",
     "GetStatus",
     "Watch",
+    "AcknowledgePosition",
+    "ListConsumers",
+    "DeleteConsumer",
 ];
 
 fn refused_methods() -> Vec<String> {

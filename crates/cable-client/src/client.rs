@@ -316,6 +316,13 @@ rpcs! { PublishingServiceClient, writes false:
     ListPendingRequest => list_pending -> v1::ListPendingResponse;
 }
 
+// An acknowledgement and a deletion may be repeated.
+rpcs! { FeedServiceClient, writes false:
+    AcknowledgePositionRequest => acknowledge_position -> v1::AcknowledgePositionResponse;
+    ListConsumersRequest => list_consumers -> v1::ListConsumersResponse;
+    DeleteConsumerRequest => delete_consumer -> v1::DeleteConsumerResponse;
+}
+
 rpcs! { StatusServiceClient, writes false:
     GetStatusRequest => get_status -> v1::GetStatusResponse;
 }

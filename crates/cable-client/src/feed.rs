@@ -108,8 +108,9 @@ impl Feed {
     /// Closes the feed. All its deliveries count as handled, and the position of the last one is written.
     ///
     /// # Errors
-    /// [`ErrorKind::PositionStore`](crate::ErrorKind::PositionStore): the position could not be saved. A later feed
-    /// repeats the deliveries since the last saved one. A feed without a store cannot fail.
+    /// [`ErrorKind::PositionStore`](crate::ErrorKind::PositionStore), or the error of a call for the feed of a consumer:
+    /// the position could not be saved. A later feed repeats the deliveries since the last saved one. A feed without a
+    /// store and without a consumer cannot fail.
     pub async fn close(self) -> Result<()> {
         let Some(saver) = &self.saver else { return Ok(()) };
         if let Some(position) = self.position() {
@@ -134,8 +135,7 @@ impl Stream for Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if let Some(saver) = &self.saver {
-            // There is no caller left to report an error to. If the write fails, the deliveries are repeated later.
-            let _repeated = saver.write();
+            saver.close();
         }
     }
 }

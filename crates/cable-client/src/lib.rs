@@ -4,6 +4,7 @@ mod backup;
 mod client;
 mod config;
 mod connect;
+mod consumer;
 mod error;
 mod feed;
 mod list;

@@ -10,10 +10,13 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::{Error, ErrorKind, Position, Result};
+use crate::{Cable, Error, ErrorKind, ErrorReason, Position, Result};
 
 /// The shortest interval between two writes of a position while a feed runs.
 const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The pause before an acknowledgement that no node has accepted is sent again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A store for the position of one feed: [`FilePosition`], or your own implementation.
 ///
@@ -118,10 +121,20 @@ impl PositionStore for FilePosition {
 /// A writer for the positions that the user of a feed has handled. It writes with a delay, and only the newest
 /// position.
 pub(crate) struct Saver {
-    store: Arc<dyn PositionStore>,
+    target: Target,
     pending: Mutex<Pending>,
     /// A lock for the time of a write, so that the newest position is written last.
     writing: Mutex<()>,
+}
+
+/// Where positions are saved.
+enum Target {
+    Store(Arc<dyn PositionStore>),
+    /// The node, as the acknowledged position of a consumer.
+    Node {
+        cable: Cable,
+        consumer: String,
+    },
 }
 
 /// The position that waits to be written, and the error of the last write.
@@ -132,18 +145,28 @@ struct Pending {
     /// The newest position that was loaded or handled.
     newest: Option<Position>,
     scheduled: bool,
-    error: Option<io::Error>,
+    error: Option<Error>,
+    /// Whether the feed is dropped.
+    closed: bool,
 }
 
 impl Saver {
-    pub(crate) fn new(store: Arc<dyn PositionStore>) -> Self {
-        Saver { store, pending: Mutex::default(), writing: Mutex::default() }
+    pub(crate) fn to_store(store: Arc<dyn PositionStore>) -> Self {
+        Saver { target: Target::Store(store), pending: Mutex::default(), writing: Mutex::default() }
     }
 
-    /// Loads the position that was saved last, which a later save of the same position does not repeat.
+    /// Returns a writer that acknowledges positions as a consumer.
+    pub(crate) fn to_node(cable: Cable, consumer: String) -> Self {
+        let target = Target::Node { cable, consumer };
+        Saver { target, pending: Mutex::default(), writing: Mutex::default() }
+    }
+
+    /// Loads the position that was saved last, which a later save of the same position does not repeat. A node starts the
+    /// feed of a consumer there itself.
     pub(crate) async fn load(self: &Arc<Self>) -> Result<Option<Position>> {
-        let saver = Arc::clone(self);
-        let loaded = spawn_blocking(move || saver.store.load()).await.unwrap_or_else(|e| Err(e.into()));
+        let Target::Store(store) = &self.target else { return Ok(None) };
+        let store = Arc::clone(store);
+        let loaded = spawn_blocking(move || store.load()).await.unwrap_or_else(|e| Err(e.into()));
         let position = loaded.map_err(|error| store_error("loaded", error))?;
         self.pending().newest.clone_from(&position);
         Ok(position)
@@ -156,7 +179,7 @@ impl Saver {
     pub(crate) fn mark_handled(self: &Arc<Self>, position: Position) -> Result<()> {
         let mut pending = self.pending();
         if let Some(error) = pending.error.take() {
-            return Err(store_error("saved", error));
+            return Err(error);
         }
         if pending.newest.as_ref() == Some(&position) {
             return Ok(());
@@ -172,39 +195,97 @@ impl Saver {
     /// Writes the newest handled position after the write interval. An error is reported by the next call of the saver.
     async fn write_after_delay(self: Arc<Self>) {
         sleep(WRITE_INTERVAL).await;
-        let _result_is_stored = spawn_blocking(move || {
-            self.pending().scheduled = false;
-            if let Err(error) = self.write() {
-                self.pending().error = Some(error);
+        self.pending().scheduled = false;
+        while let Err(error) = self.write().await {
+            if !self.schedule_retry(error) {
+                return;
             }
-        })
-        .await;
+            sleep(RETRY_INTERVAL).await;
+            self.pending().scheduled = false;
+        }
+    }
+
+    /// Handles the error of a write. Returns whether to write again later: a feed reconnects when no node accepts its
+    /// acknowledgement, so that does not end it.
+    fn schedule_retry(&self, error: Error) -> bool {
+        let mut pending = self.pending();
+        if pending.closed || !may_pass(&error) {
+            pending.error = Some(error);
+            return false;
+        }
+        !std::mem::replace(&mut pending.scheduled, true)
     }
 
     /// Writes the pending position immediately.
-    pub(crate) fn write(&self) -> io::Result<()> {
+    async fn write(self: &Arc<Self>) -> Result<()> {
+        match &self.target {
+            Target::Store(store) => {
+                let (saver, store) = (Arc::clone(self), Arc::clone(store));
+                let written = spawn_blocking(move || saver.write_to(&*store)).await;
+                written.unwrap_or_else(|e| Err(e.into())).map_err(|error| store_error("saved", error))
+            }
+            Target::Node { cable, consumer } => {
+                let Some(position) = self.pending().handled.take() else { return Ok(()) };
+                match cable.acknowledge(consumer, &position).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if is_of_no_feed(&error) => Ok(()),
+                    Err(error) => {
+                        self.pending().handled.get_or_insert(position);
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_to(&self, store: &dyn PositionStore) -> io::Result<()> {
         let _guard = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(position) = self.pending().handled.take() else { return Ok(()) };
-        let saved = self.store.save(&position);
+        let saved = store.save(&position);
         if saved.is_err() {
             self.pending().handled.get_or_insert(position);
         }
         saved
     }
 
-    /// Writes the pending position as [`write`](Saver::write) does, without blocking the runtime.
-    pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
-        if let Some(error) = self.pending().error.take() {
-            return Err(store_error("saved", error));
+    /// Writes the pending position immediately, for a feed that is dropped. An acknowledgement is sent if there is a
+    /// runtime, by a task of its own.
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.pending().closed = true;
+        // There is no caller left to report an error to. If the write fails, the deliveries are repeated later.
+        match (&self.target, tokio::runtime::Handle::try_current()) {
+            (Target::Store(store), _) => drop(self.write_to(&**store)),
+            (Target::Node { .. }, Ok(runtime)) if self.pending().handled.is_some() => {
+                let saver = Arc::clone(self);
+                drop(runtime.spawn(async move { saver.write().await }));
+            }
+            (Target::Node { .. }, _) => {}
         }
-        let saver = Arc::clone(self);
-        let written = spawn_blocking(move || saver.write()).await.unwrap_or_else(|e| Err(e.into()));
-        written.map_err(|error| store_error("saved", error))
+    }
+
+    /// Writes the pending position immediately, and reports an error.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
+        let error = self.pending().error.take();
+        match error {
+            Some(error) => Err(error),
+            None => self.write().await,
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns whether a later attempt of an acknowledgement can succeed.
+fn may_pass(error: &Error) -> bool {
+    use ErrorKind::{Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable};
+    matches!(error.kind(), Cancelled | DeadlineExceeded | ResourceExhausted | Unavailable)
+}
+
+/// Returns whether no feed can resume after the position of an acknowledgement. The feed learns that itself.
+fn is_of_no_feed(error: &Error) -> bool {
+    matches!(error.reason(), Some(ErrorReason::LogChanged | ErrorReason::RevisionCompacted))
 }
 
 /// Returns the error of the kind `PositionStore` for a failed load or save.

@@ -114,6 +114,11 @@ const (
 	// UNAVAILABLE. The backup was given up: an article was killed meanwhile, which the backup would contain, or the copy
 	// of the store took too long. Start another one.
 	ErrorReason_ERROR_REASON_BACKUP_INTERRUPTED ErrorReason = 35
+	// NOT_FOUND. The caller, or the owner that the call names, has no such consumer.
+	ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND ErrorReason = 36
+	// RESOURCE_EXHAUSTED. The node, or the caller, has as many consumers as it may have. Delete one that is not used.
+	// Metadata: `scope`, `node` or `caller`; `maximum`.
+	ErrorReason_ERROR_REASON_TOO_MANY_CONSUMERS ErrorReason = 37
 )
 
 // Enum value maps for ErrorReason.
@@ -154,6 +159,8 @@ var (
 		33: "ERROR_REASON_CREDENTIAL_LIMITED",
 		34: "ERROR_REASON_BACKUP_RUNNING",
 		35: "ERROR_REASON_BACKUP_INTERRUPTED",
+		36: "ERROR_REASON_CONSUMER_NOT_FOUND",
+		37: "ERROR_REASON_TOO_MANY_CONSUMERS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":        0,
@@ -191,6 +198,8 @@ var (
 		"ERROR_REASON_CREDENTIAL_LIMITED": 33,
 		"ERROR_REASON_BACKUP_RUNNING":     34,
 		"ERROR_REASON_BACKUP_INTERRUPTED": 35,
+		"ERROR_REASON_CONSUMER_NOT_FOUND": 36,
+		"ERROR_REASON_TOO_MANY_CONSUMERS": 37,
 	}
 )
 
@@ -225,7 +234,7 @@ var File_cable_v1_errors_proto protoreflect.FileDescriptor
 
 const file_cable_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x15cable/v1/errors.proto\x12\bcable.v1*\x94\t\n" +
+	"\x15cable/v1/errors.proto\x12\bcable.v1*\xde\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_FIELD_INVALID\x10\x01\x12#\n" +
@@ -262,7 +271,9 @@ const file_cable_v1_errors_proto_rawDesc = "" +
 	"\x19ERROR_REASON_RATE_LIMITED\x10 \x12#\n" +
 	"\x1fERROR_REASON_CREDENTIAL_LIMITED\x10!\x12\x1f\n" +
 	"\x1bERROR_REASON_BACKUP_RUNNING\x10\"\x12#\n" +
-	"\x1fERROR_REASON_BACKUP_INTERRUPTED\x10#\"\x04\b\x15\x10\x15*\x1aERROR_REASON_NOT_SUPPORTEDBT\n" +
+	"\x1fERROR_REASON_BACKUP_INTERRUPTED\x10#\x12#\n" +
+	"\x1fERROR_REASON_CONSUMER_NOT_FOUND\x10$\x12#\n" +
+	"\x1fERROR_REASON_TOO_MANY_CONSUMERS\x10%\"\x04\b\x15\x10\x15*\x1aERROR_REASON_NOT_SUPPORTEDBT\n" +
 	"\fcom.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\bCable.V1\xca\x02\bCable\\V1\xea\x02\tCable::V1b\x06proto3"
 
 var (

@@ -164,8 +164,23 @@ type WatchRequest struct {
 	IncludeBackfill bool `protobuf:"varint,7,opt,name=include_backfill,json=includeBackfill,proto3" json:"include_backfill,omitempty"`
 	// The longest silence of the stream, from 1 s to 5 min. If unset, 10 s.
 	CheckpointInterval *durationpb.Duration `protobuf:"bytes,8,opt,name=checkpoint_interval,json=checkpointInterval,proto3" json:"checkpoint_interval,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The consumer as which the caller follows: a name of 1 to 128 of the characters A-Z, a-z, 0-9, `.`, `_`, `~` and
+	// `-`. If unset, the node stores no position.
+	//
+	//   - Without `after`, the feed starts after the position that the consumer has acknowledged last, exactly as if `after`
+	//     were that position: if it is compacted or belongs to another history, the call fails or, with `allow_reset`, the
+	//     feed is reset.
+	//   - If the node has no such consumer, the feed starts as the request states. If `start` is unset, the node first
+	//     stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
+	//     misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
+	//     begins with a snapshot.
+	//   - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
+	//
+	// The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
+	// with another filter, or with another value of `include_backfill`, another name.
+	Consumer      string `protobuf:"bytes,9,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchRequest) Reset() {
@@ -263,6 +278,13 @@ func (x *WatchRequest) GetCheckpointInterval() *durationpb.Duration {
 		return x.CheckpointInterval
 	}
 	return nil
+}
+
+func (x *WatchRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
 }
 
 type isWatchRequest_Start interface {
@@ -928,11 +950,419 @@ func (x *FeedReset) GetReason() FeedResetReason {
 	return FeedResetReason_FEED_RESET_REASON_UNSPECIFIED
 }
 
+// A consumer.
+type Consumer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The position that was acknowledged last.
+	Position *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	// The time of the creation.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The time of the last acknowledgement, also of the same position again. A consumer is deleted when this is older than
+	// the setting `feed.consumer_retention`.
+	AcknowledgeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=acknowledge_time,json=acknowledgeTime,proto3" json:"acknowledge_time,omitempty"`
+	// The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED.
+	LagRevisions int64 `protobuf:"varint,6,opt,name=lag_revisions,json=lagRevisions,proto3" json:"lag_revisions,omitempty"`
+	// How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+	// whose credential has a filter.
+	Lag *durationpb.Duration `protobuf:"bytes,7,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Why a feed cannot resume after the position. Unset if it can.
+	ResetReason   FeedResetReason `protobuf:"varint,8,opt,name=reset_reason,json=resetReason,proto3,enum=cable.v1.FeedResetReason" json:"reset_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Consumer) Reset() {
+	*x = Consumer{}
+	mi := &file_cable_v1_feed_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consumer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consumer) ProtoMessage() {}
+
+func (x *Consumer) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
+func (*Consumer) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Consumer) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *Consumer) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Consumer) GetPosition() *Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *Consumer) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Consumer) GetAcknowledgeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AcknowledgeTime
+	}
+	return nil
+}
+
+func (x *Consumer) GetLagRevisions() int64 {
+	if x != nil {
+		return x.LagRevisions
+	}
+	return 0
+}
+
+func (x *Consumer) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Consumer) GetResetReason() FeedResetReason {
+	if x != nil {
+		return x.ResetReason
+	}
+	return FeedResetReason_FEED_RESET_REASON_UNSPECIFIED
+}
+
+// Request for AcknowledgePosition.
+type AcknowledgePositionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The consumer, as in WatchRequest.
+	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
+	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+	// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+	// and be repeated. A stored position of another history is replaced in any case.
+	AllowRewind   bool `protobuf:"varint,3,opt,name=allow_rewind,json=allowRewind,proto3" json:"allow_rewind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgePositionRequest) Reset() {
+	*x = AcknowledgePositionRequest{}
+	mi := &file_cable_v1_feed_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgePositionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgePositionRequest) ProtoMessage() {}
+
+func (x *AcknowledgePositionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgePositionRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgePositionRequest) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AcknowledgePositionRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *AcknowledgePositionRequest) GetPosition() *Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *AcknowledgePositionRequest) GetAllowRewind() bool {
+	if x != nil {
+		return x.AllowRewind
+	}
+	return false
+}
+
+// Response of AcknowledgePosition.
+type AcknowledgePositionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position of the consumer after the call: that of the request, or a later one.
+	Position      *Position `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgePositionResponse) Reset() {
+	*x = AcknowledgePositionResponse{}
+	mi := &file_cable_v1_feed_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgePositionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgePositionResponse) ProtoMessage() {}
+
+func (x *AcknowledgePositionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgePositionResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgePositionResponse) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AcknowledgePositionResponse) GetPosition() *Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+// Request for ListConsumers.
+type ListConsumersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether to list the consumers of all callers. Requires the role admin.
+	AllOwners     bool `protobuf:"varint,1,opt,name=all_owners,json=allOwners,proto3" json:"all_owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersRequest) Reset() {
+	*x = ListConsumersRequest{}
+	mi := &file_cable_v1_feed_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersRequest) ProtoMessage() {}
+
+func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersRequest.ProtoReflect.Descriptor instead.
+func (*ListConsumersRequest) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListConsumersRequest) GetAllOwners() bool {
+	if x != nil {
+		return x.AllOwners
+	}
+	return false
+}
+
+// Response of ListConsumers.
+type ListConsumersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The consumers; at most 1,000, since a node has no more.
+	Consumers     []*Consumer `protobuf:"bytes,1,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersResponse) Reset() {
+	*x = ListConsumersResponse{}
+	mi := &file_cable_v1_feed_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersResponse) ProtoMessage() {}
+
+func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersResponse.ProtoReflect.Descriptor instead.
+func (*ListConsumersResponse) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListConsumersResponse) GetConsumers() []*Consumer {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
+// Request for DeleteConsumer.
+type DeleteConsumerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The consumer, as in WatchRequest.
+	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// The owner of the consumer, empty for callers without a credential. If unset, the caller. Any other owner than the
+	// caller requires the role admin.
+	Owner         *string `protobuf:"bytes,2,opt,name=owner,proto3,oneof" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConsumerRequest) Reset() {
+	*x = DeleteConsumerRequest{}
+	mi := &file_cable_v1_feed_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConsumerRequest) ProtoMessage() {}
+
+func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConsumerRequest.ProtoReflect.Descriptor instead.
+func (*DeleteConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteConsumerRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *DeleteConsumerRequest) GetOwner() string {
+	if x != nil && x.Owner != nil {
+		return *x.Owner
+	}
+	return ""
+}
+
+// Response of DeleteConsumer.
+type DeleteConsumerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteConsumerResponse) Reset() {
+	*x = DeleteConsumerResponse{}
+	mi := &file_cable_v1_feed_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteConsumerResponse) ProtoMessage() {}
+
+func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_feed_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteConsumerResponse.ProtoReflect.Descriptor instead.
+func (*DeleteConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_cable_v1_feed_proto_rawDescGZIP(), []int{15}
+}
+
 var File_cable_v1_feed_proto protoreflect.FileDescriptor
 
 const file_cable_v1_feed_proto_rawDesc = "" +
 	"\n" +
-	"\x13cable/v1/feed.proto\x12\bcable.v1\x1a\x13cable/v1/body.proto\x1a\x16cable/v1/content.proto\x1a\x13cable/v1/meta.proto\x1a\x19cable/v1/publishing.proto\x1a\x15cable/v1/record.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
+	"\x13cable/v1/feed.proto\x12\bcable.v1\x1a\x13cable/v1/body.proto\x1a\x16cable/v1/content.proto\x1a\x13cable/v1/meta.proto\x1a\x19cable/v1/publishing.proto\x1a\x15cable/v1/record.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x03\n" +
 	"\fWatchRequest\x12,\n" +
 	"\x06filter\x18\x01 \x01(\v2\x14.cable.v1.FeedFilterR\x06filter\x12)\n" +
 	"\x04view\x18\x02 \x01(\x0e2\x15.cable.v1.ArticleViewR\x04view\x125\n" +
@@ -943,7 +1373,8 @@ const file_cable_v1_feed_proto_rawDesc = "" +
 	"\vallow_reset\x18\x06 \x01(\bR\n" +
 	"allowReset\x12)\n" +
 	"\x10include_backfill\x18\a \x01(\bR\x0fincludeBackfill\x12J\n" +
-	"\x13checkpoint_interval\x18\b \x01(\v2\x19.google.protobuf.DurationR\x12checkpointIntervalB\a\n" +
+	"\x13checkpoint_interval\x18\b \x01(\v2\x19.google.protobuf.DurationR\x12checkpointInterval\x12\x1a\n" +
+	"\bconsumer\x18\t \x01(\tR\bconsumerB\a\n" +
 	"\x05start\"\x89\x01\n" +
 	"\n" +
 	"FeedFilter\x12\x19\n" +
@@ -987,7 +1418,33 @@ const file_cable_v1_feed_proto_rawDesc = "" +
 	"\x0eFeedCheckpoint\x12\x16\n" +
 	"\x06behind\x18\x01 \x01(\bR\x06behind\">\n" +
 	"\tFeedReset\x121\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x19.cable.v1.FeedResetReasonR\x06reason*\xa4\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x19.cable.v1.FeedResetReasonR\x06reason\"\x80\x03\n" +
+	"\bConsumer\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12.\n" +
+	"\bposition\x18\x03 \x01(\v2\x12.cable.v1.PositionR\bposition\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12E\n" +
+	"\x10acknowledge_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0facknowledgeTime\x12#\n" +
+	"\rlag_revisions\x18\x06 \x01(\x03R\flagRevisions\x12+\n" +
+	"\x03lag\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12<\n" +
+	"\freset_reason\x18\b \x01(\x0e2\x19.cable.v1.FeedResetReasonR\vresetReason\"\x8b\x01\n" +
+	"\x1aAcknowledgePositionRequest\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12.\n" +
+	"\bposition\x18\x02 \x01(\v2\x12.cable.v1.PositionR\bposition\x12!\n" +
+	"\fallow_rewind\x18\x03 \x01(\bR\vallowRewind\"M\n" +
+	"\x1bAcknowledgePositionResponse\x12.\n" +
+	"\bposition\x18\x01 \x01(\v2\x12.cable.v1.PositionR\bposition\"5\n" +
+	"\x14ListConsumersRequest\x12\x1d\n" +
+	"\n" +
+	"all_owners\x18\x01 \x01(\bR\tallOwners\"I\n" +
+	"\x15ListConsumersResponse\x120\n" +
+	"\tconsumers\x18\x01 \x03(\v2\x12.cable.v1.ConsumerR\tconsumers\"X\n" +
+	"\x15DeleteConsumerRequest\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x19\n" +
+	"\x05owner\x18\x02 \x01(\tH\x00R\x05owner\x88\x01\x01B\b\n" +
+	"\x06_owner\"\x18\n" +
+	"\x16DeleteConsumerResponse*\xa4\x01\n" +
 	"\n" +
 	"EntityKind\x12\x1b\n" +
 	"\x17ENTITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -999,9 +1456,12 @@ const file_cable_v1_feed_proto_rawDesc = "" +
 	"\x0fFeedResetReason\x12!\n" +
 	"\x1dFEED_RESET_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bFEED_RESET_REASON_COMPACTED\x10\x01\x12!\n" +
-	"\x1dFEED_RESET_REASON_LOG_CHANGED\x10\x022I\n" +
+	"\x1dFEED_RESET_REASON_LOG_CHANGED\x10\x022\xd4\x02\n" +
 	"\vFeedService\x12:\n" +
-	"\x05Watch\x12\x16.cable.v1.WatchRequest\x1a\x17.cable.v1.WatchResponse0\x01BT\n" +
+	"\x05Watch\x12\x16.cable.v1.WatchRequest\x1a\x17.cable.v1.WatchResponse0\x01\x12b\n" +
+	"\x13AcknowledgePosition\x12$.cable.v1.AcknowledgePositionRequest\x1a%.cable.v1.AcknowledgePositionResponse\x12P\n" +
+	"\rListConsumers\x12\x1e.cable.v1.ListConsumersRequest\x1a\x1f.cable.v1.ListConsumersResponse\x12S\n" +
+	"\x0eDeleteConsumer\x12\x1f.cable.v1.DeleteConsumerRequest\x1a .cable.v1.DeleteConsumerResponseBT\n" +
 	"\fcom.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\bCable.V1\xca\x02\bCable\\V1\xea\x02\tCable::V1b\x06proto3"
 
 var (
@@ -1017,57 +1477,78 @@ func file_cable_v1_feed_proto_rawDescGZIP() []byte {
 }
 
 var file_cable_v1_feed_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_cable_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_cable_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_cable_v1_feed_proto_goTypes = []any{
-	(EntityKind)(0),               // 0: cable.v1.EntityKind
-	(FeedResetReason)(0),          // 1: cable.v1.FeedResetReason
-	(*WatchRequest)(nil),          // 2: cable.v1.WatchRequest
-	(*FeedFilter)(nil),            // 3: cable.v1.FeedFilter
-	(*WatchResponse)(nil),         // 4: cable.v1.WatchResponse
-	(*FeedChanges)(nil),           // 5: cable.v1.FeedChanges
-	(*FeedChange)(nil),            // 6: cable.v1.FeedChange
-	(*FeedSnapshot)(nil),          // 7: cable.v1.FeedSnapshot
-	(*FeedSnapshotEnd)(nil),       // 8: cable.v1.FeedSnapshotEnd
-	(*FeedCheckpoint)(nil),        // 9: cable.v1.FeedCheckpoint
-	(*FeedReset)(nil),             // 10: cable.v1.FeedReset
-	(ArticleView)(0),              // 11: cable.v1.ArticleView
-	(BodyFormat)(0),               // 12: cable.v1.BodyFormat
-	(*Position)(nil),              // 13: cable.v1.Position
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(UpdateKind)(0),               // 16: cable.v1.UpdateKind
-	(*Record)(nil),                // 17: cable.v1.Record
-	(*Tombstone)(nil),             // 18: cable.v1.Tombstone
-	(*Damage)(nil),                // 19: cable.v1.Damage
+	(EntityKind)(0),                     // 0: cable.v1.EntityKind
+	(FeedResetReason)(0),                // 1: cable.v1.FeedResetReason
+	(*WatchRequest)(nil),                // 2: cable.v1.WatchRequest
+	(*FeedFilter)(nil),                  // 3: cable.v1.FeedFilter
+	(*WatchResponse)(nil),               // 4: cable.v1.WatchResponse
+	(*FeedChanges)(nil),                 // 5: cable.v1.FeedChanges
+	(*FeedChange)(nil),                  // 6: cable.v1.FeedChange
+	(*FeedSnapshot)(nil),                // 7: cable.v1.FeedSnapshot
+	(*FeedSnapshotEnd)(nil),             // 8: cable.v1.FeedSnapshotEnd
+	(*FeedCheckpoint)(nil),              // 9: cable.v1.FeedCheckpoint
+	(*FeedReset)(nil),                   // 10: cable.v1.FeedReset
+	(*Consumer)(nil),                    // 11: cable.v1.Consumer
+	(*AcknowledgePositionRequest)(nil),  // 12: cable.v1.AcknowledgePositionRequest
+	(*AcknowledgePositionResponse)(nil), // 13: cable.v1.AcknowledgePositionResponse
+	(*ListConsumersRequest)(nil),        // 14: cable.v1.ListConsumersRequest
+	(*ListConsumersResponse)(nil),       // 15: cable.v1.ListConsumersResponse
+	(*DeleteConsumerRequest)(nil),       // 16: cable.v1.DeleteConsumerRequest
+	(*DeleteConsumerResponse)(nil),      // 17: cable.v1.DeleteConsumerResponse
+	(ArticleView)(0),                    // 18: cable.v1.ArticleView
+	(BodyFormat)(0),                     // 19: cable.v1.BodyFormat
+	(*Position)(nil),                    // 20: cable.v1.Position
+	(*durationpb.Duration)(nil),         // 21: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 22: google.protobuf.Timestamp
+	(UpdateKind)(0),                     // 23: cable.v1.UpdateKind
+	(*Record)(nil),                      // 24: cable.v1.Record
+	(*Tombstone)(nil),                   // 25: cable.v1.Tombstone
+	(*Damage)(nil),                      // 26: cable.v1.Damage
 }
 var file_cable_v1_feed_proto_depIdxs = []int32{
 	3,  // 0: cable.v1.WatchRequest.filter:type_name -> cable.v1.FeedFilter
-	11, // 1: cable.v1.WatchRequest.view:type_name -> cable.v1.ArticleView
-	12, // 2: cable.v1.WatchRequest.body_format:type_name -> cable.v1.BodyFormat
-	13, // 3: cable.v1.WatchRequest.after:type_name -> cable.v1.Position
-	14, // 4: cable.v1.WatchRequest.checkpoint_interval:type_name -> google.protobuf.Duration
+	18, // 1: cable.v1.WatchRequest.view:type_name -> cable.v1.ArticleView
+	19, // 2: cable.v1.WatchRequest.body_format:type_name -> cable.v1.BodyFormat
+	20, // 3: cable.v1.WatchRequest.after:type_name -> cable.v1.Position
+	21, // 4: cable.v1.WatchRequest.checkpoint_interval:type_name -> google.protobuf.Duration
 	0,  // 5: cable.v1.FeedFilter.kinds:type_name -> cable.v1.EntityKind
-	13, // 6: cable.v1.WatchResponse.position:type_name -> cable.v1.Position
+	20, // 6: cable.v1.WatchResponse.position:type_name -> cable.v1.Position
 	5,  // 7: cable.v1.WatchResponse.changes:type_name -> cable.v1.FeedChanges
 	7,  // 8: cable.v1.WatchResponse.snapshot:type_name -> cable.v1.FeedSnapshot
 	8,  // 9: cable.v1.WatchResponse.snapshot_end:type_name -> cable.v1.FeedSnapshotEnd
 	9,  // 10: cable.v1.WatchResponse.checkpoint:type_name -> cable.v1.FeedCheckpoint
 	10, // 11: cable.v1.WatchResponse.reset:type_name -> cable.v1.FeedReset
 	6,  // 12: cable.v1.FeedChanges.changes:type_name -> cable.v1.FeedChange
-	15, // 13: cable.v1.FeedChange.time:type_name -> google.protobuf.Timestamp
-	16, // 14: cable.v1.FeedChange.update_kind:type_name -> cable.v1.UpdateKind
-	17, // 15: cable.v1.FeedChange.upsert:type_name -> cable.v1.Record
-	18, // 16: cable.v1.FeedChange.removed:type_name -> cable.v1.Tombstone
-	17, // 17: cable.v1.FeedSnapshot.records:type_name -> cable.v1.Record
-	19, // 18: cable.v1.FeedSnapshotEnd.damage:type_name -> cable.v1.Damage
+	22, // 13: cable.v1.FeedChange.time:type_name -> google.protobuf.Timestamp
+	23, // 14: cable.v1.FeedChange.update_kind:type_name -> cable.v1.UpdateKind
+	24, // 15: cable.v1.FeedChange.upsert:type_name -> cable.v1.Record
+	25, // 16: cable.v1.FeedChange.removed:type_name -> cable.v1.Tombstone
+	24, // 17: cable.v1.FeedSnapshot.records:type_name -> cable.v1.Record
+	26, // 18: cable.v1.FeedSnapshotEnd.damage:type_name -> cable.v1.Damage
 	1,  // 19: cable.v1.FeedReset.reason:type_name -> cable.v1.FeedResetReason
-	2,  // 20: cable.v1.FeedService.Watch:input_type -> cable.v1.WatchRequest
-	4,  // 21: cable.v1.FeedService.Watch:output_type -> cable.v1.WatchResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	20, // 20: cable.v1.Consumer.position:type_name -> cable.v1.Position
+	22, // 21: cable.v1.Consumer.create_time:type_name -> google.protobuf.Timestamp
+	22, // 22: cable.v1.Consumer.acknowledge_time:type_name -> google.protobuf.Timestamp
+	21, // 23: cable.v1.Consumer.lag:type_name -> google.protobuf.Duration
+	1,  // 24: cable.v1.Consumer.reset_reason:type_name -> cable.v1.FeedResetReason
+	20, // 25: cable.v1.AcknowledgePositionRequest.position:type_name -> cable.v1.Position
+	20, // 26: cable.v1.AcknowledgePositionResponse.position:type_name -> cable.v1.Position
+	11, // 27: cable.v1.ListConsumersResponse.consumers:type_name -> cable.v1.Consumer
+	2,  // 28: cable.v1.FeedService.Watch:input_type -> cable.v1.WatchRequest
+	12, // 29: cable.v1.FeedService.AcknowledgePosition:input_type -> cable.v1.AcknowledgePositionRequest
+	14, // 30: cable.v1.FeedService.ListConsumers:input_type -> cable.v1.ListConsumersRequest
+	16, // 31: cable.v1.FeedService.DeleteConsumer:input_type -> cable.v1.DeleteConsumerRequest
+	4,  // 32: cable.v1.FeedService.Watch:output_type -> cable.v1.WatchResponse
+	13, // 33: cable.v1.FeedService.AcknowledgePosition:output_type -> cable.v1.AcknowledgePositionResponse
+	15, // 34: cable.v1.FeedService.ListConsumers:output_type -> cable.v1.ListConsumersResponse
+	17, // 35: cable.v1.FeedService.DeleteConsumer:output_type -> cable.v1.DeleteConsumerResponse
+	32, // [32:36] is the sub-list for method output_type
+	28, // [28:32] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_cable_v1_feed_proto_init() }
@@ -1097,13 +1578,14 @@ func file_cable_v1_feed_proto_init() {
 		(*FeedChange_Removed)(nil),
 		(*FeedChange_Unreadable)(nil),
 	}
+	file_cable_v1_feed_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cable_v1_feed_proto_rawDesc), len(file_cable_v1_feed_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

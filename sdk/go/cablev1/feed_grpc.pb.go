@@ -19,14 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	FeedService_Watch_FullMethodName = "/cable.v1.FeedService/Watch"
+	FeedService_Watch_FullMethodName               = "/cable.v1.FeedService/Watch"
+	FeedService_AcknowledgePosition_FullMethodName = "/cable.v1.FeedService/AcknowledgePosition"
+	FeedService_ListConsumers_FullMethodName       = "/cable.v1.FeedService/ListConsumers"
+	FeedService_DeleteConsumer_FullMethodName      = "/cable.v1.FeedService/DeleteConsumer"
 )
 
 // FeedServiceClient is the client API for FeedService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Feeds of changes.
+// Feeds of changes, and consumers: followers with a name, whose acknowledged positions the node stores.
 type FeedServiceClient interface {
 	// Streams the changes to everything that a filter matches. The server never closes the stream with OK.
 	//
@@ -65,9 +68,44 @@ type FeedServiceClient interface {
 	//   - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
 	//     section or any authors.
 	//   - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
+	//     may have.
+	//   - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
 	//
 	// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+	// revision. A consumer that does not exist is created.
+	//
+	// The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+	// other callers can have the same name. All callers without a credential are one caller here, and so are all
+	// credentials of one name.
+	//
+	// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+	//
+	//   - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+	//   - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+	//   - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+	//     caller may have.
+	//   - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+	//   - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+	AcknowledgePosition(ctx context.Context, in *AcknowledgePositionRequest, opts ...grpc.CallOption) (*AcknowledgePositionResponse, error)
+	// Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+	//
+	// Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+	//
+	// - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
+	// Deletes a consumer with its position. Open feeds continue.
+	//
+	// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+	//
+	// - CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+	// - ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+	// - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+	// - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
 }
 
 type feedServiceClient struct {
@@ -97,11 +135,41 @@ func (c *feedServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FeedService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *feedServiceClient) AcknowledgePosition(ctx context.Context, in *AcknowledgePositionRequest, opts ...grpc.CallOption) (*AcknowledgePositionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcknowledgePositionResponse)
+	err := c.cc.Invoke(ctx, FeedService_AcknowledgePosition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *feedServiceClient) ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConsumersResponse)
+	err := c.cc.Invoke(ctx, FeedService_ListConsumers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *feedServiceClient) DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteConsumerResponse)
+	err := c.cc.Invoke(ctx, FeedService_DeleteConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FeedServiceServer is the server API for FeedService service.
 // All implementations must embed UnimplementedFeedServiceServer
 // for forward compatibility.
 //
-// Feeds of changes.
+// Feeds of changes, and consumers: followers with a name, whose acknowledged positions the node stores.
 type FeedServiceServer interface {
 	// Streams the changes to everything that a filter matches. The server never closes the stream with OK.
 	//
@@ -140,9 +208,44 @@ type FeedServiceServer interface {
 	//   - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
 	//     section or any authors.
 	//   - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
+	//     may have.
+	//   - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
 	//
 	// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+	// revision. A consumer that does not exist is created.
+	//
+	// The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+	// other callers can have the same name. All callers without a credential are one caller here, and so are all
+	// credentials of one name.
+	//
+	// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+	//
+	//   - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+	//   - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+	//   - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+	//     caller may have.
+	//   - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+	//   - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+	AcknowledgePosition(context.Context, *AcknowledgePositionRequest) (*AcknowledgePositionResponse, error)
+	// Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+	//
+	// Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+	//
+	// - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
+	// Deletes a consumer with its position. Open feeds continue.
+	//
+	// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+	//
+	// - CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+	// - ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+	// - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+	// - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)
 	mustEmbedUnimplementedFeedServiceServer()
 }
 
@@ -155,6 +258,15 @@ type UnimplementedFeedServiceServer struct{}
 
 func (UnimplementedFeedServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedFeedServiceServer) AcknowledgePosition(context.Context, *AcknowledgePositionRequest) (*AcknowledgePositionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcknowledgePosition not implemented")
+}
+func (UnimplementedFeedServiceServer) ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConsumers not implemented")
+}
+func (UnimplementedFeedServiceServer) DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteConsumer not implemented")
 }
 func (UnimplementedFeedServiceServer) mustEmbedUnimplementedFeedServiceServer() {}
 func (UnimplementedFeedServiceServer) testEmbeddedByValue()                     {}
@@ -188,13 +300,80 @@ func _FeedService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FeedService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _FeedService_AcknowledgePosition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcknowledgePositionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeedServiceServer).AcknowledgePosition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeedService_AcknowledgePosition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeedServiceServer).AcknowledgePosition(ctx, req.(*AcknowledgePositionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeedService_ListConsumers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConsumersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeedServiceServer).ListConsumers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeedService_ListConsumers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeedServiceServer).ListConsumers(ctx, req.(*ListConsumersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeedService_DeleteConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeedServiceServer).DeleteConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeedService_DeleteConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeedServiceServer).DeleteConsumer(ctx, req.(*DeleteConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FeedService_ServiceDesc is the grpc.ServiceDesc for FeedService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var FeedService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "cable.v1.FeedService",
 	HandlerType: (*FeedServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "AcknowledgePosition",
+			Handler:    _FeedService_AcknowledgePosition_Handler,
+		},
+		{
+			MethodName: "ListConsumers",
+			Handler:    _FeedService_ListConsumers_Handler,
+		},
+		{
+			MethodName: "DeleteConsumer",
+			Handler:    _FeedService_DeleteConsumer_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Watch",

@@ -100,8 +100,10 @@ type GetStatusResponse struct {
 	// without a fault has none. Unset if the store cannot be read now, and for callers who may not see
 	// pending versions.
 	OverdueChanges *int64 `protobuf:"varint,17,opt,name=overdue_changes,json=overdueChanges,proto3,oneof" json:"overdue_changes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The consumers of all callers. Unset if they cannot be read now, and for callers without the role admin.
+	Consumers     *ConsumerSummary `protobuf:"bytes,18,opt,name=consumers,proto3" json:"consumers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -246,6 +248,77 @@ func (x *GetStatusResponse) GetOverdueChanges() int64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetConsumers() *ConsumerSummary {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
+// The consumers of a node in numbers.
+type ConsumerSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of consumers.
+	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// The number of consumers with a `reset_reason`: the position that they have acknowledged is lost.
+	Lost int64 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	// The consumer with the largest `lag_revisions`, among those without a `reset_reason`. Unset if no consumer has a lag.
+	FurthestBehind *Consumer `protobuf:"bytes,3,opt,name=furthest_behind,json=furthestBehind,proto3" json:"furthest_behind,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConsumerSummary) Reset() {
+	*x = ConsumerSummary{}
+	mi := &file_cable_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumerSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumerSummary) ProtoMessage() {}
+
+func (x *ConsumerSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_cable_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumerSummary.ProtoReflect.Descriptor instead.
+func (*ConsumerSummary) Descriptor() ([]byte, []int) {
+	return file_cable_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConsumerSummary) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ConsumerSummary) GetLost() int64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ConsumerSummary) GetFurthestBehind() *Consumer {
+	if x != nil {
+		return x.FurthestBehind
+	}
+	return nil
+}
+
 // The numbers of live versions by kind.
 type Counts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -265,7 +338,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_cable_v1_status_proto_msgTypes[2]
+	mi := &file_cable_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +350,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_cable_v1_status_proto_msgTypes[2]
+	mi := &file_cable_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +363,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_cable_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_cable_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Counts) GetArticles() int64 {
@@ -341,7 +414,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_cable_v1_status_proto_msgTypes[3]
+	mi := &file_cable_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +426,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_cable_v1_status_proto_msgTypes[3]
+	mi := &file_cable_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +439,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_cable_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_cable_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limit) GetName() string {
@@ -387,8 +460,8 @@ var File_cable_v1_status_proto protoreflect.FileDescriptor
 
 const file_cable_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15cable/v1/status.proto\x12\bcable.v1\x1a\x16cable/v1/content.proto\x1a\x13cable/v1/meta.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xbe\x05\n" +
+	"\x15cable/v1/status.proto\x12\bcable.v1\x1a\x16cable/v1/content.proto\x1a\x13cable/v1/feed.proto\x1a\x13cable/v1/meta.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\xf7\x05\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12&\n" +
 	"\x04head\x18\x02 \x01(\v2\x12.cable.v1.PositionR\x04head\x12'\n" +
@@ -414,9 +487,14 @@ const file_cable_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"free_bytes\x18\x0f \x01(\x03H\x00R\tfreeBytes\x88\x01\x01\x12#\n" +
 	"\rreserve_bytes\x18\x10 \x01(\x03R\freserveBytes\x12,\n" +
-	"\x0foverdue_changes\x18\x11 \x01(\x03H\x01R\x0eoverdueChanges\x88\x01\x01B\r\n" +
+	"\x0foverdue_changes\x18\x11 \x01(\x03H\x01R\x0eoverdueChanges\x88\x01\x01\x127\n" +
+	"\tconsumers\x18\x12 \x01(\v2\x19.cable.v1.ConsumerSummaryR\tconsumersB\r\n" +
 	"\v_free_bytesB\x12\n" +
-	"\x10_overdue_changesJ\x04\b\x04\x10\x05R\x03lag\"\x90\x01\n" +
+	"\x10_overdue_changesJ\x04\b\x04\x10\x05R\x03lag\"x\n" +
+	"\x0fConsumerSummary\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\x03R\x04lost\x12;\n" +
+	"\x0ffurthest_behind\x18\x03 \x01(\v2\x12.cable.v1.ConsumerR\x0efurthestBehind\"\x90\x01\n" +
 	"\x06Counts\x12\x1a\n" +
 	"\barticles\x18\x01 \x01(\x03R\barticles\x12\x18\n" +
 	"\aauthors\x18\x02 \x01(\x03R\aauthors\x12\x1a\n" +
@@ -442,30 +520,34 @@ func file_cable_v1_status_proto_rawDescGZIP() []byte {
 	return file_cable_v1_status_proto_rawDescData
 }
 
-var file_cable_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_cable_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_cable_v1_status_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: cable.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 1: cable.v1.GetStatusResponse
-	(*Counts)(nil),                // 2: cable.v1.Counts
-	(*Limit)(nil),                 // 3: cable.v1.Limit
-	(*Position)(nil),              // 4: cable.v1.Position
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*Damage)(nil),                // 6: cable.v1.Damage
+	(*ConsumerSummary)(nil),       // 2: cable.v1.ConsumerSummary
+	(*Counts)(nil),                // 3: cable.v1.Counts
+	(*Limit)(nil),                 // 4: cable.v1.Limit
+	(*Position)(nil),              // 5: cable.v1.Position
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Damage)(nil),                // 7: cable.v1.Damage
+	(*Consumer)(nil),              // 8: cable.v1.Consumer
 }
 var file_cable_v1_status_proto_depIdxs = []int32{
-	4, // 0: cable.v1.GetStatusResponse.head:type_name -> cable.v1.Position
-	2, // 1: cable.v1.GetStatusResponse.counts:type_name -> cable.v1.Counts
-	3, // 2: cable.v1.GetStatusResponse.limits:type_name -> cable.v1.Limit
-	5, // 3: cable.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	6, // 4: cable.v1.GetStatusResponse.damage:type_name -> cable.v1.Damage
-	5, // 5: cable.v1.GetStatusResponse.check_time:type_name -> google.protobuf.Timestamp
-	0, // 6: cable.v1.StatusService.GetStatus:input_type -> cable.v1.GetStatusRequest
-	1, // 7: cable.v1.StatusService.GetStatus:output_type -> cable.v1.GetStatusResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 0: cable.v1.GetStatusResponse.head:type_name -> cable.v1.Position
+	3, // 1: cable.v1.GetStatusResponse.counts:type_name -> cable.v1.Counts
+	4, // 2: cable.v1.GetStatusResponse.limits:type_name -> cable.v1.Limit
+	6, // 3: cable.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	7, // 4: cable.v1.GetStatusResponse.damage:type_name -> cable.v1.Damage
+	6, // 5: cable.v1.GetStatusResponse.check_time:type_name -> google.protobuf.Timestamp
+	2, // 6: cable.v1.GetStatusResponse.consumers:type_name -> cable.v1.ConsumerSummary
+	8, // 7: cable.v1.ConsumerSummary.furthest_behind:type_name -> cable.v1.Consumer
+	0, // 8: cable.v1.StatusService.GetStatus:input_type -> cable.v1.GetStatusRequest
+	1, // 9: cable.v1.StatusService.GetStatus:output_type -> cable.v1.GetStatusResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_cable_v1_status_proto_init() }
@@ -474,6 +556,7 @@ func file_cable_v1_status_proto_init() {
 		return
 	}
 	file_cable_v1_content_proto_init()
+	file_cable_v1_feed_proto_init()
 	file_cable_v1_meta_proto_init()
 	file_cable_v1_status_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
@@ -482,7 +565,7 @@ func file_cable_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cable_v1_status_proto_rawDesc), len(file_cable_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,7 +27,7 @@ const MARK: &[u8] = b"murmur-";
 
 /// The methods that return nothing of an article to a reader: those that write, the pending versions, the names of
 /// other entities, and the state of the store. A kill ends backups, as `backups` tests.
-const OTHERS: [&str; 25] = [
+const OTHERS: [&str; 28] = [
     "Backup",
     "PutArticle",
     "PatchArticle",
@@ -53,6 +53,9 @@ const OTHERS: [&str; 25] = [
     "ListTags",
     "ListCollections",
     "GetStatus",
+    "AcknowledgePosition",
+    "ListConsumers",
+    "DeleteConsumer",
 ];
 
 /// Returns the requests of all readers.

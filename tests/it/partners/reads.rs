@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{
-    COMPARED, Pair, SECOND, START, assert_web_not_hidden, refused_methods,
+    COMPARED, Pair, SECOND, START, Store, assert_web_not_hidden, refused_methods,
     steps::{ARTICLES, PATHS, random_names, rfc3339},
 };
 use crate::{
@@ -98,6 +98,42 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     };
     pair.compared.insert("GetStatus".to_owned());
     assert_eq!(status(&pair.all.partner).await, status(&pair.matching.partner).await);
+    consumers(pair).await;
+}
+
+/// Compares the consumers of the partner, which lag, and moves or deletes one. The consumer of the other caller lags
+/// too, and must not be listed.
+async fn consumers(pair: &mut Pair) {
+    let of_store = async |store: &Store| {
+        let call = async |raw: &crate::raw::Raw, method: &str, request: Value| {
+            let mut response =
+                raw.call(method, request).await.map_err(|refused| (refused.code, refused.reason));
+            for consumer in
+                response.iter_mut().flat_map(|response| response["consumers"].as_array_mut()).flatten()
+            {
+                consumer["position"]["chain"] = json!(null);
+            }
+            if let Ok(response) = &mut response {
+                response["position"]["chain"] = json!(null);
+            }
+            response
+        };
+        let head = store.admin.call("GetStatus", json!({})).await.unwrap()["head"].clone();
+        let at_head = json!({"consumer": "index", "position": head});
+        let (partner, admin) = (&store.partner, &store.admin);
+        let mut responses = vec![call(partner, "ListConsumers", json!({})).await];
+        responses.push(call(partner, "AcknowledgePosition", at_head.clone()).await);
+        call(admin, "AcknowledgePosition", at_head).await.unwrap();
+        responses.push(call(partner, "DeleteConsumer", json!({"consumer": "none"})).await);
+        responses.push(call(partner, "ListConsumers", json!({})).await);
+        responses
+    };
+    let responses = of_store(&pair.all).await;
+    assert_eq!(responses, of_store(&pair.matching).await);
+    let listed = &responses.last().unwrap().as_ref().unwrap()["consumers"];
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{responses:?}");
+    let methods = ["AcknowledgePosition", "ListConsumers", "DeleteConsumer"];
+    pair.compared.extend(methods.map(str::to_owned));
 }
 
 /// Sends a request of the partner to both stores. At random, the caller that may see everything sends it before, so that

@@ -167,6 +167,33 @@ impl FeedBuilder {
     /// ```
     pub fn save_to(mut self, store: impl PositionStore) -> Self {
         self.store = Some(Arc::new(store));
+        self.request.consumer.clear();
+        self
+    }
+
+    /// Follows as a consumer of this name: the node stores the position, and shows how far the consumer is behind. The
+    /// feed resumes after the position that was acknowledged last, unless it starts [`after`](FeedBuilder::after) another
+    /// one. It takes the place of [`save_to`](FeedBuilder::save_to).
+    ///
+    /// Deliveries are acknowledged as `save_to` saves them: when the next one is requested, and within 200 ms. While no
+    /// node can be reached, the acknowledgement is repeated. A consumer that starts from now misses nothing from its first
+    /// feed on, even if it acknowledges nothing.
+    ///
+    /// ```no_run
+    /// # fn example(cable: cable_client::Cable) {
+    /// use cable_client::FeedFilter;
+    ///
+    /// let feed = cable
+    ///     .feed(FeedFilter::default().any_tag("storm"))
+    ///     .with_snapshot() // ignored once the consumer has a position
+    ///     .allow_reset(true)
+    ///     .consumer("search-indexer")
+    ///     .open();
+    /// # }
+    /// ```
+    pub fn consumer(mut self, name: impl Into<String>) -> Self {
+        self.request.consumer = name.into();
+        self.store = None;
         self
     }
 
@@ -182,7 +209,12 @@ impl FeedBuilder {
     pub fn open(mut self) -> Feed {
         self.request.checkpoint_interval = self.checkpoint_interval.try_into().ok();
         let status = Arc::new(FeedStatus::default());
-        let saver = self.store.map(|store| Arc::new(Saver::new(store)));
+        let saver = match (self.store, &self.request.consumer) {
+            (Some(store), _) => Some(Saver::to_store(store)),
+            (None, name) if name.is_empty() => None,
+            (None, name) => Some(Saver::to_node(self.cable.clone(), name.clone())),
+        };
+        let saver = saver.map(Arc::new);
         let driver = FeedDriver {
             cable: self.cable,
             request: self.request,

@@ -1067,7 +1067,7 @@ pub(crate) mod feed_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Feeds of changes.
+    /// Feeds of changes, and consumers: followers with a name, whose acknowledged positions the node stores.
     #[derive(Debug, Clone)]
     pub struct FeedServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1174,6 +1174,9 @@ pub(crate) mod feed_service_client {
         /// * CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
         ///  section or any authors.
         /// * TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
+        /// * TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
+        ///  may have.
+        /// * STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
         ///
         /// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
         pub async fn watch(
@@ -1199,6 +1202,109 @@ pub(crate) mod feed_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("cable.v1.FeedService", "Watch"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+        /// revision. A consumer that does not exist is created.
+        ///
+        /// The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+        /// other callers can have the same name. All callers without a credential are one caller here, and so are all
+        /// credentials of one name.
+        ///
+        /// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+        ///
+        /// * LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+        /// * REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+        /// * NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+        /// * TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+        ///  caller may have.
+        /// * STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        /// * OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+        pub async fn acknowledge_position(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::cable_proto::v1::AcknowledgePositionRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::cable_proto::v1::AcknowledgePositionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.FeedService/AcknowledgePosition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.FeedService", "AcknowledgePosition"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+        ///
+        /// Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+        ///
+        /// * ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+        pub async fn list_consumers(
+            &mut self,
+            request: impl tonic::IntoRequest<::cable_proto::v1::ListConsumersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::cable_proto::v1::ListConsumersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.FeedService/ListConsumers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.FeedService", "ListConsumers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a consumer with its position. Open feeds continue.
+        ///
+        /// Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+        ///
+        /// * CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+        /// * ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+        /// * STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        /// * OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+        pub async fn delete_consumer(
+            &mut self,
+            request: impl tonic::IntoRequest<::cable_proto::v1::DeleteConsumerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::cable_proto::v1::DeleteConsumerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cable.v1.FeedService/DeleteConsumer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cable.v1.FeedService", "DeleteConsumer"));
+            self.inner.unary(req, path, codec).await
         }
     }
 }

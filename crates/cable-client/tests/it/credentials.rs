@@ -138,6 +138,12 @@ fn every_call(cable: &Cable) -> Vec<BoxFuture<'static, Result<(), Error>>> {
         cable.import(stream::iter([RawRecord::from(article("articles/a"))])),
     ]];
     calls.extend([status, mirror, backup]);
+    let client = cable.clone();
+    calls.push(Box::pin(async move { client.acknowledge("index", &position(1)).await.map(drop) }));
+    let client = cable.clone();
+    calls.push(Box::pin(async move { client.consumers().await.map(drop) }));
+    let client = cable.clone();
+    calls.push(Box::pin(async move { client.delete_consumer("index", None).await }));
     calls
 }
 

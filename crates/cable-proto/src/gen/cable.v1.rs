@@ -1317,6 +1317,11 @@ pub enum ErrorReason {
     /// UNAVAILABLE. The backup was given up: an article was killed meanwhile, which the backup would contain, or the copy
     /// of the store took too long. Start another one.
     BackupInterrupted = 35,
+    /// NOT_FOUND. The caller, or the owner that the call names, has no such consumer.
+    ConsumerNotFound = 36,
+    /// RESOURCE_EXHAUSTED. The node, or the caller, has as many consumers as it may have. Delete one that is not used.
+    /// Metadata: `scope`, `node` or `caller`; `maximum`.
+    TooManyConsumers = 37,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1360,6 +1365,8 @@ impl ErrorReason {
             Self::CredentialLimited => "ERROR_REASON_CREDENTIAL_LIMITED",
             Self::BackupRunning => "ERROR_REASON_BACKUP_RUNNING",
             Self::BackupInterrupted => "ERROR_REASON_BACKUP_INTERRUPTED",
+            Self::ConsumerNotFound => "ERROR_REASON_CONSUMER_NOT_FOUND",
+            Self::TooManyConsumers => "ERROR_REASON_TOO_MANY_CONSUMERS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1400,6 +1407,8 @@ impl ErrorReason {
             "ERROR_REASON_CREDENTIAL_LIMITED" => Some(Self::CredentialLimited),
             "ERROR_REASON_BACKUP_RUNNING" => Some(Self::BackupRunning),
             "ERROR_REASON_BACKUP_INTERRUPTED" => Some(Self::BackupInterrupted),
+            "ERROR_REASON_CONSUMER_NOT_FOUND" => Some(Self::ConsumerNotFound),
+            "ERROR_REASON_TOO_MANY_CONSUMERS" => Some(Self::TooManyConsumers),
             _ => None,
         }
     }
@@ -2986,6 +2995,22 @@ pub struct WatchRequest {
     /// The longest silence of the stream, from 1 s to 5 min. If unset, 10 s.
     #[prost(message, optional, tag = "8")]
     pub checkpoint_interval: ::core::option::Option<::prost_types::Duration>,
+    /// The consumer as which the caller follows: a name of 1 to 128 of the characters A-Z, a-z, 0-9, `.`, `_`, `~` and
+    /// `-`. If unset, the node stores no position.
+    ///
+    /// * Without `after`, the feed starts after the position that the consumer has acknowledged last, exactly as if `after`
+    ///   were that position: if it is compacted or belongs to another history, the call fails or, with `allow_reset`, the
+    ///   feed is reset.
+    /// * If the node has no such consumer, the feed starts as the request states. If `start` is unset, the node first
+    ///   stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
+    ///   misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
+    ///   begins with a snapshot.
+    /// * With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
+    ///
+    /// The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
+    /// with another filter, or with another value of `include_backfill`, another name.
+    #[prost(string, tag = "9")]
+    pub consumer: ::prost::alloc::string::String,
     /// The start of the feed. If unset, the feed starts now and delivers only later changes.
     #[prost(oneof = "watch_request::Start", tags = "4, 5")]
     pub start: ::core::option::Option<watch_request::Start>,
@@ -3144,6 +3169,86 @@ pub struct FeedReset {
     #[prost(enumeration = "FeedResetReason", tag = "1")]
     pub reason: i32,
 }
+/// A consumer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Consumer {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
+    #[prost(string, tag = "2")]
+    pub owner: ::prost::alloc::string::String,
+    /// The position that was acknowledged last.
+    #[prost(message, optional, tag = "3")]
+    pub position: ::core::option::Option<Position>,
+    /// The time of the creation.
+    #[prost(message, optional, tag = "4")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The time of the last acknowledgement, also of the same position again. A consumer is deleted when this is older than
+    /// the setting `feed.consumer_retention`.
+    #[prost(message, optional, tag = "5")]
+    pub acknowledge_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED.
+    #[prost(int64, tag = "6")]
+    pub lag_revisions: i64,
+    /// How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+    /// whose credential has a filter.
+    #[prost(message, optional, tag = "7")]
+    pub lag: ::core::option::Option<::prost_types::Duration>,
+    /// Why a feed cannot resume after the position. Unset if it can.
+    #[prost(enumeration = "FeedResetReason", tag = "8")]
+    pub reset_reason: i32,
+}
+/// Request for AcknowledgePosition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgePositionRequest {
+    /// The consumer, as in WatchRequest.
+    #[prost(string, tag = "1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+    /// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    /// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+    /// and be repeated. A stored position of another history is replaced in any case.
+    #[prost(bool, tag = "3")]
+    pub allow_rewind: bool,
+}
+/// Response of AcknowledgePosition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgePositionResponse {
+    /// The position of the consumer after the call: that of the request, or a later one.
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<Position>,
+}
+/// Request for ListConsumers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListConsumersRequest {
+    /// Whether to list the consumers of all callers. Requires the role admin.
+    #[prost(bool, tag = "1")]
+    pub all_owners: bool,
+}
+/// Response of ListConsumers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListConsumersResponse {
+    /// The consumers; at most 1,000, since a node has no more.
+    #[prost(message, repeated, tag = "1")]
+    pub consumers: ::prost::alloc::vec::Vec<Consumer>,
+}
+/// Request for DeleteConsumer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteConsumerRequest {
+    /// The consumer, as in WatchRequest.
+    #[prost(string, tag = "1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// The owner of the consumer, empty for callers without a credential. If unset, the caller. Any other owner than the
+    /// caller requires the role admin.
+    #[prost(string, optional, tag = "2")]
+    pub owner: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Response of DeleteConsumer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteConsumerResponse {}
 /// Kinds of entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3282,6 +3387,22 @@ pub struct GetStatusResponse {
     /// pending versions.
     #[prost(int64, optional, tag = "17")]
     pub overdue_changes: ::core::option::Option<i64>,
+    /// The consumers of all callers. Unset if they cannot be read now, and for callers without the role admin.
+    #[prost(message, optional, tag = "18")]
+    pub consumers: ::core::option::Option<ConsumerSummary>,
+}
+/// The consumers of a node in numbers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConsumerSummary {
+    /// The number of consumers.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+    /// The number of consumers with a `reset_reason`: the position that they have acknowledged is lost.
+    #[prost(int64, tag = "2")]
+    pub lost: i64,
+    /// The consumer with the largest `lag_revisions`, among those without a `reset_reason`. Unset if no consumer has a lag.
+    #[prost(message, optional, tag = "3")]
+    pub furthest_behind: ::core::option::Option<Consumer>,
 }
 /// The numbers of live versions by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

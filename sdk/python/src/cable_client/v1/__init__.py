@@ -123,6 +123,7 @@ from cable_client.v1.errors_pb2 import (
     ERROR_REASON_ARTICLE_NOT_FOUND as ERROR_REASON_ARTICLE_NOT_FOUND,
     ERROR_REASON_BACKUP_INTERRUPTED as ERROR_REASON_BACKUP_INTERRUPTED,
     ERROR_REASON_BACKUP_RUNNING as ERROR_REASON_BACKUP_RUNNING,
+    ERROR_REASON_CONSUMER_NOT_FOUND as ERROR_REASON_CONSUMER_NOT_FOUND,
     ERROR_REASON_CREDENTIAL_LIMITED as ERROR_REASON_CREDENTIAL_LIMITED,
     ERROR_REASON_DRAINING as ERROR_REASON_DRAINING,
     ERROR_REASON_ETAG_MISMATCH as ERROR_REASON_ETAG_MISMATCH,
@@ -150,6 +151,7 @@ from cable_client.v1.errors_pb2 import (
     ERROR_REASON_STORE_DAMAGED as ERROR_REASON_STORE_DAMAGED,
     ERROR_REASON_STORE_FAILED as ERROR_REASON_STORE_FAILED,
     ERROR_REASON_STORE_FULL as ERROR_REASON_STORE_FULL,
+    ERROR_REASON_TOO_MANY_CONSUMERS as ERROR_REASON_TOO_MANY_CONSUMERS,
     ERROR_REASON_TOO_MANY_FEEDS as ERROR_REASON_TOO_MANY_FEEDS,
     ERROR_REASON_UNAUTHENTICATED as ERROR_REASON_UNAUTHENTICATED,
     ERROR_REASON_UNSPECIFIED as ERROR_REASON_UNSPECIFIED,
@@ -280,6 +282,11 @@ from cable_client.v1.publishing_pb2 import (
     WriteResult as WriteResult,
 )
 from cable_client.v1.feed_pb2 import (
+    AcknowledgePositionRequest as AcknowledgePositionRequest,
+    AcknowledgePositionResponse as AcknowledgePositionResponse,
+    Consumer as Consumer,
+    DeleteConsumerRequest as DeleteConsumerRequest,
+    DeleteConsumerResponse as DeleteConsumerResponse,
     ENTITY_KIND_ARTICLE as ENTITY_KIND_ARTICLE,
     ENTITY_KIND_AUTHOR as ENTITY_KIND_AUTHOR,
     ENTITY_KIND_COLLECTION as ENTITY_KIND_COLLECTION,
@@ -298,10 +305,13 @@ from cable_client.v1.feed_pb2 import (
     FeedResetReason as FeedResetReason,
     FeedSnapshot as FeedSnapshot,
     FeedSnapshotEnd as FeedSnapshotEnd,
+    ListConsumersRequest as ListConsumersRequest,
+    ListConsumersResponse as ListConsumersResponse,
     WatchRequest as WatchRequest,
     WatchResponse as WatchResponse,
 )
 from cable_client.v1.status_pb2 import (
+    ConsumerSummary as ConsumerSummary,
     Counts as Counts,
     GetStatusRequest as GetStatusRequest,
     GetStatusResponse as GetStatusResponse,

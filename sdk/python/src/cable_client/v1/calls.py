@@ -432,6 +432,68 @@ class Calls(ABC):
         request = v1.RemovePendingRequest(name=name, precondition=precondition, request_id=request_id)
         return await self.call(methods.REMOVE_PENDING, request, timeout=timeout)
 
+    async def acknowledge_position(
+        self,
+        consumer: str,
+        *,
+        position: v1.Position | None = None,
+        allow_rewind: bool = False,
+        timeout: float | None = None,
+    ) -> v1.AcknowledgePositionResponse:
+        """Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+        revision. A consumer that does not exist is created.
+
+        The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+        other callers can have the same name. All callers without a credential are one caller here, and so are all
+        credentials of one name.
+
+        Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+
+        - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+        - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+        - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+        - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+        caller may have.
+        - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+        """
+        request = v1.AcknowledgePositionRequest(consumer=consumer, position=position, allow_rewind=allow_rewind)
+        return await self.call(methods.ACKNOWLEDGE_POSITION, request, timeout=timeout)
+
+    async def list_consumers(
+        self,
+        all_owners: bool,
+        *,
+        timeout: float | None = None,
+    ) -> v1.ListConsumersResponse:
+        """Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+
+        Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+
+        - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+        """
+        request = v1.ListConsumersRequest(all_owners=all_owners)
+        return await self.call(methods.LIST_CONSUMERS, request, timeout=timeout)
+
+    async def delete_consumer(
+        self,
+        consumer: str,
+        *,
+        owner: str = "",
+        timeout: float | None = None,
+    ) -> v1.DeleteConsumerResponse:
+        """Deletes a consumer with its position. Open feeds continue.
+
+        Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+
+        - CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+        - ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+        - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+        """
+        request = v1.DeleteConsumerRequest(consumer=consumer, owner=owner)
+        return await self.call(methods.DELETE_CONSUMER, request, timeout=timeout)
+
     async def get_status(
         self,
         *,
@@ -453,6 +515,7 @@ class Calls(ABC):
         snapshot: bool = False,
         allow_reset: bool = False,
         include_backfill: bool = False,
+        consumer: str = "",
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int | None = None,
         store: PositionStore | None = None,
@@ -464,7 +527,7 @@ class Calls(ABC):
         snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
         times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
         """
-        return self.follow(v1.WatchRequest(filter=filter, view=view, body_format=body_format, allow_reset=allow_reset, include_backfill=include_backfill), after, snapshot, checkpoint_interval, max_commit_bytes, store, on_retry)
+        return self.follow(v1.WatchRequest(filter=filter, view=view, body_format=body_format, allow_reset=allow_reset, include_backfill=include_backfill, consumer=consumer), after, snapshot, checkpoint_interval, max_commit_bytes, store, on_retry)
 
     def mirror(
         self,

@@ -122,6 +122,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The backup was given up: an article was killed meanwhile, which the backup would contain, or the copy
     of the store took too long. Start another one.
     """
+    ERROR_REASON_CONSUMER_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """NOT_FOUND. The caller, or the owner that the call names, has no such consumer."""
+    ERROR_REASON_TOO_MANY_CONSUMERS: _ErrorReason.ValueType  # 37
+    """RESOURCE_EXHAUSTED. The node, or the caller, has as many consumers as it may have. Delete one that is not used.
+    Metadata: `scope`, `node` or `caller`; `maximum`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of an error. Each error has one google.rpc.ErrorInfo with the domain `cable.v1` and one of these names,
@@ -230,5 +236,11 @@ retry.
 ERROR_REASON_BACKUP_INTERRUPTED: ErrorReason.ValueType  # 35
 """UNAVAILABLE. The backup was given up: an article was killed meanwhile, which the backup would contain, or the copy
 of the store took too long. Start another one.
+"""
+ERROR_REASON_CONSUMER_NOT_FOUND: ErrorReason.ValueType  # 36
+"""NOT_FOUND. The caller, or the owner that the call names, has no such consumer."""
+ERROR_REASON_TOO_MANY_CONSUMERS: ErrorReason.ValueType  # 37
+"""RESOURCE_EXHAUSTED. The node, or the caller, has as many consumers as it may have. Delete one that is not used.
+Metadata: `scope`, `node` or `caller`; `maximum`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

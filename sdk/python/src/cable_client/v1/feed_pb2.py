@@ -31,7 +31,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63\x61\x62le/v1/feed.proto\x12\x08\x63\x61\x62le.v1\x1a\x13\x63\x61\x62le/v1/body.proto\x1a\x16\x63\x61\x62le/v1/content.proto\x1a\x13\x63\x61\x62le/v1/meta.proto\x1a\x19\x63\x61\x62le/v1/publishing.proto\x1a\x15\x63\x61\x62le/v1/record.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n\x0cWatchRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.cable.v1.FeedFilter\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.cable.v1.ArticleView\x12)\n\x0b\x62ody_format\x18\x03 \x01(\x0e\x32\x14.cable.v1.BodyFormat\x12#\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x12.cable.v1.PositionH\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x08H\x00\x12\x13\n\x0b\x61llow_reset\x18\x06 \x01(\x08\x12\x18\n\x10include_backfill\x18\x07 \x01(\x08\x12\x36\n\x13\x63heckpoint_interval\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05start\"f\n\nFeedFilter\x12\x10\n\x08\x61ny_tags\x18\x01 \x03(\t\x12\x10\n\x08sections\x18\x02 \x03(\t\x12\x0f\n\x07\x61uthors\x18\x03 \x03(\t\x12#\n\x05kinds\x18\x04 \x03(\x0e\x32\x14.cable.v1.EntityKind\"\x9d\x02\n\rWatchResponse\x12$\n\x08position\x18\x01 \x01(\x0b\x32\x12.cable.v1.Position\x12(\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x15.cable.v1.FeedChangesH\x00\x12*\n\x08snapshot\x18\x03 \x01(\x0b\x32\x16.cable.v1.FeedSnapshotH\x00\x12\x31\n\x0csnapshot_end\x18\x04 \x01(\x0b\x32\x19.cable.v1.FeedSnapshotEndH\x00\x12.\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x18.cable.v1.FeedCheckpointH\x00\x12$\n\x05reset\x18\x06 \x01(\x0b\x32\x13.cable.v1.FeedResetH\x00\x42\x07\n\x05\x65vent\"J\n\x0b\x46\x65\x65\x64\x43hanges\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.cable.v1.FeedChange\x12\x14\n\x0cmore_follows\x18\x02 \x01(\x08\"\x9b\x02\n\nFeedChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bupdate_kind\x18\x03 \x01(\x0e\x32\x14.cable.v1.UpdateKind\x12\"\n\x06upsert\x18\x04 \x01(\x0b\x32\x10.cable.v1.RecordH\x00\x12\x0e\n\x04left\x18\x05 \x01(\tH\x00\x12&\n\x07removed\x18\x06 \x01(\x0b\x32\x13.cable.v1.TombstoneH\x00\x12\x14\n\nunreadable\x18\t \x01(\tH\x00\x12\x14\n\x0c\x66ormer_names\x18\x07 \x03(\t\x12\x14\n\x0c\x66ormer_paths\x18\x08 \x03(\tB\x08\n\x06\x63hange\"1\n\x0c\x46\x65\x65\x64Snapshot\x12!\n\x07records\x18\x01 \x03(\x0b\x32\x10.cable.v1.Record\"B\n\x0f\x46\x65\x65\x64SnapshotEnd\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12 \n\x06\x64\x61mage\x18\x02 \x01(\x0b\x32\x10.cable.v1.Damage\" \n\x0e\x46\x65\x65\x64\x43heckpoint\x12\x0e\n\x06\x62\x65hind\x18\x01 \x01(\x08\"6\n\tFeedReset\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.cable.v1.FeedResetReason*\xa4\x01\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTITY_KIND_ARTICLE\x10\x01\x12\x16\n\x12\x45NTITY_KIND_AUTHOR\x10\x02\x12\x17\n\x13\x45NTITY_KIND_SECTION\x10\x03\x12\x13\n\x0f\x45NTITY_KIND_TAG\x10\x04\x12\x1a\n\x16\x45NTITY_KIND_COLLECTION\x10\x05*x\n\x0f\x46\x65\x65\x64ResetReason\x12!\n\x1d\x46\x45\x45\x44_RESET_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x46\x45\x45\x44_RESET_REASON_COMPACTED\x10\x01\x12!\n\x1d\x46\x45\x45\x44_RESET_REASON_LOG_CHANGED\x10\x02\x32I\n\x0b\x46\x65\x65\x64Service\x12:\n\x05Watch\x12\x16.cable.v1.WatchRequest\x1a\x17.cable.v1.WatchResponse0\x01\x42T\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63\x61\x62le/v1/feed.proto\x12\x08\x63\x61\x62le.v1\x1a\x13\x63\x61\x62le/v1/body.proto\x1a\x16\x63\x61\x62le/v1/content.proto\x1a\x13\x63\x61\x62le/v1/meta.proto\x1a\x19\x63\x61\x62le/v1/publishing.proto\x1a\x15\x63\x61\x62le/v1/record.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x02\n\x0cWatchRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.cable.v1.FeedFilter\x12#\n\x04view\x18\x02 \x01(\x0e\x32\x15.cable.v1.ArticleView\x12)\n\x0b\x62ody_format\x18\x03 \x01(\x0e\x32\x14.cable.v1.BodyFormat\x12#\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x12.cable.v1.PositionH\x00\x12\x12\n\x08snapshot\x18\x05 \x01(\x08H\x00\x12\x13\n\x0b\x61llow_reset\x18\x06 \x01(\x08\x12\x18\n\x10include_backfill\x18\x07 \x01(\x08\x12\x36\n\x13\x63heckpoint_interval\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63onsumer\x18\t \x01(\tB\x07\n\x05start\"f\n\nFeedFilter\x12\x10\n\x08\x61ny_tags\x18\x01 \x03(\t\x12\x10\n\x08sections\x18\x02 \x03(\t\x12\x0f\n\x07\x61uthors\x18\x03 \x03(\t\x12#\n\x05kinds\x18\x04 \x03(\x0e\x32\x14.cable.v1.EntityKind\"\x9d\x02\n\rWatchResponse\x12$\n\x08position\x18\x01 \x01(\x0b\x32\x12.cable.v1.Position\x12(\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x15.cable.v1.FeedChangesH\x00\x12*\n\x08snapshot\x18\x03 \x01(\x0b\x32\x16.cable.v1.FeedSnapshotH\x00\x12\x31\n\x0csnapshot_end\x18\x04 \x01(\x0b\x32\x19.cable.v1.FeedSnapshotEndH\x00\x12.\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x18.cable.v1.FeedCheckpointH\x00\x12$\n\x05reset\x18\x06 \x01(\x0b\x32\x13.cable.v1.FeedResetH\x00\x42\x07\n\x05\x65vent\"J\n\x0b\x46\x65\x65\x64\x43hanges\x12%\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x14.cable.v1.FeedChange\x12\x14\n\x0cmore_follows\x18\x02 \x01(\x08\"\x9b\x02\n\nFeedChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bupdate_kind\x18\x03 \x01(\x0e\x32\x14.cable.v1.UpdateKind\x12\"\n\x06upsert\x18\x04 \x01(\x0b\x32\x10.cable.v1.RecordH\x00\x12\x0e\n\x04left\x18\x05 \x01(\tH\x00\x12&\n\x07removed\x18\x06 \x01(\x0b\x32\x13.cable.v1.TombstoneH\x00\x12\x14\n\nunreadable\x18\t \x01(\tH\x00\x12\x14\n\x0c\x66ormer_names\x18\x07 \x03(\t\x12\x14\n\x0c\x66ormer_paths\x18\x08 \x03(\tB\x08\n\x06\x63hange\"1\n\x0c\x46\x65\x65\x64Snapshot\x12!\n\x07records\x18\x01 \x03(\x0b\x32\x10.cable.v1.Record\"B\n\x0f\x46\x65\x65\x64SnapshotEnd\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12 \n\x06\x64\x61mage\x18\x02 \x01(\x0b\x32\x10.cable.v1.Damage\" \n\x0e\x46\x65\x65\x64\x43heckpoint\x12\x0e\n\x06\x62\x65hind\x18\x01 \x01(\x08\"6\n\tFeedReset\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.cable.v1.FeedResetReason\"\xa8\x02\n\x08\x43onsumer\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12$\n\x08position\x18\x03 \x01(\x0b\x32\x12.cable.v1.Position\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x61\x63knowledge_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlag_revisions\x18\x06 \x01(\x03\x12&\n\x03lag\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0creset_reason\x18\x08 \x01(\x0e\x32\x19.cable.v1.FeedResetReason\"j\n\x1a\x41\x63knowledgePositionRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12$\n\x08position\x18\x02 \x01(\x0b\x32\x12.cable.v1.Position\x12\x14\n\x0c\x61llow_rewind\x18\x03 \x01(\x08\"C\n\x1b\x41\x63knowledgePositionResponse\x12$\n\x08position\x18\x01 \x01(\x0b\x32\x12.cable.v1.Position\"*\n\x14ListConsumersRequest\x12\x12\n\nall_owners\x18\x01 \x01(\x08\">\n\x15ListConsumersResponse\x12%\n\tconsumers\x18\x01 \x03(\x0b\x32\x12.cable.v1.Consumer\"G\n\x15\x44\x65leteConsumerRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\x05owner\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_owner\"\x18\n\x16\x44\x65leteConsumerResponse*\xa4\x01\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTITY_KIND_ARTICLE\x10\x01\x12\x16\n\x12\x45NTITY_KIND_AUTHOR\x10\x02\x12\x17\n\x13\x45NTITY_KIND_SECTION\x10\x03\x12\x13\n\x0f\x45NTITY_KIND_TAG\x10\x04\x12\x1a\n\x16\x45NTITY_KIND_COLLECTION\x10\x05*x\n\x0f\x46\x65\x65\x64ResetReason\x12!\n\x1d\x46\x45\x45\x44_RESET_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x46\x45\x45\x44_RESET_REASON_COMPACTED\x10\x01\x12!\n\x1d\x46\x45\x45\x44_RESET_REASON_LOG_CHANGED\x10\x02\x32\xd4\x02\n\x0b\x46\x65\x65\x64Service\x12:\n\x05Watch\x12\x16.cable.v1.WatchRequest\x1a\x17.cable.v1.WatchResponse0\x01\x12\x62\n\x13\x41\x63knowledgePosition\x12$.cable.v1.AcknowledgePositionRequest\x1a%.cable.v1.AcknowledgePositionResponse\x12P\n\rListConsumers\x12\x1e.cable.v1.ListConsumersRequest\x1a\x1f.cable.v1.ListConsumersResponse\x12S\n\x0e\x44\x65leteConsumer\x12\x1f.cable.v1.DeleteConsumerRequest\x1a .cable.v1.DeleteConsumerResponseBT\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +39,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cable.v1.feed_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014com.cable.v1P\001Z cable.example/go/cablev1;cablev1\252\002\010Cable.V1\312\002\010Cable\\V1\352\002\tCable::V1'
-  _globals['_ENTITYKIND']._serialized_start=1482
-  _globals['_ENTITYKIND']._serialized_end=1646
-  _globals['_FEEDRESETREASON']._serialized_start=1648
-  _globals['_FEEDRESETREASON']._serialized_end=1768
+  _globals['_ENTITYKIND']._serialized_start=2183
+  _globals['_ENTITYKIND']._serialized_end=2347
+  _globals['_FEEDRESETREASON']._serialized_start=2349
+  _globals['_FEEDRESETREASON']._serialized_end=2469
   _globals['_WATCHREQUEST']._serialized_start=215
-  _globals['_WATCHREQUEST']._serialized_end=516
-  _globals['_FEEDFILTER']._serialized_start=518
-  _globals['_FEEDFILTER']._serialized_end=620
-  _globals['_WATCHRESPONSE']._serialized_start=623
-  _globals['_WATCHRESPONSE']._serialized_end=908
-  _globals['_FEEDCHANGES']._serialized_start=910
-  _globals['_FEEDCHANGES']._serialized_end=984
-  _globals['_FEEDCHANGE']._serialized_start=987
-  _globals['_FEEDCHANGE']._serialized_end=1270
-  _globals['_FEEDSNAPSHOT']._serialized_start=1272
-  _globals['_FEEDSNAPSHOT']._serialized_end=1321
-  _globals['_FEEDSNAPSHOTEND']._serialized_start=1323
-  _globals['_FEEDSNAPSHOTEND']._serialized_end=1389
-  _globals['_FEEDCHECKPOINT']._serialized_start=1391
-  _globals['_FEEDCHECKPOINT']._serialized_end=1423
-  _globals['_FEEDRESET']._serialized_start=1425
-  _globals['_FEEDRESET']._serialized_end=1479
-  _globals['_FEEDSERVICE']._serialized_start=1770
-  _globals['_FEEDSERVICE']._serialized_end=1843
+  _globals['_WATCHREQUEST']._serialized_end=534
+  _globals['_FEEDFILTER']._serialized_start=536
+  _globals['_FEEDFILTER']._serialized_end=638
+  _globals['_WATCHRESPONSE']._serialized_start=641
+  _globals['_WATCHRESPONSE']._serialized_end=926
+  _globals['_FEEDCHANGES']._serialized_start=928
+  _globals['_FEEDCHANGES']._serialized_end=1002
+  _globals['_FEEDCHANGE']._serialized_start=1005
+  _globals['_FEEDCHANGE']._serialized_end=1288
+  _globals['_FEEDSNAPSHOT']._serialized_start=1290
+  _globals['_FEEDSNAPSHOT']._serialized_end=1339
+  _globals['_FEEDSNAPSHOTEND']._serialized_start=1341
+  _globals['_FEEDSNAPSHOTEND']._serialized_end=1407
+  _globals['_FEEDCHECKPOINT']._serialized_start=1409
+  _globals['_FEEDCHECKPOINT']._serialized_end=1441
+  _globals['_FEEDRESET']._serialized_start=1443
+  _globals['_FEEDRESET']._serialized_end=1497
+  _globals['_CONSUMER']._serialized_start=1500
+  _globals['_CONSUMER']._serialized_end=1796
+  _globals['_ACKNOWLEDGEPOSITIONREQUEST']._serialized_start=1798
+  _globals['_ACKNOWLEDGEPOSITIONREQUEST']._serialized_end=1904
+  _globals['_ACKNOWLEDGEPOSITIONRESPONSE']._serialized_start=1906
+  _globals['_ACKNOWLEDGEPOSITIONRESPONSE']._serialized_end=1973
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=1975
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=2017
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=2019
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=2081
+  _globals['_DELETECONSUMERREQUEST']._serialized_start=2083
+  _globals['_DELETECONSUMERREQUEST']._serialized_end=2154
+  _globals['_DELETECONSUMERRESPONSE']._serialized_start=2156
+  _globals['_DELETECONSUMERRESPONSE']._serialized_end=2180
+  _globals['_FEEDSERVICE']._serialized_start=2472
+  _globals['_FEEDSERVICE']._serialized_end=2812
 # @@protoc_insertion_point(module_scope)

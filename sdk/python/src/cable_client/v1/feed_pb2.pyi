@@ -100,6 +100,7 @@ class WatchRequest(_message.Message):
     ALLOW_RESET_FIELD_NUMBER: _builtins.int
     INCLUDE_BACKFILL_FIELD_NUMBER: _builtins.int
     CHECKPOINT_INTERVAL_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
     view: _content_pb2.ArticleView.ValueType
     """The view of articles. If unset, BASIC."""
     body_format: _body_pb2.BodyFormat.ValueType
@@ -112,6 +113,22 @@ class WatchRequest(_message.Message):
     """
     include_backfill: _builtins.bool
     """Whether to deliver BACKFILL writes too. A snapshot always contains what they put."""
+    consumer: _builtins.str
+    """The consumer as which the caller follows: a name of 1 to 128 of the characters A-Z, a-z, 0-9, `.`, `_`, `~` and
+    `-`. If unset, the node stores no position.
+
+    - Without `after`, the feed starts after the position that the consumer has acknowledged last, exactly as if `after`
+      were that position: if it is compacted or belongs to another history, the call fails or, with `allow_reset`, the
+      feed is reset.
+    - If the node has no such consumer, the feed starts as the request states. If `start` is unset, the node first
+      stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
+      misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
+      begins with a snapshot.
+    - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
+
+    The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
+    with another filter, or with another value of `include_backfill`, another name.
+    """
     @_builtins.property
     def filter(self) -> Global___FeedFilter:
         """The filter. If unset, everything matches."""
@@ -137,10 +154,11 @@ class WatchRequest(_message.Message):
         allow_reset: _builtins.bool = ...,
         include_backfill: _builtins.bool = ...,
         checkpoint_interval: _duration_pb2.Duration | None = ...,
+        consumer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "checkpoint_interval", b"checkpoint_interval", "filter", b"filter", "snapshot", b"snapshot", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "allow_reset", b"allow_reset", "body_format", b"body_format", "checkpoint_interval", b"checkpoint_interval", "filter", b"filter", "include_backfill", b"include_backfill", "snapshot", b"snapshot", "start", b"start", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "allow_reset", b"allow_reset", "body_format", b"body_format", "checkpoint_interval", b"checkpoint_interval", "consumer", b"consumer", "filter", b"filter", "include_backfill", b"include_backfill", "snapshot", b"snapshot", "start", b"start", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["after", "snapshot"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
@@ -454,3 +472,217 @@ class FeedReset(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FeedReset: _TypeAlias = FeedReset  # noqa: Y015
+
+@_typing.final
+class Consumer(_message.Message):
+    """A consumer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_TIME_FIELD_NUMBER: _builtins.int
+    LAG_REVISIONS_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    RESET_REASON_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The name."""
+    owner: _builtins.str
+    """The name of the credential to which it belongs. If unset, it belongs to callers without a credential."""
+    lag_revisions: _builtins.int
+    """The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED."""
+    reset_reason: Global___FeedResetReason.ValueType
+    """Why a feed cannot resume after the position. Unset if it can."""
+    @_builtins.property
+    def position(self) -> _meta_pb2.Position:
+        """The position that was acknowledged last."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the creation."""
+
+    @_builtins.property
+    def acknowledge_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the last acknowledgement, also of the same position again. A consumer is deleted when this is older than
+        the setting `feed.consumer_retention`.
+        """
+
+    @_builtins.property
+    def lag(self) -> _duration_pb2.Duration:
+        """How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+        whose credential has a filter.
+        """
+
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        position: _meta_pb2.Position | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        acknowledge_time: _timestamp_pb2.Timestamp | None = ...,
+        lag_revisions: _builtins.int = ...,
+        lag: _duration_pb2.Duration | None = ...,
+        reset_reason: Global___FeedResetReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "create_time", b"create_time", "lag", b"lag", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_time", b"acknowledge_time", "consumer", b"consumer", "create_time", b"create_time", "lag", b"lag", "lag_revisions", b"lag_revisions", "owner", b"owner", "position", b"position", "reset_reason", b"reset_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consumer: _TypeAlias = Consumer  # noqa: Y015
+
+@_typing.final
+class AcknowledgePositionRequest(_message.Message):
+    """Request for AcknowledgePosition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ALLOW_REWIND_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The consumer, as in WatchRequest."""
+    allow_rewind: _builtins.bool
+    """Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+    and be repeated. A stored position of another history is replaced in any case.
+    """
+    @_builtins.property
+    def position(self) -> _meta_pb2.Position:
+        """The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it."""
+
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        position: _meta_pb2.Position | None = ...,
+        allow_rewind: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_rewind", b"allow_rewind", "consumer", b"consumer", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgePositionRequest: _TypeAlias = AcknowledgePositionRequest  # noqa: Y015
+
+@_typing.final
+class AcknowledgePositionResponse(_message.Message):
+    """Response of AcknowledgePosition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def position(self) -> _meta_pb2.Position:
+        """The position of the consumer after the call: that of the request, or a later one."""
+
+    def __init__(
+        self,
+        *,
+        position: _meta_pb2.Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgePositionResponse: _TypeAlias = AcknowledgePositionResponse  # noqa: Y015
+
+@_typing.final
+class ListConsumersRequest(_message.Message):
+    """Request for ListConsumers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_OWNERS_FIELD_NUMBER: _builtins.int
+    all_owners: _builtins.bool
+    """Whether to list the consumers of all callers. Requires the role admin."""
+    def __init__(
+        self,
+        *,
+        all_owners: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_owners", b"all_owners"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
+
+@_typing.final
+class ListConsumersResponse(_message.Message):
+    """Response of ListConsumers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consumer]:
+        """The consumers; at most 1,000, since a node has no more."""
+
+    def __init__(
+        self,
+        *,
+        consumers: _abc.Iterable[Global___Consumer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
+
+@_typing.final
+class DeleteConsumerRequest(_message.Message):
+    """Request for DeleteConsumer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The consumer, as in WatchRequest."""
+    owner: _builtins.str
+    """The owner of the consumer, empty for callers without a credential. If unset, the caller. Any other owner than the
+    caller requires the role admin.
+    """
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        owner: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "consumer", b"consumer", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
+
+Global___DeleteConsumerRequest: _TypeAlias = DeleteConsumerRequest  # noqa: Y015
+
+@_typing.final
+class DeleteConsumerResponse(_message.Message):
+    """Response of DeleteConsumer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteConsumerResponse: _TypeAlias = DeleteConsumerResponse  # noqa: Y015

@@ -33,5 +33,8 @@ GET_PENDING = Method("/cable.v1.PublishingService/GetPending", v1.GetPendingRequ
 LIST_PENDING = Method("/cable.v1.PublishingService/ListPending", v1.ListPendingRequest, v1.ListPendingResponse, writes=False)
 REMOVE_PENDING = Method("/cable.v1.PublishingService/RemovePending", v1.RemovePendingRequest, v1.RemovePendingResponse, writes=True)
 WATCH = StreamMethod("/cable.v1.FeedService/Watch", v1.WatchRequest, v1.WatchResponse, writes=False)
+ACKNOWLEDGE_POSITION = Method("/cable.v1.FeedService/AcknowledgePosition", v1.AcknowledgePositionRequest, v1.AcknowledgePositionResponse, writes=False)
+LIST_CONSUMERS = Method("/cable.v1.FeedService/ListConsumers", v1.ListConsumersRequest, v1.ListConsumersResponse, writes=False)
+DELETE_CONSUMER = Method("/cable.v1.FeedService/DeleteConsumer", v1.DeleteConsumerRequest, v1.DeleteConsumerResponse, writes=False)
 GET_STATUS = Method("/cable.v1.StatusService/GetStatus", v1.GetStatusRequest, v1.GetStatusResponse, writes=False)
 EXPORT = StreamMethod("/cable.v1.TransferService/Export", v1.ExportRequest, v1.ExportResponse, writes=False)

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from cable_client.v1 import content_pb2 as cable_dot_v1_dot_content__pb2
+from cable_client.v1 import feed_pb2 as cable_dot_v1_dot_feed__pb2
 from cable_client.v1 import meta_pb2 as cable_dot_v1_dot_meta__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x61\x62le/v1/status.proto\x12\x08\x63\x61\x62le.v1\x1a\x16\x63\x61\x62le/v1/content.proto\x1a\x13\x63\x61\x62le/v1/meta.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\x8a\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12 \n\x04head\x18\x02 \x01(\x0b\x32\x12.cable.v1.Position\x12\x17\n\x0foldest_revision\x18\x03 \x01(\x03\x12 \n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x10.cable.v1.Counts\x12\x12\n\nlog_digest\x18\x06 \x01(\x0c\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\x0c\x12\x1f\n\x06limits\x18\x08 \x03(\x0b\x32\x0f.cable.v1.Limit\x12\x13\n\x0bstore_bytes\x18\t \x01(\x03\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\n \x01(\x03\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06\x64\x61mage\x18\x0c \x01(\x0b\x32\x10.cable.v1.Damage\x12.\n\ncheck_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconditions\x18\x0e \x03(\t\x12\x17\n\nfree_bytes\x18\x0f \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rreserve_bytes\x18\x10 \x01(\x03\x12\x1c\n\x0foverdue_changes\x18\x11 \x01(\x03H\x01\x88\x01\x01\x42\r\n\x0b_free_bytesB\x12\n\x10_overdue_changesJ\x04\x08\x04\x10\x05R\x03lag\"`\n\x06\x43ounts\x12\x10\n\x08\x61rticles\x18\x01 \x01(\x03\x12\x0f\n\x07\x61uthors\x18\x02 \x01(\x03\x12\x10\n\x08sections\x18\x03 \x01(\x03\x12\x0c\n\x04tags\x18\x04 \x01(\x03\x12\x13\n\x0b\x63ollections\x18\x05 \x01(\x03\"&\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07maximum\x18\x02 \x01(\x03\x32U\n\rStatusService\x12\x44\n\tGetStatus\x12\x1a.cable.v1.GetStatusRequest\x1a\x1b.cable.v1.GetStatusResponseBT\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x61\x62le/v1/status.proto\x12\x08\x63\x61\x62le.v1\x1a\x16\x63\x61\x62le/v1/content.proto\x1a\x13\x63\x61\x62le/v1/feed.proto\x1a\x13\x63\x61\x62le/v1/meta.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xb8\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12 \n\x04head\x18\x02 \x01(\x0b\x32\x12.cable.v1.Position\x12\x17\n\x0foldest_revision\x18\x03 \x01(\x03\x12 \n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x10.cable.v1.Counts\x12\x12\n\nlog_digest\x18\x06 \x01(\x0c\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\x0c\x12\x1f\n\x06limits\x18\x08 \x03(\x0b\x32\x0f.cable.v1.Limit\x12\x13\n\x0bstore_bytes\x18\t \x01(\x03\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\n \x01(\x03\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06\x64\x61mage\x18\x0c \x01(\x0b\x32\x10.cable.v1.Damage\x12.\n\ncheck_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconditions\x18\x0e \x03(\t\x12\x17\n\nfree_bytes\x18\x0f \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rreserve_bytes\x18\x10 \x01(\x03\x12\x1c\n\x0foverdue_changes\x18\x11 \x01(\x03H\x01\x88\x01\x01\x12,\n\tconsumers\x18\x12 \x01(\x0b\x32\x19.cable.v1.ConsumerSummaryB\r\n\x0b_free_bytesB\x12\n\x10_overdue_changesJ\x04\x08\x04\x10\x05R\x03lag\"[\n\x0f\x43onsumerSummary\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x0c\n\x04lost\x18\x02 \x01(\x03\x12+\n\x0f\x66urthest_behind\x18\x03 \x01(\x0b\x32\x12.cable.v1.Consumer\"`\n\x06\x43ounts\x12\x10\n\x08\x61rticles\x18\x01 \x01(\x03\x12\x0f\n\x07\x61uthors\x18\x02 \x01(\x03\x12\x10\n\x08sections\x18\x03 \x01(\x03\x12\x0c\n\x04tags\x18\x04 \x01(\x03\x12\x13\n\x0b\x63ollections\x18\x05 \x01(\x03\"&\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07maximum\x18\x02 \x01(\x03\x32U\n\rStatusService\x12\x44\n\tGetStatus\x12\x1a.cable.v1.GetStatusRequest\x1a\x1b.cable.v1.GetStatusResponseBT\n\x0c\x63om.cable.v1P\x01Z cable.example/go/cablev1;cablev1\xaa\x02\x08\x43\x61\x62le.V1\xca\x02\x08\x43\x61\x62le\\V1\xea\x02\tCable::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +36,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cable.v1.status_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014com.cable.v1P\001Z cable.example/go/cablev1;cablev1\252\002\010Cable.V1\312\002\010Cable\\V1\352\002\tCable::V1'
-  _globals['_GETSTATUSREQUEST']._serialized_start=113
-  _globals['_GETSTATUSREQUEST']._serialized_end=131
-  _globals['_GETSTATUSRESPONSE']._serialized_start=134
-  _globals['_GETSTATUSRESPONSE']._serialized_end=656
-  _globals['_COUNTS']._serialized_start=658
-  _globals['_COUNTS']._serialized_end=754
-  _globals['_LIMIT']._serialized_start=756
-  _globals['_LIMIT']._serialized_end=794
-  _globals['_STATUSSERVICE']._serialized_start=796
-  _globals['_STATUSSERVICE']._serialized_end=881
+  _globals['_GETSTATUSREQUEST']._serialized_start=134
+  _globals['_GETSTATUSREQUEST']._serialized_end=152
+  _globals['_GETSTATUSRESPONSE']._serialized_start=155
+  _globals['_GETSTATUSRESPONSE']._serialized_end=723
+  _globals['_CONSUMERSUMMARY']._serialized_start=725
+  _globals['_CONSUMERSUMMARY']._serialized_end=816
+  _globals['_COUNTS']._serialized_start=818
+  _globals['_COUNTS']._serialized_end=914
+  _globals['_LIMIT']._serialized_start=916
+  _globals['_LIMIT']._serialized_end=954
+  _globals['_STATUSSERVICE']._serialized_start=956
+  _globals['_STATUSSERVICE']._serialized_end=1041
 # @@protoc_insertion_point(module_scope)

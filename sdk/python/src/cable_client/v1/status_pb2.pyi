@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from cable_client.v1 import content_pb2 as _content_pb2
+from cable_client.v1 import feed_pb2 as _feed_pb2
 from cable_client.v1 import meta_pb2 as _meta_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -60,6 +61,7 @@ class GetStatusResponse(_message.Message):
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     RESERVE_BYTES_FIELD_NUMBER: _builtins.int
     OVERDUE_CHANGES_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version of Cable."""
     oldest_revision: _builtins.int
@@ -117,6 +119,10 @@ class GetStatusResponse(_message.Message):
         release can add conditions. The node does not serve, or accepts no puts, while one is active.
         """
 
+    @_builtins.property
+    def consumers(self) -> Global___ConsumerSummary:
+        """The consumers of all callers. Unset if they cannot be read now, and for callers without the role admin."""
+
     def __init__(
         self,
         *,
@@ -136,10 +142,11 @@ class GetStatusResponse(_message.Message):
         free_bytes: _builtins.int | None = ...,
         reserve_bytes: _builtins.int = ...,
         overdue_changes: _builtins.int | None = ...,
+        consumers: Global___ConsumerSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_overdue_changes", b"_overdue_changes", "check_time", b"check_time", "counts", b"counts", "damage", b"damage", "free_bytes", b"free_bytes", "head", b"head", "overdue_changes", b"overdue_changes", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_overdue_changes", b"_overdue_changes", "check_time", b"check_time", "consumers", b"consumers", "counts", b"counts", "damage", b"damage", "free_bytes", b"free_bytes", "head", b"head", "overdue_changes", b"overdue_changes", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_overdue_changes", b"_overdue_changes", "cache_bytes", b"cache_bytes", "check_time", b"check_time", "conditions", b"conditions", "content_digest", b"content_digest", "counts", b"counts", "damage", b"damage", "free_bytes", b"free_bytes", "head", b"head", "limits", b"limits", "log_digest", b"log_digest", "oldest_revision", b"oldest_revision", "overdue_changes", b"overdue_changes", "reserve_bytes", b"reserve_bytes", "start_time", b"start_time", "store_bytes", b"store_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_overdue_changes", b"_overdue_changes", "cache_bytes", b"cache_bytes", "check_time", b"check_time", "conditions", b"conditions", "consumers", b"consumers", "content_digest", b"content_digest", "counts", b"counts", "damage", b"damage", "free_bytes", b"free_bytes", "head", b"head", "limits", b"limits", "log_digest", b"log_digest", "oldest_revision", b"oldest_revision", "overdue_changes", b"overdue_changes", "reserve_bytes", b"reserve_bytes", "start_time", b"start_time", "store_bytes", b"store_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
     _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
@@ -151,6 +158,38 @@ class GetStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__overdue_changes) -> _WhichOneofReturnType__overdue_changes | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ConsumerSummary(_message.Message):
+    """The consumers of a node in numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    FURTHEST_BEHIND_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """The number of consumers."""
+    lost: _builtins.int
+    """The number of consumers with a `reset_reason`: the position that they have acknowledged is lost."""
+    @_builtins.property
+    def furthest_behind(self) -> _feed_pb2.Consumer:
+        """The consumer with the largest `lag_revisions`, among those without a `reset_reason`. Unset if no consumer has a lag."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        furthest_behind: _feed_pb2.Consumer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["furthest_behind", b"furthest_behind"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "furthest_behind", b"furthest_behind", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsumerSummary: _TypeAlias = ConsumerSummary  # noqa: Y015
 
 @_typing.final
 class Counts(_message.Message):

@@ -406,6 +406,68 @@ class SyncCalls(Blocking):
         response: v1.RemovePendingResponse = run(self._wrapped.remove_pending(name=name, precondition=precondition, request_id=request_id, timeout=timeout))
         return response
 
+    def acknowledge_position(
+        self,
+        consumer: str,
+        *,
+        position: v1.Position | None = None,
+        allow_rewind: bool = False,
+        timeout: float | None = None,
+    ) -> v1.AcknowledgePositionResponse:
+        """Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+        revision. A consumer that does not exist is created.
+
+        The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+        other callers can have the same name. All callers without a credential are one caller here, and so are all
+        credentials of one name.
+
+        Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+
+        - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+        - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+        - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+        - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+        caller may have.
+        - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+        """
+        response: v1.AcknowledgePositionResponse = run(self._wrapped.acknowledge_position(consumer=consumer, position=position, allow_rewind=allow_rewind, timeout=timeout))
+        return response
+
+    def list_consumers(
+        self,
+        all_owners: bool,
+        *,
+        timeout: float | None = None,
+    ) -> v1.ListConsumersResponse:
+        """Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+
+        Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+
+        - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+        """
+        response: v1.ListConsumersResponse = run(self._wrapped.list_consumers(all_owners=all_owners, timeout=timeout))
+        return response
+
+    def delete_consumer(
+        self,
+        consumer: str,
+        *,
+        owner: str = "",
+        timeout: float | None = None,
+    ) -> v1.DeleteConsumerResponse:
+        """Deletes a consumer with its position. Open feeds continue.
+
+        Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+
+        - CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+        - ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+        - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+        - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+        """
+        response: v1.DeleteConsumerResponse = run(self._wrapped.delete_consumer(consumer=consumer, owner=owner, timeout=timeout))
+        return response
+
     def get_status(
         self,
         *,
@@ -427,6 +489,7 @@ class SyncCalls(Blocking):
         snapshot: bool = False,
         allow_reset: bool = False,
         include_backfill: bool = False,
+        consumer: str = "",
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int | None = None,
         store: PositionStore | None = None,
@@ -440,7 +503,7 @@ class SyncCalls(Blocking):
         """
         from cable_client import sync
 
-        return sync.Feed(self._wrapped.feed(filter=filter, view=view, body_format=body_format, after=after, snapshot=snapshot, allow_reset=allow_reset, include_backfill=include_backfill, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, store=store, on_retry=on_retry))
+        return sync.Feed(self._wrapped.feed(filter=filter, view=view, body_format=body_format, after=after, snapshot=snapshot, allow_reset=allow_reset, include_backfill=include_backfill, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, store=store, on_retry=on_retry))
 
     def mirror(
         self,

@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cable/v1/feed.proto.
  */
 export const file_cable_v1_feed: GenFile = /*@__PURE__*/
-  fileDesc("ChNjYWJsZS92MS9mZWVkLnByb3RvEghjYWJsZS52MSKtAgoMV2F0Y2hSZXF1ZXN0EiQKBmZpbHRlchgBIAEoCzIULmNhYmxlLnYxLkZlZWRGaWx0ZXISIwoEdmlldxgCIAEoDjIVLmNhYmxlLnYxLkFydGljbGVWaWV3EikKC2JvZHlfZm9ybWF0GAMgASgOMhQuY2FibGUudjEuQm9keUZvcm1hdBIjCgVhZnRlchgEIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uSAASEgoIc25hcHNob3QYBSABKAhIABITCgthbGxvd19yZXNldBgGIAEoCBIYChBpbmNsdWRlX2JhY2tmaWxsGAcgASgIEjYKE2NoZWNrcG9pbnRfaW50ZXJ2YWwYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBwoFc3RhcnQiZgoKRmVlZEZpbHRlchIQCghhbnlfdGFncxgBIAMoCRIQCghzZWN0aW9ucxgCIAMoCRIPCgdhdXRob3JzGAMgAygJEiMKBWtpbmRzGAQgAygOMhQuY2FibGUudjEuRW50aXR5S2luZCKdAgoNV2F0Y2hSZXNwb25zZRIkCghwb3NpdGlvbhgBIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uEigKB2NoYW5nZXMYAiABKAsyFS5jYWJsZS52MS5GZWVkQ2hhbmdlc0gAEioKCHNuYXBzaG90GAMgASgLMhYuY2FibGUudjEuRmVlZFNuYXBzaG90SAASMQoMc25hcHNob3RfZW5kGAQgASgLMhkuY2FibGUudjEuRmVlZFNuYXBzaG90RW5kSAASLgoKY2hlY2twb2ludBgFIAEoCzIYLmNhYmxlLnYxLkZlZWRDaGVja3BvaW50SAASJAoFcmVzZXQYBiABKAsyEy5jYWJsZS52MS5GZWVkUmVzZXRIAEIHCgVldmVudCJKCgtGZWVkQ2hhbmdlcxIlCgdjaGFuZ2VzGAEgAygLMhQuY2FibGUudjEuRmVlZENoYW5nZRIUCgxtb3JlX2ZvbGxvd3MYAiABKAgimwIKCkZlZWRDaGFuZ2USEAoIcmV2aXNpb24YASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoLdXBkYXRlX2tpbmQYAyABKA4yFC5jYWJsZS52MS5VcGRhdGVLaW5kEiIKBnVwc2VydBgEIAEoCzIQLmNhYmxlLnYxLlJlY29yZEgAEg4KBGxlZnQYBSABKAlIABImCgdyZW1vdmVkGAYgASgLMhMuY2FibGUudjEuVG9tYnN0b25lSAASFAoKdW5yZWFkYWJsZRgJIAEoCUgAEhQKDGZvcm1lcl9uYW1lcxgHIAMoCRIUCgxmb3JtZXJfcGF0aHMYCCADKAlCCAoGY2hhbmdlIjEKDEZlZWRTbmFwc2hvdBIhCgdyZWNvcmRzGAEgAygLMhAuY2FibGUudjEuUmVjb3JkIkIKD0ZlZWRTbmFwc2hvdEVuZBINCgVjb3VudBgBIAEoAxIgCgZkYW1hZ2UYAiABKAsyEC5jYWJsZS52MS5EYW1hZ2UiIAoORmVlZENoZWNrcG9pbnQSDgoGYmVoaW5kGAEgASgIIjYKCUZlZWRSZXNldBIpCgZyZWFzb24YASABKA4yGS5jYWJsZS52MS5GZWVkUmVzZXRSZWFzb24qpAEKCkVudGl0eUtpbmQSGwoXRU5USVRZX0tJTkRfVU5TUEVDSUZJRUQQABIXChNFTlRJVFlfS0lORF9BUlRJQ0xFEAESFgoSRU5USVRZX0tJTkRfQVVUSE9SEAISFwoTRU5USVRZX0tJTkRfU0VDVElPThADEhMKD0VOVElUWV9LSU5EX1RBRxAEEhoKFkVOVElUWV9LSU5EX0NPTExFQ1RJT04QBSp4Cg9GZWVkUmVzZXRSZWFzb24SIQodRkVFRF9SRVNFVF9SRUFTT05fVU5TUEVDSUZJRUQQABIfChtGRUVEX1JFU0VUX1JFQVNPTl9DT01QQUNURUQQARIhCh1GRUVEX1JFU0VUX1JFQVNPTl9MT0dfQ0hBTkdFRBACMkkKC0ZlZWRTZXJ2aWNlEjoKBVdhdGNoEhYuY2FibGUudjEuV2F0Y2hSZXF1ZXN0GhcuY2FibGUudjEuV2F0Y2hSZXNwb25zZTABQlQKDGNvbS5jYWJsZS52MVABWiBjYWJsZS5leGFtcGxlL2dvL2NhYmxldjE7Y2FibGV2MaoCCENhYmxlLlYxygIIQ2FibGVcVjHqAglDYWJsZTo6VjFiBnByb3RvMw", [file_cable_v1_body, file_cable_v1_content, file_cable_v1_meta, file_cable_v1_publishing, file_cable_v1_record, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChNjYWJsZS92MS9mZWVkLnByb3RvEghjYWJsZS52MSK/AgoMV2F0Y2hSZXF1ZXN0EiQKBmZpbHRlchgBIAEoCzIULmNhYmxlLnYxLkZlZWRGaWx0ZXISIwoEdmlldxgCIAEoDjIVLmNhYmxlLnYxLkFydGljbGVWaWV3EikKC2JvZHlfZm9ybWF0GAMgASgOMhQuY2FibGUudjEuQm9keUZvcm1hdBIjCgVhZnRlchgEIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uSAASEgoIc25hcHNob3QYBSABKAhIABITCgthbGxvd19yZXNldBgGIAEoCBIYChBpbmNsdWRlX2JhY2tmaWxsGAcgASgIEjYKE2NoZWNrcG9pbnRfaW50ZXJ2YWwYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIY29uc3VtZXIYCSABKAlCBwoFc3RhcnQiZgoKRmVlZEZpbHRlchIQCghhbnlfdGFncxgBIAMoCRIQCghzZWN0aW9ucxgCIAMoCRIPCgdhdXRob3JzGAMgAygJEiMKBWtpbmRzGAQgAygOMhQuY2FibGUudjEuRW50aXR5S2luZCKdAgoNV2F0Y2hSZXNwb25zZRIkCghwb3NpdGlvbhgBIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uEigKB2NoYW5nZXMYAiABKAsyFS5jYWJsZS52MS5GZWVkQ2hhbmdlc0gAEioKCHNuYXBzaG90GAMgASgLMhYuY2FibGUudjEuRmVlZFNuYXBzaG90SAASMQoMc25hcHNob3RfZW5kGAQgASgLMhkuY2FibGUudjEuRmVlZFNuYXBzaG90RW5kSAASLgoKY2hlY2twb2ludBgFIAEoCzIYLmNhYmxlLnYxLkZlZWRDaGVja3BvaW50SAASJAoFcmVzZXQYBiABKAsyEy5jYWJsZS52MS5GZWVkUmVzZXRIAEIHCgVldmVudCJKCgtGZWVkQ2hhbmdlcxIlCgdjaGFuZ2VzGAEgAygLMhQuY2FibGUudjEuRmVlZENoYW5nZRIUCgxtb3JlX2ZvbGxvd3MYAiABKAgimwIKCkZlZWRDaGFuZ2USEAoIcmV2aXNpb24YASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoLdXBkYXRlX2tpbmQYAyABKA4yFC5jYWJsZS52MS5VcGRhdGVLaW5kEiIKBnVwc2VydBgEIAEoCzIQLmNhYmxlLnYxLlJlY29yZEgAEg4KBGxlZnQYBSABKAlIABImCgdyZW1vdmVkGAYgASgLMhMuY2FibGUudjEuVG9tYnN0b25lSAASFAoKdW5yZWFkYWJsZRgJIAEoCUgAEhQKDGZvcm1lcl9uYW1lcxgHIAMoCRIUCgxmb3JtZXJfcGF0aHMYCCADKAlCCAoGY2hhbmdlIjEKDEZlZWRTbmFwc2hvdBIhCgdyZWNvcmRzGAEgAygLMhAuY2FibGUudjEuUmVjb3JkIkIKD0ZlZWRTbmFwc2hvdEVuZBINCgVjb3VudBgBIAEoAxIgCgZkYW1hZ2UYAiABKAsyEC5jYWJsZS52MS5EYW1hZ2UiIAoORmVlZENoZWNrcG9pbnQSDgoGYmVoaW5kGAEgASgIIjYKCUZlZWRSZXNldBIpCgZyZWFzb24YASABKA4yGS5jYWJsZS52MS5GZWVkUmVzZXRSZWFzb24iqAIKCENvbnN1bWVyEhAKCGNvbnN1bWVyGAEgASgJEg0KBW93bmVyGAIgASgJEiQKCHBvc2l0aW9uGAMgASgLMhIuY2FibGUudjEuUG9zaXRpb24SLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjQKEGFja25vd2xlZGdlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWxhZ19yZXZpc2lvbnMYBiABKAMSJgoDbGFnGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDHJlc2V0X3JlYXNvbhgIIAEoDjIZLmNhYmxlLnYxLkZlZWRSZXNldFJlYXNvbiJqChpBY2tub3dsZWRnZVBvc2l0aW9uUmVxdWVzdBIQCghjb25zdW1lchgBIAEoCRIkCghwb3NpdGlvbhgCIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uEhQKDGFsbG93X3Jld2luZBgDIAEoCCJDChtBY2tub3dsZWRnZVBvc2l0aW9uUmVzcG9uc2USJAoIcG9zaXRpb24YASABKAsyEi5jYWJsZS52MS5Qb3NpdGlvbiIqChRMaXN0Q29uc3VtZXJzUmVxdWVzdBISCgphbGxfb3duZXJzGAEgASgIIj4KFUxpc3RDb25zdW1lcnNSZXNwb25zZRIlCgljb25zdW1lcnMYASADKAsyEi5jYWJsZS52MS5Db25zdW1lciJHChVEZWxldGVDb25zdW1lclJlcXVlc3QSEAoIY29uc3VtZXIYASABKAkSEgoFb3duZXIYAiABKAlIAIgBAUIICgZfb3duZXIiGAoWRGVsZXRlQ29uc3VtZXJSZXNwb25zZSqkAQoKRW50aXR5S2luZBIbChdFTlRJVFlfS0lORF9VTlNQRUNJRklFRBAAEhcKE0VOVElUWV9LSU5EX0FSVElDTEUQARIWChJFTlRJVFlfS0lORF9BVVRIT1IQAhIXChNFTlRJVFlfS0lORF9TRUNUSU9OEAMSEwoPRU5USVRZX0tJTkRfVEFHEAQSGgoWRU5USVRZX0tJTkRfQ09MTEVDVElPThAFKngKD0ZlZWRSZXNldFJlYXNvbhIhCh1GRUVEX1JFU0VUX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0ZFRURfUkVTRVRfUkVBU09OX0NPTVBBQ1RFRBABEiEKHUZFRURfUkVTRVRfUkVBU09OX0xPR19DSEFOR0VEEAIy1AIKC0ZlZWRTZXJ2aWNlEjoKBVdhdGNoEhYuY2FibGUudjEuV2F0Y2hSZXF1ZXN0GhcuY2FibGUudjEuV2F0Y2hSZXNwb25zZTABEmIKE0Fja25vd2xlZGdlUG9zaXRpb24SJC5jYWJsZS52MS5BY2tub3dsZWRnZVBvc2l0aW9uUmVxdWVzdBolLmNhYmxlLnYxLkFja25vd2xlZGdlUG9zaXRpb25SZXNwb25zZRJQCg1MaXN0Q29uc3VtZXJzEh4uY2FibGUudjEuTGlzdENvbnN1bWVyc1JlcXVlc3QaHy5jYWJsZS52MS5MaXN0Q29uc3VtZXJzUmVzcG9uc2USUwoORGVsZXRlQ29uc3VtZXISHy5jYWJsZS52MS5EZWxldGVDb25zdW1lclJlcXVlc3QaIC5jYWJsZS52MS5EZWxldGVDb25zdW1lclJlc3BvbnNlQlQKDGNvbS5jYWJsZS52MVABWiBjYWJsZS5leGFtcGxlL2dvL2NhYmxldjE7Y2FibGV2MaoCCENhYmxlLlYxygIIQ2FibGVcVjHqAglDYWJsZTo6VjFiBnByb3RvMw", [file_cable_v1_body, file_cable_v1_content, file_cable_v1_meta, file_cable_v1_publishing, file_cable_v1_record, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Request for Watch.
@@ -96,6 +96,26 @@ export type WatchRequest = Message<"cable.v1.WatchRequest"> & {
    * @generated from field: google.protobuf.Duration checkpoint_interval = 8;
    */
   checkpointInterval?: Duration | undefined;
+
+  /**
+   * The consumer as which the caller follows: a name of 1 to 128 of the characters A-Z, a-z, 0-9, `.`, `_`, `~` and
+   * `-`. If unset, the node stores no position.
+   *
+   * - Without `after`, the feed starts after the position that the consumer has acknowledged last, exactly as if `after`
+   *   were that position: if it is compacted or belongs to another history, the call fails or, with `allow_reset`, the
+   *   feed is reset.
+   * - If the node has no such consumer, the feed starts as the request states. If `start` is unset, the node first
+   *   stores the consumer with its newest position, so that a follower that fails before its first acknowledgement
+   *   misses nothing. With `snapshot`, the consumer exists from its first acknowledgement on; before it, each feed
+   *   begins with a snapshot.
+   * - With `after`, the feed starts after that position. The acknowledged one is neither used nor changed.
+   *
+   * The feed itself acknowledges nothing: call AcknowledgePosition. A position holds for one filter: give a follower
+   * with another filter, or with another value of `include_backfill`, another name.
+   *
+   * @generated from field: string consumer = 9;
+   */
+  consumer: string;
 };
 
 /**
@@ -433,6 +453,222 @@ export const FeedResetSchema: GenMessage<FeedReset> = /*@__PURE__*/
   messageDesc(file_cable_v1_feed, 8);
 
 /**
+ * A consumer.
+ *
+ * @generated from message cable.v1.Consumer
+ */
+export type Consumer = Message<"cable.v1.Consumer"> & {
+  /**
+   * The name.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+
+  /**
+   * The name of the credential to which it belongs. If unset, it belongs to callers without a credential.
+   *
+   * @generated from field: string owner = 2;
+   */
+  owner: string;
+
+  /**
+   * The position that was acknowledged last.
+   *
+   * @generated from field: cable.v1.Position position = 3;
+   */
+  position?: Position | undefined;
+
+  /**
+   * The time of the creation.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 4;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * The time of the last acknowledgement, also of the same position again. A consumer is deleted when this is older than
+   * the setting `feed.consumer_retention`.
+   *
+   * @generated from field: google.protobuf.Timestamp acknowledge_time = 5;
+   */
+  acknowledgeTime?: Timestamp | undefined;
+
+  /**
+   * The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED.
+   *
+   * @generated from field: int64 lag_revisions = 6;
+   */
+  lagRevisions: bigint;
+
+  /**
+   * How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+   * whose credential has a filter.
+   *
+   * @generated from field: google.protobuf.Duration lag = 7;
+   */
+  lag?: Duration | undefined;
+
+  /**
+   * Why a feed cannot resume after the position. Unset if it can.
+   *
+   * @generated from field: cable.v1.FeedResetReason reset_reason = 8;
+   */
+  resetReason: FeedResetReason;
+};
+
+/**
+ * Describes the message cable.v1.Consumer.
+ * Use `create(ConsumerSchema)` to create a new message.
+ */
+export const ConsumerSchema: GenMessage<Consumer> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 9);
+
+/**
+ * Request for AcknowledgePosition.
+ *
+ * @generated from message cable.v1.AcknowledgePositionRequest
+ */
+export type AcknowledgePositionRequest = Message<"cable.v1.AcknowledgePositionRequest"> & {
+  /**
+   * The consumer, as in WatchRequest.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+
+  /**
+   * The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
+   *
+   * @generated from field: cable.v1.Position position = 2;
+   */
+  position?: Position | undefined;
+
+  /**
+   * Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+   * If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
+   * and be repeated. A stored position of another history is replaced in any case.
+   *
+   * @generated from field: bool allow_rewind = 3;
+   */
+  allowRewind: boolean;
+};
+
+/**
+ * Describes the message cable.v1.AcknowledgePositionRequest.
+ * Use `create(AcknowledgePositionRequestSchema)` to create a new message.
+ */
+export const AcknowledgePositionRequestSchema: GenMessage<AcknowledgePositionRequest> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 10);
+
+/**
+ * Response of AcknowledgePosition.
+ *
+ * @generated from message cable.v1.AcknowledgePositionResponse
+ */
+export type AcknowledgePositionResponse = Message<"cable.v1.AcknowledgePositionResponse"> & {
+  /**
+   * The position of the consumer after the call: that of the request, or a later one.
+   *
+   * @generated from field: cable.v1.Position position = 1;
+   */
+  position?: Position | undefined;
+};
+
+/**
+ * Describes the message cable.v1.AcknowledgePositionResponse.
+ * Use `create(AcknowledgePositionResponseSchema)` to create a new message.
+ */
+export const AcknowledgePositionResponseSchema: GenMessage<AcknowledgePositionResponse> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 11);
+
+/**
+ * Request for ListConsumers.
+ *
+ * @generated from message cable.v1.ListConsumersRequest
+ */
+export type ListConsumersRequest = Message<"cable.v1.ListConsumersRequest"> & {
+  /**
+   * Whether to list the consumers of all callers. Requires the role admin.
+   *
+   * @generated from field: bool all_owners = 1;
+   */
+  allOwners: boolean;
+};
+
+/**
+ * Describes the message cable.v1.ListConsumersRequest.
+ * Use `create(ListConsumersRequestSchema)` to create a new message.
+ */
+export const ListConsumersRequestSchema: GenMessage<ListConsumersRequest> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 12);
+
+/**
+ * Response of ListConsumers.
+ *
+ * @generated from message cable.v1.ListConsumersResponse
+ */
+export type ListConsumersResponse = Message<"cable.v1.ListConsumersResponse"> & {
+  /**
+   * The consumers; at most 1,000, since a node has no more.
+   *
+   * @generated from field: repeated cable.v1.Consumer consumers = 1;
+   */
+  consumers: Consumer[];
+};
+
+/**
+ * Describes the message cable.v1.ListConsumersResponse.
+ * Use `create(ListConsumersResponseSchema)` to create a new message.
+ */
+export const ListConsumersResponseSchema: GenMessage<ListConsumersResponse> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 13);
+
+/**
+ * Request for DeleteConsumer.
+ *
+ * @generated from message cable.v1.DeleteConsumerRequest
+ */
+export type DeleteConsumerRequest = Message<"cable.v1.DeleteConsumerRequest"> & {
+  /**
+   * The consumer, as in WatchRequest.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+
+  /**
+   * The owner of the consumer, empty for callers without a credential. If unset, the caller. Any other owner than the
+   * caller requires the role admin.
+   *
+   * @generated from field: optional string owner = 2;
+   */
+  owner?: string | undefined;
+};
+
+/**
+ * Describes the message cable.v1.DeleteConsumerRequest.
+ * Use `create(DeleteConsumerRequestSchema)` to create a new message.
+ */
+export const DeleteConsumerRequestSchema: GenMessage<DeleteConsumerRequest> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 14);
+
+/**
+ * Response of DeleteConsumer.
+ *
+ * @generated from message cable.v1.DeleteConsumerResponse
+ */
+export type DeleteConsumerResponse = Message<"cable.v1.DeleteConsumerResponse"> & {
+};
+
+/**
+ * Describes the message cable.v1.DeleteConsumerResponse.
+ * Use `create(DeleteConsumerResponseSchema)` to create a new message.
+ */
+export const DeleteConsumerResponseSchema: GenMessage<DeleteConsumerResponse> = /*@__PURE__*/
+  messageDesc(file_cable_v1_feed, 15);
+
+/**
  * Kinds of entity.
  *
  * @generated from enum cable.v1.EntityKind
@@ -522,7 +758,7 @@ export const FeedResetReasonSchema: GenEnum<FeedResetReason> = /*@__PURE__*/
   enumDesc(file_cable_v1_feed, 1);
 
 /**
- * Feeds of changes.
+ * Feeds of changes, and consumers: followers with a name, whose acknowledged positions the node stores.
  *
  * @generated from service cable.v1.FeedService
  */
@@ -565,6 +801,9 @@ export const FeedService: GenService<{
    * - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
    *   section or any authors.
    * - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
+   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
+   *   may have.
+   * - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
    *
    * With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
    *
@@ -574,6 +813,62 @@ export const FeedService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchRequestSchema;
     output: typeof WatchResponseSchema;
+  },
+  /**
+   * Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
+   * revision. A consumer that does not exist is created.
+   *
+   * The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+   * other callers can have the same name. All callers without a credential are one caller here, and so are all
+   * credentials of one name.
+   *
+   * Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+   *
+   * - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
+   * - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
+   * - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
+   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
+   *   caller may have.
+   * - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+   * - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
+   *
+   * @generated from rpc cable.v1.FeedService.AcknowledgePosition
+   */
+  acknowledgePosition: {
+    methodKind: "unary";
+    input: typeof AcknowledgePositionRequestSchema;
+    output: typeof AcknowledgePositionResponseSchema;
+  },
+  /**
+   * Lists consumers in the order of their owners and names: those of the caller or, for administrators, of all callers.
+   *
+   * Reasons, besides STORE_DAMAGED, STORE_FAILED, OVERLOADED and INTERNAL:
+   *
+   * - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
+   *
+   * @generated from rpc cable.v1.FeedService.ListConsumers
+   */
+  listConsumers: {
+    methodKind: "unary";
+    input: typeof ListConsumersRequestSchema;
+    output: typeof ListConsumersResponseSchema;
+  },
+  /**
+   * Deletes a consumer with its position. Open feeds continue.
+   *
+   * Reasons, besides FIELD_INVALID, OVERLOADED, STORE_DAMAGED, STORE_FAILED, NODE_FAILED and INTERNAL:
+   *
+   * - CONSUMER_NOT_FOUND (NOT_FOUND): there is no such consumer.
+   * - ROLE_REQUIRED (PERMISSION_DENIED): `owner` requires the role admin.
+   * - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
+   * - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
+   *
+   * @generated from rpc cable.v1.FeedService.DeleteConsumer
+   */
+  deleteConsumer: {
+    methodKind: "unary";
+    input: typeof DeleteConsumerRequestSchema;
+    output: typeof DeleteConsumerResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cable_v1_feed, 0);

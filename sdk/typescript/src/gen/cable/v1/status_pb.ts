@@ -6,6 +6,8 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Damage } from "./content_pb.js";
 import { file_cable_v1_content } from "./content_pb.js";
+import type { Consumer } from "./feed_pb.js";
+import { file_cable_v1_feed } from "./feed_pb.js";
 import type { Position } from "./meta_pb.js";
 import { file_cable_v1_meta } from "./meta_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cable/v1/status.proto.
  */
 export const file_cable_v1_status: GenFile = /*@__PURE__*/
-  fileDesc("ChVjYWJsZS92MS9zdGF0dXMucHJvdG8SCGNhYmxlLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QiigQKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSIAoEaGVhZBgCIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uEhcKD29sZGVzdF9yZXZpc2lvbhgDIAEoAxIgCgZjb3VudHMYBSABKAsyEC5jYWJsZS52MS5Db3VudHMSEgoKbG9nX2RpZ2VzdBgGIAEoDBIWCg5jb250ZW50X2RpZ2VzdBgHIAEoDBIfCgZsaW1pdHMYCCADKAsyDy5jYWJsZS52MS5MaW1pdBITCgtzdG9yZV9ieXRlcxgJIAEoAxITCgtjYWNoZV9ieXRlcxgKIAEoAxIuCgpzdGFydF90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIgCgZkYW1hZ2UYDCABKAsyEC5jYWJsZS52MS5EYW1hZ2USLgoKY2hlY2tfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY29uZGl0aW9ucxgOIAMoCRIXCgpmcmVlX2J5dGVzGA8gASgDSACIAQESFQoNcmVzZXJ2ZV9ieXRlcxgQIAEoAxIcCg9vdmVyZHVlX2NoYW5nZXMYESABKANIAYgBAUINCgtfZnJlZV9ieXRlc0ISChBfb3ZlcmR1ZV9jaGFuZ2VzSgQIBBAFUgNsYWciYAoGQ291bnRzEhAKCGFydGljbGVzGAEgASgDEg8KB2F1dGhvcnMYAiABKAMSEAoIc2VjdGlvbnMYAyABKAMSDAoEdGFncxgEIAEoAxITCgtjb2xsZWN0aW9ucxgFIAEoAyImCgVMaW1pdBIMCgRuYW1lGAEgASgJEg8KB21heGltdW0YAiABKAMyVQoNU3RhdHVzU2VydmljZRJECglHZXRTdGF0dXMSGi5jYWJsZS52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2FibGUudjEuR2V0U3RhdHVzUmVzcG9uc2VCVAoMY29tLmNhYmxlLnYxUAFaIGNhYmxlLmV4YW1wbGUvZ28vY2FibGV2MTtjYWJsZXYxqgIIQ2FibGUuVjHKAghDYWJsZVxWMeoCCUNhYmxlOjpWMWIGcHJvdG8z", [file_cable_v1_content, file_cable_v1_meta, file_google_protobuf_timestamp]);
+  fileDesc("ChVjYWJsZS92MS9zdGF0dXMucHJvdG8SCGNhYmxlLnYxIhIKEEdldFN0YXR1c1JlcXVlc3QiuAQKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSIAoEaGVhZBgCIAEoCzISLmNhYmxlLnYxLlBvc2l0aW9uEhcKD29sZGVzdF9yZXZpc2lvbhgDIAEoAxIgCgZjb3VudHMYBSABKAsyEC5jYWJsZS52MS5Db3VudHMSEgoKbG9nX2RpZ2VzdBgGIAEoDBIWCg5jb250ZW50X2RpZ2VzdBgHIAEoDBIfCgZsaW1pdHMYCCADKAsyDy5jYWJsZS52MS5MaW1pdBITCgtzdG9yZV9ieXRlcxgJIAEoAxITCgtjYWNoZV9ieXRlcxgKIAEoAxIuCgpzdGFydF90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIgCgZkYW1hZ2UYDCABKAsyEC5jYWJsZS52MS5EYW1hZ2USLgoKY2hlY2tfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY29uZGl0aW9ucxgOIAMoCRIXCgpmcmVlX2J5dGVzGA8gASgDSACIAQESFQoNcmVzZXJ2ZV9ieXRlcxgQIAEoAxIcCg9vdmVyZHVlX2NoYW5nZXMYESABKANIAYgBARIsCgljb25zdW1lcnMYEiABKAsyGS5jYWJsZS52MS5Db25zdW1lclN1bW1hcnlCDQoLX2ZyZWVfYnl0ZXNCEgoQX292ZXJkdWVfY2hhbmdlc0oECAQQBVIDbGFnIlsKD0NvbnN1bWVyU3VtbWFyeRINCgVjb3VudBgBIAEoAxIMCgRsb3N0GAIgASgDEisKD2Z1cnRoZXN0X2JlaGluZBgDIAEoCzISLmNhYmxlLnYxLkNvbnN1bWVyImAKBkNvdW50cxIQCghhcnRpY2xlcxgBIAEoAxIPCgdhdXRob3JzGAIgASgDEhAKCHNlY3Rpb25zGAMgASgDEgwKBHRhZ3MYBCABKAMSEwoLY29sbGVjdGlvbnMYBSABKAMiJgoFTGltaXQSDAoEbmFtZRgBIAEoCRIPCgdtYXhpbXVtGAIgASgDMlUKDVN0YXR1c1NlcnZpY2USRAoJR2V0U3RhdHVzEhouY2FibGUudjEuR2V0U3RhdHVzUmVxdWVzdBobLmNhYmxlLnYxLkdldFN0YXR1c1Jlc3BvbnNlQlQKDGNvbS5jYWJsZS52MVABWiBjYWJsZS5leGFtcGxlL2dvL2NhYmxldjE7Y2FibGV2MaoCCENhYmxlLlYxygIIQ2FibGVcVjHqAglDYWJsZTo6VjFiBnByb3RvMw", [file_cable_v1_content, file_cable_v1_feed, file_cable_v1_meta, file_google_protobuf_timestamp]);
 
 /**
  * Request for GetStatus.
@@ -156,6 +158,13 @@ export type GetStatusResponse = Message<"cable.v1.GetStatusResponse"> & {
    * @generated from field: optional int64 overdue_changes = 17;
    */
   overdueChanges?: bigint | undefined;
+
+  /**
+   * The consumers of all callers. Unset if they cannot be read now, and for callers without the role admin.
+   *
+   * @generated from field: cable.v1.ConsumerSummary consumers = 18;
+   */
+  consumers?: ConsumerSummary | undefined;
 };
 
 /**
@@ -164,6 +173,41 @@ export type GetStatusResponse = Message<"cable.v1.GetStatusResponse"> & {
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
   messageDesc(file_cable_v1_status, 1);
+
+/**
+ * The consumers of a node in numbers.
+ *
+ * @generated from message cable.v1.ConsumerSummary
+ */
+export type ConsumerSummary = Message<"cable.v1.ConsumerSummary"> & {
+  /**
+   * The number of consumers.
+   *
+   * @generated from field: int64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * The number of consumers with a `reset_reason`: the position that they have acknowledged is lost.
+   *
+   * @generated from field: int64 lost = 2;
+   */
+  lost: bigint;
+
+  /**
+   * The consumer with the largest `lag_revisions`, among those without a `reset_reason`. Unset if no consumer has a lag.
+   *
+   * @generated from field: cable.v1.Consumer furthest_behind = 3;
+   */
+  furthestBehind?: Consumer | undefined;
+};
+
+/**
+ * Describes the message cable.v1.ConsumerSummary.
+ * Use `create(ConsumerSummarySchema)` to create a new message.
+ */
+export const ConsumerSummarySchema: GenMessage<ConsumerSummary> = /*@__PURE__*/
+  messageDesc(file_cable_v1_status, 2);
 
 /**
  * The numbers of live versions by kind.
@@ -212,7 +256,7 @@ export type Counts = Message<"cable.v1.Counts"> & {
  * Use `create(CountsSchema)` to create a new message.
  */
 export const CountsSchema: GenMessage<Counts> = /*@__PURE__*/
-  messageDesc(file_cable_v1_status, 2);
+  messageDesc(file_cable_v1_status, 3);
 
 /**
  * A limit that the node enforces.
@@ -240,7 +284,7 @@ export type Limit = Message<"cable.v1.Limit"> & {
  * Use `create(LimitSchema)` to create a new message.
  */
 export const LimitSchema: GenMessage<Limit> = /*@__PURE__*/
-  messageDesc(file_cable_v1_status, 3);
+  messageDesc(file_cable_v1_status, 4);
 
 /**
  * The state of a node.
