@@ -661,7 +661,7 @@ mod tests {
     /// No setting accepts a value that can only be a mistake. Words and addresses refuse these values anyway.
     #[test]
     fn absurd_values_are_refused_by_every_setting() {
-        const FREE_TEXT: [&str; 9] = [
+        const FREE_TEXT: [&str; 10] = [
             "store.dir",
             "log.level",
             "tls.certificate",
@@ -670,6 +670,7 @@ mod tests {
             "auth.credentials",
             "audit.file",
             "site.name",
+            "site.language",
             "site.description",
         ];
         let absurd =
