@@ -165,7 +165,7 @@ def is_complete(text):
         shlex.split(text, comments=True)
     except ValueError:
         return False
-    return not text.endswith("\\")
+    return not text.endswith(("\\", "|"))
 
 
 VARIES = re.compile(
