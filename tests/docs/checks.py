@@ -181,7 +181,7 @@ def check_nginx(text, clone):
 
 def check_vcl(text, clone):
     """Varnish compiles it to C, as a user without rights."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o755)
         file = pathlib.Path(directory, "cable.vcl")
         file.write_text(text, encoding="utf-8")
@@ -197,8 +197,10 @@ def run(command, directory, text=None):
         path = shutil.which(command[0], path="/usr/sbin:/sbin")
     if not (path or shutil.which(command[0])):
         raise Invalid(f"`{command[0]}` is missing, which checks this block")
+    # Varnish works without rights, and cannot enter a directory that is private to this user.
+    environment = os.environ | {"TMPDIR": "/tmp"}
     command = [path or command[0], *map(str, command[1:])]
-    return subprocess.run(command, cwd=directory, input=text, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=directory, input=text, capture_output=True, text=True, timeout=600, env=environment)
 
 
 CHECKS = {
