@@ -40,7 +40,7 @@ def feeds(old, new):
 BROKEN = {
     "no such file": ({"src/feed.rs": None}, "docs/feeds.md:6: ../src/feed.rs: no such file"),
     "no such anchor": (feeds("(#the-end)", "(#the-ends)"), "docs/feeds.md:5: #the-ends: no heading"),
-    "a heading that comes once only": (feeds("\n## The end\n", "\n"), "docs/feeds.md:16: #the-end-1: no heading"),
+    "a heading that comes once only": (feeds("\n## The end\n", "\n"), "docs/feeds.md:18: #the-end-1: no heading"),
     "an anchor of another page": (feeds("(#the-end)", "(README.md#feeds)"), "README.md#feeds: no heading"),
     "a page that the index does not list": ({"docs/new.md": "# New\n"}, "docs/README.md:1: does not list docs/new.md"),
     "an index entry without a page": ({"docs/feeds.md": None}, "docs/README.md:3: feeds.md: no such file"),
@@ -48,7 +48,7 @@ BROKEN = {
     "a picture that is missing": ({"docs/images/feed.png": None}, "docs/feeds.md:3: images/feed.png: no such file"),
     "a picture that is not shown": ({"docs/images/old.svg": ""}, "docs/images/old.svg:1: no document shows"),
     "an unknown scheme": (feeds("https://example.org:8080/x", "htp://example.org"), "the scheme is none of"),
-    "no host": (feeds("https://example.org:8080/x", "https:///x"), "docs/feeds.md:18: https:///x: no host"),
+    "no host": (feeds("https://example.org:8080/x", "https:///x"), "docs/feeds.md:19: https:///x: no host"),
     "an absolute path": (feeds("../src/feed.rs", "/src/feed.rs"), "relative to no directory"),
     "a path above the repository": (feeds("../src/feed.rs", "../../../feed.rs"), "no such file"),
     "no target": (feeds("(../src/feed.rs)", "()"), "docs/feeds.md:6: a link without a target"),
