@@ -66,8 +66,10 @@ HERE_DOCUMENT = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
 LIMIT_SECONDS = 2400
 # Limit on the expected output of a watching command, which takes far less.
 WATCH_SECONDS = 60
+# Time that a reader looks at a command that watches before it is interrupted.
+READING_SECONDS = 2
 # Limit on the first line of a command that watches, which may have to be compiled first.
-FIRST_SECONDS = 600
+FIRST_SECONDS = 180
 # Limit on the shutdown of an interrupted background command.
 END_SECONDS = 25
 
@@ -421,6 +423,8 @@ class Reader:
             terminal = self.watchers.pop(0)
             shown = terminal.command.shown
             terminal.until(lambda output: mismatch(shown, output, may_continue=True) is None, WATCH_SECONDS)
+            # No reader interrupts at once: a follower saves its position a moment after it has printed.
+            terminal.until(lambda output: False, READING_SECONDS)
             ended_early = terminal.process.poll()
             terminal.end()
             line = mismatch(shown, terminal.output, may_continue=True)
