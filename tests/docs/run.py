@@ -325,6 +325,7 @@ class Reader:
 
     def read(self):
         section, started = None, time.monotonic()
+        before = self.built()
         try:
             for block in blocks((self.clone / self.document).read_text(encoding="utf-8")):
                 if block.section != section:
@@ -335,7 +336,14 @@ class Reader:
             self.end_watchers()
         finally:
             self.end_all()
+            # The next run of this document in the same checkout starts as this one did.
+            for path in self.built() - before:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             self.row.seconds = time.monotonic() - started
+
+    def built(self):
+        """The files and directories in target/ that cargo does not make."""
+        return {path for path in (self.clone / "target").glob("*") if path.name not in ("debug", "release", "tmp")}
 
     def follow(self, intro):
         """Does what the paragraph above a block directs, except for what needs the block."""
