@@ -1,19 +1,30 @@
 #!/usr/bin/env python3
-"""Runs the commands of README.md and of some documents as a reader types them, in a fresh clone of this repository.
+"""Runs the commands of the documents as a reader types them, in a fresh clone of this repository.
 
-    tests/docs/run.py [DOCUMENT...]
+    tests/docs/run.py [DOCUMENT...]       the documents of DOCUMENTS in checks.py, unless some are named
+    tests/docs/run.py --here DOCUMENT...  in this checkout as it is, built or not; it must have no changes
+    tests/docs/run.py --program target/debug/cable --clone DIR DOCUMENT...
+                                          to try a document: in a clone that stays, with a program that is built
 
 Each `console` and `sh` block is run command by command, in order, on a terminal. Output that a document shows must be
 that of the command, except for numbers, times and ids; `...` represents omitted output. A comment `(exit code N)`
-states the exit code. A block after a line `*Not run in CI: REASON.*` is counted and skipped; any other block that is not
-a command fails the run. Servers and commands that watch run in the background until their section ends.
+states the exit code. A block after a line `*Not run in CI: REASON.*` is only parsed. Blocks in other languages are
+checked: checks.py. A block that can be neither run nor checked fails the run.
 
-The documents use the default ports, 7190 and 7191, which must be free. A checkout that is a fresh clone itself, with
-nothing changed and nothing built, is used directly, so that everything is built once; files that the commands create
-there are removed.
+The paragraph above a block directs the reader:
+
+- "in a second terminal" changes to another terminal, which starts in the clone; "in the second terminal" returns to it.
+  With "in the same directory" it starts where the last command was. "Another" and "new" ones have no name.
+- "Save this as `NAME`" writes the block to a file.
+- "Interrupt the follower" and "Interrupt the server" end what runs in the background.
+
+Servers and commands that watch run in the background; what watches, until its section ends. The documents use the
+default ports, 7190 and 7191, which must be free. A checkout that is a fresh clone itself, with nothing changed and
+nothing built, is used directly, so that everything is built once; files that the commands create there are removed.
 """
 
 import argparse
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -21,6 +32,7 @@ import pty
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -30,19 +42,34 @@ import tempfile
 import termios
 import time
 
+import checks
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "docs/clients.md", "docs/security.md"]
 COMMANDS = ("console", "sh")
 NOT_RUN = re.compile(r"\*Not run in CI: (.+)\.\*")
 SERVER = re.compile(r"\bserve\b")
 # What a demo, and any other node, print once they serve.
 SERVES = re.compile(r"is served at|\bserving\b")
-WATCHES = re.compile(r"cable feed watch(?! .*--until-caught-up)|cable mirror (?!.*--once)|FeedService/Watch|/Watch\.py|--example purge")
+WATCHES = re.compile(
+    r"cable feed watch(?! .*--until-caught-up)|cable mirror (?!.*--once)|FeedService/Watch|--example purge"
+    r"|\bfollow(?:er)?\.(?:mjs|py)\b|\bgo run\b|follower\.Main\b|-m http\.server\b|^cargo run$",
+    re.MULTILINE,
+)
+
+# What the paragraph above a block directs.
+TERMINAL = re.compile(r"\b(first|second|third|fourth|another|new) terminal\b")
+SAVE = re.compile(r"\b[Ss]ave (?:this|it|this program) as\s+`([^`]+)`")
+INTERRUPT = re.compile(r"\bInterrupt (?:the|both) (follower|server|page|newsroom)s?\b")
+HERE_DOCUMENT = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
 
 # Limit on a command, on two cores: a release build takes ten minutes, all tests twenty.
 LIMIT_SECONDS = 2400
 # Limit on the expected output of a watching command, which takes far less.
 WATCH_SECONDS = 60
+# Time that a reader looks at a command that watches before it is interrupted.
+READING_SECONDS = 2
+# Limit on the first line of a command that watches, which may have to be compiled first.
+FIRST_SECONDS = 180
 # Limit on the shutdown of an interrupted background command.
 END_SECONDS = 25
 
@@ -72,26 +99,44 @@ class Command:
 
 
 class Block:
-    def __init__(self, language, line, lines, section, not_run):
+    def __init__(self, language, line, lines, section, not_run, intro=""):
         self.language, self.line, self.lines = language, line, lines
-        self.section, self.not_run = section, not_run
+        self.section, self.not_run, self.intro = section, not_run, intro
+
+    @property
+    def text(self):
+        return "\n".join(self.lines) + "\n"
 
 
 def blocks(text):
-    """The fenced blocks of a Markdown text, each with its section and the reason why it is not run, if there is one."""
-    found, section, fence, above = [], "", None, ""
+    """The fenced blocks of a Markdown text, each with its section, the paragraph above it, and the reason why it is not
+    run, if there is one."""
+    found, section, fence = [], "", None
+    paragraph, intro, reason = [], "", None
     for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith("```") and fence is None:
-            reason = NOT_RUN.fullmatch(above)
-            fence = Block(line[3:].strip(), number, [], section, reason and reason[1])
-        elif line.startswith("```"):
-            found.append(fence)
-            fence, above = None, ""
-        elif fence is not None:
+        is_fence, is_heading = line.startswith("```"), line.startswith("#")
+        if fence is not None and not is_fence:
             fence.lines.append(line)
-        else:
-            section = line.lstrip("# ") if line.startswith("#") else section
-            above = line.strip() or above
+            continue
+        if fence is not None:
+            found.append(fence)
+            fence, intro, reason = None, "", None
+            continue
+        if line.strip() and not is_fence and not is_heading:
+            paragraph.append(line.strip())
+            continue
+        above, paragraph = " ".join(paragraph), []
+        excuse = NOT_RUN.fullmatch(above)
+        if excuse:
+            reason = excuse[1]
+        elif above:
+            intro, reason = above, None
+        if is_fence:
+            fence = Block(line[3:].strip(), number, [], section, reason, intro)
+        elif is_heading:
+            section, intro, reason = line.lstrip("# "), "", None
+    if fence is not None:
+        raise Failure(f"line {fence.line}: the block has no end")
     return found
 
 
@@ -115,11 +160,14 @@ def commands(block):
 
 def is_complete(text):
     """Whether the command is complete, without another line."""
+    here = HERE_DOCUMENT.search(text)
+    if here:
+        return here[2] in text.splitlines()[1:]
     try:
         shlex.split(text, comments=True)
     except ValueError:
         return False
-    return not text.endswith("\\")
+    return not text.endswith(("\\", "|"))
 
 
 VARIES = re.compile(
@@ -241,45 +289,113 @@ class Terminal:
         return self.process.wait()
 
 
+@dataclasses.dataclass
+class Row:
+    """One line of the report."""
+
+    document: str
+    commands: int = 0
+    checked: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
 class Reader:
     """A reader of one document."""
 
-    def __init__(self, document, clone, environment):
-        self.document, self.clone = document, clone
-        self.state = environment
-        self.servers, self.watchers, self.times, self.skipped = [], [], [], []
+    def __init__(self, document, clone, scratch):
+        self.document, self.clone, self.scratch = document, clone, scratch
+        self.row = Row(document)
+        self.terminals, self.opened = {}, 0
+        self.state = self.open_terminal("first")
+        self.servers, self.watchers, self.times = [], [], []
+
+    def open_terminal(self, name, directory=None):
+        """The file with the environment of a new terminal."""
+        self.opened += 1
+        state = self.scratch / f"terminal-{self.document.replace('/', '-')}-{self.opened}"
+        state.write_text(f"export PWD={shlex.quote(str(directory or self.clone))}\n", encoding="utf-8")
+        self.terminals[name] = state
+        return state
+
+    def directory(self):
+        """Where the current terminal is."""
+        shown = subprocess.run(["bash", "-c", f'. {self.state}; printf %s "$PWD"'], capture_output=True, text=True, check=True)
+        return pathlib.Path(shown.stdout)
 
     def read(self):
-        section = None
+        section, started = None, time.monotonic()
+        before = self.built()
         try:
             for block in blocks((self.clone / self.document).read_text(encoding="utf-8")):
                 if block.section != section:
                     self.end_watchers()
                     section = block.section
+                self.follow(block.intro)
                 self.run_block(block)
             self.end_watchers()
         finally:
-            for running in self.watchers + self.servers:
-                running.end()
+            self.end_all()
+            # The next run of this document in the same checkout starts as this one did.
+            for path in self.built() - before:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            self.row.seconds = time.monotonic() - started
+
+    def built(self):
+        """The files and directories in target/ that cargo does not make."""
+        return {path for path in (self.clone / "target").glob("*") if path.name not in ("debug", "release", "tmp")}
+
+    def follow(self, intro):
+        """Does what the paragraph above a block directs, except for what needs the block."""
+        interrupted = INTERRUPT.search(intro)
+        if interrupted:
+            self.end_watchers()
+            if interrupted[1] in ("server", "newsroom"):
+                self.end_all()
+        terminals = TERMINAL.findall(intro)
+        if not terminals:
+            return
+        name = terminals[-1]
+        same = "same directory" in intro
+        if name in ("another", "new") or name not in self.terminals:
+            self.state = self.open_terminal(name, self.directory() if same else None)
+        else:
+            self.state = self.terminals[name]
 
     def run_block(self, block):
+        at = f"{self.document}:{block.line}"
         if block.not_run:
-            print(f"not run: {self.document}:{block.line}: {block.not_run}", flush=True)
-            self.skipped.append(block)
-        elif block.language == "python":
-            watches = any(".Watch(" in line for line in block.lines)
-            script = self.clone / ("target/python/Watch.py" if watches else "target/python/block.py")
-            script.write_text("\n".join(block.lines), encoding="utf-8")
-            self.run(Command(f"PYTHONPATH=target/python python {script}", block.line))
-        elif block.language in COMMANDS:
+            print(f"not run: {at}: {block.not_run}", flush=True)
+            self.row.skipped += 1
+        if block.language in COMMANDS:
             try:
                 found = commands(block)
             except Failure as failure:
                 raise Failure(f"{self.document}: {failure}") from None
             for command in found:
-                self.run(command)
-        else:
-            raise Failure(f"{self.document}:{block.line}: cannot run a block of language `{block.language}`")
+                if block.not_run:
+                    self.parse(command)
+                else:
+                    self.row.commands += 1
+                    self.run(command)
+            return
+        save = SAVE.search(block.intro)
+        try:
+            checks.check(block, self.document, self.clone)
+        except checks.Invalid as error:
+            raise Failure(f"{at}: {error}") from None
+        if save:
+            (self.directory() / save[1]).parent.mkdir(parents=True, exist_ok=True)
+            (self.directory() / save[1]).write_text(block.text, encoding="utf-8")
+            print(f"{at}: saved as {save[1]}", flush=True)
+        if not block.not_run:
+            self.row.checked += 1
+
+    def parse(self, command):
+        """Parses a command that is not run, so that it can be typed at least."""
+        parsed = subprocess.run(["bash", "-n"], input=command.text, capture_output=True, text=True)
+        if parsed.returncode:
+            raise Failure(f"{self.document}:{command.line}: {parsed.stderr.strip()}")
 
     def run(self, command):
         print(f"{self.document}:{command.line}: $ {command.text}", flush=True)
@@ -291,7 +407,11 @@ class Reader:
         elif command.watches:
             self.watchers.append(terminal)
             # Gives the command time to start watching before the next one runs.
-            terminal.until(lambda output: False, 2)
+            shown = [line for line in command.shown if line.strip()][:1]
+            if shown:
+                terminal.until(lambda output: mismatch(shown, output, may_continue=True) is None, FIRST_SECONDS)
+            else:
+                terminal.until(lambda output: False, 2)
         else:
             self.ended(terminal, terminal.wait(LIMIT_SECONDS))
         elapsed = time.monotonic() - terminal.started
@@ -311,6 +431,8 @@ class Reader:
             terminal = self.watchers.pop(0)
             shown = terminal.command.shown
             terminal.until(lambda output: mismatch(shown, output, may_continue=True) is None, WATCH_SECONDS)
+            # No reader interrupts at once: a follower saves its position a moment after it has printed.
+            terminal.until(lambda output: False, READING_SECONDS)
             ended_early = terminal.process.poll()
             terminal.end()
             line = mismatch(shown, terminal.output, may_continue=True)
@@ -318,6 +440,11 @@ class Reader:
                 raise self.failure(terminal, f"the output differs from the document: {line}")
             if ended_early is not None:
                 raise self.failure(terminal, f"ended early with exit code {ended_early}")
+
+    def end_all(self):
+        for running in self.watchers + self.servers:
+            running.end()
+        self.watchers, self.servers = [], []
 
     def failure(self, terminal, reason):
         output = "\n".join("    " + line for line in terminal.output.splitlines()[-60:])
@@ -334,39 +461,84 @@ def is_free(port):
     return True
 
 
+def has_changes(clone):
+    return bool(subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, check=True).stdout)
+
+
 def is_fresh(clone):
     """Whether a checkout is a clean clone without a build."""
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, check=True)
     built = any((clone / "target" / profile).exists() for profile in ("debug", "release"))
-    return not status.stdout and not built
+    return not has_changes(clone) and not built
 
 
-def prepare(scratch):
-    """A fresh clone, and the environment of a reader who has followed the instructions so far."""
-    clone = ROOT
-    if not is_fresh(ROOT):
+def choose_clone(arguments, scratch):
+    """The checkout in which the reader works."""
+    if arguments.here:
+        if has_changes(ROOT):
+            sys.exit("FAILED: --here needs a checkout without changes: files that the commands create are removed")
+        return ROOT
+    if arguments.clone:
+        clone = arguments.clone.resolve()
+        if clone.exists():
+            for command in (["fetch", "--quiet", str(ROOT), "HEAD"], ["reset", "--quiet", "--hard", "FETCH_HEAD"], ["clean", "-dfq"]):
+                subprocess.run(["git", *command], cwd=clone, check=True)
+            return clone
+    elif is_fresh(ROOT):
+        return ROOT
+    else:
         clone = scratch / "cable"
-        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    return clone
+
+
+# In place of cargo, with --program: what builds or runs the program itself uses the one that is built.
+CARGO = """#!/bin/sh
+case "$*" in
+"build" | "build --release" | "test --workspace") exit 0 ;;
+"run --release -- "*) shift 3; exec {program} "$@" ;;
+"run -- "*) shift 2; exec {program} "$@" ;;
+esac
+exec {cargo} "$@"
+"""
+
+
+def prepare(arguments, scratch):
+    """The clone, and the environment of a reader who has followed the instructions of README.md."""
+    clone = choose_clone(arguments, scratch)
     for name in [name for name in os.environ if name.startswith("CABLE_") or name == "CARGO_TARGET_DIR"]:
         del os.environ[name]
     # `cable` is ./target/release/cable, and `go install` puts its programs where the shell finds them.
     os.environ["GOBIN"] = str(scratch / "go")
-    os.environ["PATH"] = f"{clone}/target/release:{scratch}/go:{os.environ['PATH']}"
-    state = scratch / "environment"
-    state.write_text(f'export PWD={shlex.quote(str(clone))}\n', encoding="utf-8")
-    return clone, state
+    os.environ["TMPDIR"] = str(scratch)
+    path = [str(clone / "target/release"), str(scratch / "go"), os.environ["PATH"]]
+    if arguments.program:
+        program, cargo = arguments.program.resolve(), shutil.which("cargo")
+        for directory in (scratch / "bin", clone / "target/release"):
+            directory.mkdir(parents=True, exist_ok=True)
+        wrapper = scratch / "bin/cargo"
+        wrapper.write_text(CARGO.format(program=shlex.quote(str(program)), cargo=shlex.quote(cargo)), encoding="utf-8")
+        wrapper.chmod(0o755)
+        (clone / "target/release/cable").unlink(missing_ok=True)
+        (clone / "target/release/cable").symlink_to(program)
+        path.insert(0, str(scratch / "bin"))
+    os.environ["PATH"] = ":".join(path)
+    return clone
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("documents", nargs="*", default=DOCUMENTS)
+    parser.add_argument("documents", nargs="*", default=checks.DOCUMENTS)
+    parser.add_argument("--here", action="store_true", help="in this checkout")
+    parser.add_argument("--clone", type=pathlib.Path, help="in this clone, which is made or brought up to date, and stays")
+    parser.add_argument("--program", type=pathlib.Path, help="instead of a release build")
     arguments = parser.parse_args()
     used_ports = [port for port in (7190, 7191) if not is_free(port)]
     if used_ports:
         sys.exit(f"FAILED: ports in use: {used_ports}; the documents use the default ports")
     with tempfile.TemporaryDirectory(prefix="cable-docs-", ignore_cleanup_errors=True) as scratch:
-        clone, state = prepare(pathlib.Path(scratch))
-        readers = [Reader(document, clone, state) for document in arguments.documents]
+        scratch = pathlib.Path(scratch)
+        clone = prepare(arguments, scratch)
+        readers = [Reader(document, clone, scratch) for document in arguments.documents]
         try:
             for reader in readers:
                 reader.read()
@@ -375,11 +547,20 @@ def main():
         finally:
             if clone == ROOT:
                 subprocess.run(["git", "clean", "-dfq"], cwd=ROOT, check=True)
+    report(readers)
+
+
+def report(readers):
     for reader in readers:
-        for elapsed, text in sorted(reader.times, reverse=True)[:5]:
-            print(f"{elapsed:6.0f} s  {reader.document}: {text}")
-    run, skipped = sum(len(reader.times) for reader in readers), sum(len(reader.skipped) for reader in readers)
-    print(f"{run} commands of {len(readers)} documents match the documents; {skipped} blocks are not run in CI")
+        for elapsed, text in sorted(reader.times, reverse=True)[:3]:
+            if elapsed >= 5:
+                print(f"{elapsed:6.0f} s  {reader.document}: {text}")
+    print(f"{'document':32} {'commands':>8} {'checked':>8} {'not run':>8} {'minutes':>8}")
+    rows = [reader.row for reader in readers]
+    for row in rows:
+        print(f"{row.document:32} {row.commands:8} {row.checked:8} {row.skipped:8} {row.seconds / 60:8.1f}")
+    total = [sum(getattr(row, of) for row in rows) for of in ("commands", "checked", "skipped", "seconds")]
+    print(f"{'all':32} {total[0]:8} {total[1]:8} {total[2]:8} {total[3] / 60:8.1f}")
 
 
 if __name__ == "__main__":

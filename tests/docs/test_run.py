@@ -1,7 +1,10 @@
 """Tests of run.py: parsing of documents, and comparison of transcripts."""
 
+import pathlib
+import subprocess
 import unittest
 
+import checks
 import run
 
 
@@ -36,6 +39,59 @@ class Blocks(unittest.TestCase):
         for text in ("cable feed watch --any-tag a", "cable mirror a.jsonl", "grpcurl -d x 127.0.0.1:7190 cable.v1.FeedService/Watch"):
             self.assertTrue(run.Command(text, 1).watches, text)
         self.assertFalse(run.Command("cable mirror --once a.jsonl", 1).watches)
+
+
+    def test_a_here_document_and_a_pipe_continue(self):
+        block = run.Block("sh", 1, ["cat <<'END'", "a", "END", "a |", "  b", "c <<< 'd'"], "", None)
+        self.assertEqual([c.text for c in run.commands(block)], ["cat <<'END'\na\nEND", "a |\n  b", "c <<< 'd'"])
+
+    def test_the_paragraph_above_a_block_directs_the_reader(self):
+        text = document("In a second terminal, save this as", "`a.py`:", "", "*Not run in CI: no network.*", "", "```python", "b", "```")
+        [block] = run.blocks(text)
+        self.assertEqual((run.TERMINAL.findall(block.intro), run.SAVE.search(block.intro)[1]), (["second"], "a.py"))
+        self.assertEqual(block.not_run, "no network")
+        self.assertEqual(run.INTERRUPT.search("Interrupt the follower, and start it.")[1], "follower")
+
+    def test_a_block_without_an_end_is_an_error(self):
+        with self.assertRaises(run.Failure):
+            run.blocks(document("```sh", "a"))
+
+
+class Documents(unittest.TestCase):
+    def test_every_document_is_run_or_has_nothing_to_run(self):
+        listed = subprocess.run(["git", "ls-files", "*.md"], cwd=run.ROOT, capture_output=True, text=True, check=True)
+        tracked = {name for name in listed.stdout.split() if not checks.NO_DOCUMENTS.match(name)}
+        self.assertEqual(tracked, set(checks.DOCUMENTS) | set(checks.WITHOUT_COMMANDS))
+
+    def test_a_document_that_is_not_run_has_no_commands(self):
+        for name in checks.WITHOUT_COMMANDS:
+            for block in run.blocks((run.ROOT / name).read_text(encoding="utf-8")):
+                self.assertIn(block.language, ("", "text"), name)
+                checks.check_text(block.text, run.ROOT)
+
+    def test_invalid_blocks_are_refused(self):
+        for language, text in {
+            "json": '{"a": 1}\n{"b": }',
+            "toml": "a = = 1",
+            "yaml": "a\tb",
+            "python": "for a in b print(a)",
+            "go": "for a := range b {",
+            "": "cable article ls",
+            "cobol": "STOP RUN.",
+        }.items():
+            with self.subTest(language), self.assertRaises(checks.Invalid):
+                checks.check(run.Block(language, 1, text.splitlines(), "", None), "a.md", pathlib.Path("."))
+
+    def test_valid_blocks_are_accepted(self):
+        for language, text in {
+            "json": '{"a": 1}\n{"b":\n 2}',
+            "toml": "a = 1",
+            "yaml": "a:\n  - b: c\n    d: e",
+            "python": "async for a in b:\n    await c",
+            "go": "for a := range b {\n\tc(a)\n}",
+            "text": "a ──▶ cable",
+        }.items():
+            checks.check(run.Block(language, 1, text.splitlines(), "", None), "a.md", pathlib.Path("."))
 
 
 class Transcripts(unittest.TestCase):
