@@ -250,7 +250,7 @@ async fn run_with(
     let main = origin_policy(config.server.listen);
     let publishing = config.publish.listen.map_or_else(|| main.clone(), origin_policy);
     let origin_policies = OriginPolicies { main, publishing };
-    let web = Arc::new(Outputs::new(node.clock.clone(), &config));
+    let web = Arc::new(Outputs::new(node.clock.clone(), &config, node.store.next_due()));
     let proxies = Proxies::new(&config.server);
     let connection_context = || ConnectionContext {
         calls: Arc::new(node.calls(

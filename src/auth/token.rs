@@ -1,10 +1,6 @@
 //! Tokens: `cable_<id>_<secret>`, of which a node keeps only a hash.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, BufReader, Read as _},
-};
+use std::{fmt, io};
 
 use sha2::{Digest as _, Sha256};
 
@@ -44,12 +40,16 @@ impl Token {
     /// # Errors
     /// The system's random numbers cannot be read.
     pub fn random() -> io::Result<Token> {
-        let mut random = BufReader::with_capacity(128, File::open("/dev/urandom")?).bytes();
-        let mut digits = |count| {
-            // Bytes above the last multiple of 62 are skipped, so that all digits are equally likely.
-            let fair = random.by_ref().filter(|byte| !matches!(byte, Ok(248..)));
-            let digits = fair.take(count).map(|byte| byte.map(|byte| BASE62[usize::from(byte) % 62] as char));
-            digits.collect::<io::Result<String>>()
+        let digits = |count| {
+            let mut digits = String::with_capacity(count);
+            while digits.len() < count {
+                let mut random = [0; 64];
+                getrandom::fill(&mut random)?;
+                // Bytes above the last multiple of 62 are skipped, so that all digits are equally likely.
+                let fair = random.iter().filter(|byte| **byte < 248).take(count - digits.len());
+                digits.extend(fair.map(|byte| BASE62[usize::from(*byte) % 62] as char));
+            }
+            io::Result::Ok(digits)
         };
         let (id, secret) = (digits(ID_LENGTH)?, digits(SECRET_LENGTH)?);
         let body = format!("{PREFIX}{id}_{secret}");

@@ -85,9 +85,9 @@ pub(crate) enum Collected {
 /// An entity that articles are listed under.
 #[derive(Debug)]
 pub(crate) enum Topic {
-    Author(v1::Author),
-    Section(v1::Section),
-    Tag(v1::Tag),
+    Author(Box<v1::Author>),
+    Section(Box<v1::Section>),
+    Tag(Box<v1::Tag>),
 }
 
 /// The page of an article on the site. Times are in microseconds since 1970 UTC.
@@ -359,9 +359,9 @@ impl Gathered {
 impl Part {
     fn topic(&self) -> Option<Topic> {
         match self.name.kind {
-            Kind::Author => decode(self).map(Topic::Author),
-            Kind::Section => decode(self).map(Topic::Section),
-            Kind::Tag => decode(self).map(Topic::Tag),
+            Kind::Author => decode(self).map(Box::new).map(Topic::Author),
+            Kind::Section => decode(self).map(Box::new).map(Topic::Section),
+            Kind::Tag => decode(self).map(Box::new).map(Topic::Tag),
             Kind::Article | Kind::Collection => None,
         }
     }

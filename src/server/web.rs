@@ -21,6 +21,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tonic::{Status, body::Body, codegen::Service};
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
@@ -92,10 +93,10 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn new(clock: Clock, config: &Config) -> Outputs {
+    pub(super) fn new(clock: Clock, config: &Config, next_due: watch::Receiver<Option<i64>>) -> Outputs {
         Outputs {
             is_enabled: config.web.enabled,
-            caching: Caching::new(clock, &config.web),
+            caching: Caching::new(clock, &config.web, next_due),
             site: Site::new(&config.site).map(Arc::new),
         }
     }

@@ -3,6 +3,8 @@
 //! The time depends on the clock, on the settings and on content that the caller sees, never on a version that is not
 //! visible yet.
 
+use tokio::sync::watch;
+
 use crate::clock::Clock;
 
 const SECOND: i64 = 1_000_000;
@@ -14,32 +16,59 @@ pub(crate) struct Caching {
     /// The configured maximum and the step of the horizon, in microseconds.
     max_age: i64,
     step: i64,
+    /// The earliest time at which a pending version is due.
+    next_due: watch::Receiver<Option<i64>>,
+}
+
+/// The rule for the response to one request.
+///
+/// It is taken before content is read. A version that comes due later than that is beyond the horizon, and one that is
+/// due already, but not committed yet, lets no cache keep the response: what was read lacks it.
+#[derive(Debug)]
+pub(crate) struct Freshness<'a> {
+    caching: &'a Caching,
+    /// The time until which a response may be reused at most, in microseconds since 1970 UTC.
+    horizon: i64,
 }
 
 impl Caching {
-    pub(crate) fn new(clock: Clock, settings: &crate::config::Web) -> Caching {
+    pub(crate) fn new(
+        clock: Clock,
+        settings: &crate::config::Web,
+        next_due: watch::Receiver<Option<i64>>,
+    ) -> Caching {
         let micros = |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-        Caching { clock, max_age: micros(settings.max_age), step: micros(settings.horizon).max(SECOND) }
+        let (max_age, step) = (micros(settings.max_age), micros(settings.horizon).max(SECOND));
+        Caching { clock, max_age, step, next_due }
     }
 
+    /// Returns the rule for the response to a request that has arrived.
+    pub(crate) fn now(&self) -> Freshness<'_> {
+        // The clock first: what is due by then and committed since is not overdue.
+        let now = self.clock.now();
+        let is_overdue = self.next_due.borrow().is_some_and(|due| due <= now);
+        let horizon = if is_overdue { now } else { now + self.step - now.rem_euclid(self.step) };
+        Freshness { caching: self, horizon }
+    }
+}
+
+impl Freshness<'_> {
     /// Returns the whole seconds for which a response may be reused: until its next change, until the horizon, and at
     /// most for the configured time.
     pub(crate) fn max_age(&self, next_change: Option<i64>) -> i64 {
-        max_age(self.clock.now(), self.max_age, self.step, next_change)
+        max_age(self.caching.clock.now(), self.caching.max_age, self.horizon, next_change)
     }
 
     /// Whether a response may be confirmed by 304. nginx reuses a response that is confirmed with `max-age=0` for as
     /// long as the old one stated, which can be beyond its next change. If the setting is 0, it never stored one.
     pub(crate) fn may_confirm(&self, next_change: Option<i64>) -> bool {
-        self.max_age < SECOND || self.max_age(next_change) > 0
+        self.caching.max_age < SECOND || self.max_age(next_change) > 0
     }
 }
 
-fn max_age(now: i64, configured: i64, step: i64, next_change: Option<i64>) -> i64 {
-    let to_horizon = step - now.rem_euclid(step);
-    let to_change = next_change.map(|time| time.saturating_sub(now));
-    let shortest = [Some(configured), Some(to_horizon), to_change].into_iter().flatten().min();
-    shortest.unwrap_or(0).max(0) / SECOND
+fn max_age(now: i64, configured: i64, horizon: i64, next_change: Option<i64>) -> i64 {
+    let until = next_change.map_or(horizon, |time| time.min(horizon));
+    configured.min(until.saturating_sub(now)).max(0) / SECOND
 }
 
 /// Whether a value of `if-none-match` names an etag: a list of etags, weak ones among them, or `*`. No etag of a node
@@ -52,34 +81,65 @@ pub(crate) fn names_etag(value: &[u8], etag: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
+
+    const MINUTE: i64 = 60 * SECOND;
+
+    /// The rule on a clock that stands at a time, with what is due.
+    fn caching(now: i64, max_age: i64, step: i64, next_due: Option<i64>) -> (Caching, ManualClock) {
+        let (clock, hand) = Clock::manual(now);
+        let (_, next_due) = watch::channel(next_due);
+        (Caching { clock, max_age, step, next_due }, hand)
+    }
 
     #[test]
     fn the_shortest_of_three_times_counts_and_is_rounded_down() {
-        let minute = 60 * SECOND;
         // 40 seconds and a half after a whole minute.
         let now = 1_900_000_000 * SECOND + SECOND / 2;
-        assert_eq!(now.rem_euclid(minute), 40 * SECOND + SECOND / 2);
+        assert_eq!(now.rem_euclid(MINUTE), 40 * SECOND + SECOND / 2);
         for (configured, step, next_change, expected) in [
-            (minute, minute, None, 19),
-            (10 * SECOND, minute, None, 10),
-            (0, minute, None, 0),
-            (minute, minute, Some(now + 5 * SECOND), 5),
-            (minute, minute, Some(now + 5 * SECOND - 1), 4),
-            (minute, minute, Some(now), 0),
-            (minute, minute, Some(now - SECOND), 0),
-            (minute, minute, Some(i64::MIN), 0),
-            (minute, minute, Some(i64::MAX), 19),
-            (minute, SECOND, None, 0),
+            (MINUTE, MINUTE, None, 19),
+            (10 * SECOND, MINUTE, None, 10),
+            (0, MINUTE, None, 0),
+            (MINUTE, MINUTE, Some(now + 5 * SECOND), 5),
+            (MINUTE, MINUTE, Some(now + 5 * SECOND - 1), 4),
+            (MINUTE, MINUTE, Some(now), 0),
+            (MINUTE, MINUTE, Some(now - SECOND), 0),
+            (MINUTE, MINUTE, Some(i64::MIN), 0),
+            (MINUTE, MINUTE, Some(i64::MAX), 19),
+            (MINUTE, SECOND, None, 0),
             (3_600 * SECOND, 3_600 * SECOND, None, 799),
         ] {
-            assert_eq!(
-                max_age(now, configured, step, next_change),
-                expected,
-                "{configured} {step} {next_change:?}"
-            );
+            let (caching, _hand) = caching(now, configured, step, None);
+            assert_eq!(caching.now().max_age(next_change), expected, "{configured} {step} {next_change:?}");
         }
-        assert_eq!(max_age(0, minute, minute, None), 60, "at the horizon itself, the next one counts");
-        assert_eq!(max_age(-1, minute, minute, None), 0, "before 1970");
+        assert_eq!(
+            caching(0, MINUTE, MINUTE, None).0.now().max_age(None),
+            60,
+            "at the horizon, the next one counts"
+        );
+        assert_eq!(caching(-1, MINUTE, MINUTE, None).0.now().max_age(None), 0, "before 1970");
+    }
+
+    #[test]
+    fn a_version_that_is_due_and_not_committed_lets_no_cache_keep_a_response() {
+        let due = 1_900_000_020 * SECOND;
+        assert_eq!(due.rem_euclid(MINUTE), 0);
+        for (now, expected) in [(due - 2 * SECOND, 2), (due - 1, 0), (due, 0), (due + MINUTE, 0)] {
+            let (caching, _hand) = caching(now, MINUTE, MINUTE, Some(due));
+            assert_eq!(caching.now().max_age(None), expected);
+            assert_eq!(caching.now().may_confirm(None), expected > 0);
+        }
+    }
+
+    #[test]
+    fn the_horizon_is_that_of_the_request_and_not_of_its_response() {
+        let horizon = 1_900_000_020 * SECOND;
+        let (caching, hand) = caching(horizon - 3 * SECOND, MINUTE, MINUTE, None);
+        let freshness = caching.now();
+        hand.set(horizon + SECOND);
+        assert_eq!(freshness.max_age(None), 0, "what was read may be older than the horizon");
+        assert_eq!(caching.now().max_age(None), 59);
     }
 
     #[test]

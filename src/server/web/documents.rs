@@ -31,7 +31,7 @@ use crate::{
         streams::Streams,
     },
     web::{
-        caching::names_etag,
+        caching::{Freshness, names_etag},
         errors::HttpError,
         request::{ROOT, Resource},
         syndication::{self, Address},
@@ -58,19 +58,20 @@ pub(super) async fn respond(
         return deliver(response, streams);
     }
     let is_head = parts.method == Method::HEAD;
+    let freshness = outputs.caching.now();
     let target = match target(outputs, parts.uri.path()) {
         Ok(target) => target,
         Err(message) => {
             let error = HttpError::new(tonic::Code::NotFound as i32, message, &[]);
             let (mut headers, body) = error_head(&error, parts);
-            headers.insert(CACHE_CONTROL, cache_control(outputs, None, false));
+            headers.insert(CACHE_CONTROL, cache_control(&freshness, None, false));
             return whole(error.status, headers, body, is_head, streams);
         }
     };
     let is_current = |document: &Document| {
         let mut given = parts.headers.get_all(IF_NONE_MATCH).iter();
         given.any(|value| names_etag(value.as_bytes(), document.etag.as_bytes()))
-            && outputs.caching.may_confirm(document.next_change)
+            && freshness.may_confirm(document.next_change)
     };
     let has_body = |document: &Document| !is_head && !is_current(document);
     let reply = calls.document(parts, target, &streams, has_body).await;
@@ -79,9 +80,9 @@ pub(super) async fn respond(
         Ok(found) => {
             // A response that has a body stays one, although time has passed since this was decided.
             let is_current = if is_head { is_current(&found.document) } else { found.pace.is_none() };
-            document(outputs, call, found, (is_private, is_current), streams)
+            document(&freshness, call, found, (is_private, is_current), streams)
         }
-        Err(status) => refused(outputs, call, status, (is_private, &keys), parts, streams),
+        Err(status) => refused(&freshness, call, status, (is_private, &keys), parts, streams),
     }
 }
 
@@ -99,7 +100,7 @@ fn target<'a>(outputs: &'a Outputs, path: &'a str) -> Result<Target<'a>, &'stati
 }
 
 fn document(
-    outputs: &Outputs,
+    freshness: &Freshness<'_>,
     mut call: Call,
     found: Found,
     (is_private, is_current): (bool, bool),
@@ -108,7 +109,7 @@ fn document(
     let Found { document, revision, pace } = found;
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(ETAG, document.etag.clone());
-    headers.insert(CACHE_CONTROL, cache_control(outputs, document.next_change, is_private));
+    headers.insert(CACHE_CONTROL, cache_control(freshness, document.next_change, is_private));
     headers.insert(SURROGATE_KEY, document.surrogate_keys.clone());
     headers.insert(REVISION, HeaderValue::from(revision));
     headers.insert(VARY, HeaderValue::from_static("authorization"));
@@ -131,7 +132,7 @@ fn document(
 
 /// Responds with an error. Caches may not keep one that depends on the caller or on the state of the node.
 pub(super) fn refused(
-    outputs: &Outputs,
+    freshness: &Freshness<'_>,
     mut call: Call,
     status: Status,
     (is_private, keys): (bool, &[String]),
@@ -149,7 +150,7 @@ pub(super) fn refused(
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::PERMANENT_REDIRECT | StatusCode::BAD_REQUEST
     );
     let caching = match is_lasting {
-        true => cache_control(outputs, None, is_private),
+        true => cache_control(freshness, None, is_private),
         false => HeaderValue::from_static("no-store"),
     };
     headers.insert(CACHE_CONTROL, caching);
@@ -191,9 +192,9 @@ fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
     (headers, body)
 }
 
-fn cache_control(outputs: &Outputs, next_change: Option<i64>, is_private: bool) -> HeaderValue {
+fn cache_control(freshness: &Freshness<'_>, next_change: Option<i64>, is_private: bool) -> HeaderValue {
     let scope = if is_private { "private" } else { "public" };
-    let value = format!("{scope}, max-age={}", outputs.caching.max_age(next_change));
+    let value = format!("{scope}, max-age={}", freshness.max_age(next_change));
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("no-store"))
 }
 

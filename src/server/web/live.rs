@@ -48,6 +48,7 @@ pub(super) async fn respond(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return deliver(response, streams);
     }
+    let freshness = outputs.caching.now();
     match calls.live(parts, &streams).await {
         Ok((reply, pace)) => {
             let mut headers = HeaderMap::with_capacity(5);
@@ -62,7 +63,7 @@ pub(super) async fn respond(
             build(StatusCode::OK, headers, Delivery::new(WebBody::Live(body), pace))
         }
         Err((call, status)) => {
-            let response = refused(outputs, call, status, (true, &[]), parts, streams);
+            let response = refused(&freshness, call, status, (true, &[]), parts, streams);
             let (mut parts, body) = response.into_parts();
             // A feed that is refused now may start later.
             parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
