@@ -44,7 +44,7 @@ impl Caching {
 
     /// Returns the rule for the response to a request that has arrived.
     pub(crate) fn now(&self) -> Freshness<'_> {
-        // The clock first: what is due by then and committed since is not overdue.
+        // The clock first: a version that is committed after this is not overdue.
         let now = self.clock.now();
         let is_overdue = self.next_due.borrow().is_some_and(|due| due <= now);
         let horizon = if is_overdue { now } else { now + self.step - now.rem_euclid(self.step) };
@@ -85,7 +85,7 @@ mod tests {
 
     const MINUTE: i64 = 60 * SECOND;
 
-    /// The rule on a clock that stands at a time, with what is due.
+    /// The rule on a manual clock, with the earliest due time.
     fn caching(now: i64, max_age: i64, step: i64, next_due: Option<i64>) -> (Caching, ManualClock) {
         let (clock, hand) = Clock::manual(now);
         let (_, next_due) = watch::channel(next_due);
