@@ -285,7 +285,9 @@ mod tests {
     #[test]
     fn all_plots_have_the_shortest_window_that_shows_every_sample() {
         for (samples, words) in [
-            (0, "5 minutes"),
+            (0, "minute"),
+            (12, "minute"),
+            (13, "5 minutes"),
             (60, "5 minutes"),
             (61, "15 minutes"),
             (180, "15 minutes"),
