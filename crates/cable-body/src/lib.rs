@@ -15,5 +15,5 @@ pub mod sanitise;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use convert::{Conversion, ConvertError, convert};
+pub use convert::{Conversion, ConvertError, convert, convert_foreign};
 pub use render::{render, word_count};
