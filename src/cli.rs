@@ -29,6 +29,7 @@ mod document;
 mod edit;
 mod export;
 mod feed;
+mod fetch;
 mod import;
 mod mirror;
 mod noun;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::Offset};
-use url::Url;
 
 use crate::{Item, ItemOutcome, SkipReason, fit::label, piece::Fitter, wxr::encoding};
 use article::Texts;
@@ -22,6 +21,8 @@ mod media;
 mod xml;
 
 pub use json::MAX_VALUES;
+/// An address.
+pub use url::Url;
 pub use xml::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_ELEMENTS, MAX_NAMESPACES};
 
 /// The maximum size of all pages of a feed in bytes, decompressed.
@@ -171,7 +172,8 @@ impl Feed {
         self.entries.append(&mut entries);
         let next = self.next(&channel, address.as_ref());
         if self.channel.is_none() {
-            let stated = [&channel.home, &channel.own_address].into_iter().filter_map(|url| Url::parse(url).ok());
+            let stated =
+                [&channel.home, &channel.own_address].into_iter().filter_map(|url| Url::parse(url).ok());
             let hosts = stated.chain(address).map(|url| article::host(&url));
             self.sites = hosts.filter(|host| !host.is_empty()).collect();
             self.channel = Some(channel);
@@ -324,7 +326,5 @@ impl Iterator for Items {
     }
 }
 
-#[cfg(test)]
-mod costs;
 #[cfg(test)]
 mod tests;

@@ -245,7 +245,9 @@ fn set_times(article: &mut v1::Article, entry: &Entry, options: &Options, result
     article.modified_time = updated;
     match (published, updated) {
         (Some(_), _) => {}
-        (None, Some(_)) => result.notes.push("no publication time: the time of the last change is used".into()),
+        (None, Some(_)) => {
+            result.notes.push("no publication time: the time of the last change is used".into())
+        }
         (None, None) => result.notes.push("no time: the time of the first import is used".into()),
     }
     if article.publish_time.is_some_and(|time| time.seconds > options.now.as_second()) {
@@ -291,8 +293,7 @@ fn set_rights(
     notes: &mut Vec<String>,
 ) {
     let most = &limit::PARAGRAPH;
-    let mut bounded =
-        |text: &str, field: &str| crate::fit::bounded(&one_line(text), most, field, notes);
+    let mut bounded = |text: &str, field: &str| crate::fit::bounded(&one_line(text), most, field, notes);
     let copyright = bounded(&entry.copyright, "copyright notice");
     let terms = bounded(&entry.terms, "usage terms");
     if !(copyright.clone() + &terms).is_empty() {

@@ -225,7 +225,9 @@ fn construct(element: &Element) -> Option<Text> {
 /// Returns the name of a person as RSS writes it: `desk@lantern.example (Marta Fenn)`.
 fn person(text: &str) -> String {
     match text.trim().split_once('(') {
-        Some((before, name)) if before.contains('@') => name.trim_end().trim_end_matches(')').trim().to_owned(),
+        Some((before, name)) if before.contains('@') => {
+            name.trim_end().trim_end_matches(')').trim().to_owned()
+        }
         _ => text.trim().to_owned(),
     }
 }
@@ -280,7 +282,8 @@ fn set_text(place: &mut String, value: String) {
 impl Other {
     fn add(&mut self, child: &Element, entry: &mut Entry, bases: &Bases) {
         let base = bases.of(child);
-        let located = |text: Text| Some(Located { text, base: base.clone() }).filter(|at| !at.text.is_empty());
+        let located =
+            |text: Text| Some(Located { text, base: base.clone() }).filter(|at| !at.text.is_empty());
         let html = || located(Text::Html(child.html(true)));
         match child.name.as_str() {
             "title" => set(&mut self.titles[0], Some(Text::Html(child.html(true)))),

@@ -171,9 +171,10 @@ fn add_attachments(item: &Object, entry: &mut Entry, base: &Option<Rc<Url>>) {
         let url = resolved(base.as_deref(), &text(attachment, "url"));
         let mut one = Attachment::of_file(url, &text(attachment, "mime_type"));
         one.title = text(attachment, "title");
-        one.duration = attachment.get("duration_in_seconds").and_then(Value::as_f64).and_then(|seconds| {
-            (0.0..1e9).contains(&seconds).then_some(seconds as i64)
-        });
+        one.duration = attachment
+            .get("duration_in_seconds")
+            .and_then(Value::as_f64)
+            .and_then(|seconds| (0.0..1e9).contains(&seconds).then_some(seconds as i64));
         let same = entry.attachments[first..].iter_mut().find(|other| {
             !one.title.is_empty() && other.title == one.title && other.files[0].kind() == one.files[0].kind()
         });

@@ -296,7 +296,8 @@ impl<'a> Parser<'a> {
             }
             let value = attribute.normalized_value(XmlVersion::Implicit1_0);
             // A reference that XML does not know stays as it is.
-            let value = value.map_or_else(|_| attribute.value.as_ref().to_owned(), |value| value.into_owned());
+            let value =
+                value.map_or_else(|_| attribute.value.as_ref().to_owned(), |value| value.into_owned());
             raw.push((attribute.key.as_ref().to_owned(), value));
         }
         for (name, value) in &raw {
@@ -438,9 +439,8 @@ impl<'a> Parser<'a> {
         }
         self.reread += self.position().saturating_sub(start);
         let rest = &self.text[start..];
-        let is_whole = |at: usize| {
-            rest[at + end_tag.len()..].starts_with(|c: char| c == '>' || c.is_whitespace())
-        };
+        let is_whole =
+            |at: usize| rest[at + end_tag.len()..].starts_with(|c: char| c == '>' || c.is_whitespace());
         let end = rest.match_indices(&end_tag).map(|(at, _)| at).find(|at| is_whole(*at));
         let next = end.and_then(|at| Some(at + rest[at..].find('>')? + 1));
         let Some(next) = next.filter(|_| self.reread <= MAX_REREAD_BYTES) else {

@@ -85,7 +85,9 @@ pub(crate) fn decode(bytes: &[u8], charset: Option<&str>) -> io::Result<String> 
     };
     let mut decoded = Decoded::new(io::empty());
     decoded.decoder = Some(encoding.new_decoder_without_bom_handling());
-    decoded.decode(&bytes[mark..]);
+    if bytes.len() > mark {
+        decoded.decode(&bytes[mark..]);
+    }
     decoded.decode(b"");
     Ok(decoded.ready)
 }
