@@ -9,7 +9,7 @@ use std::io::Cursor;
 use cable_body::{ConvertError, convert, html, render, sanitise, word_count};
 use cable_import::{
     binary::{BinaryReader, BinaryWriter},
-    front_matter,
+    feed, front_matter,
     jsonl::RecordJson,
     report::Report,
     wxr,
@@ -23,11 +23,12 @@ use cable_proto::{
 pub type Target = fn(&[u8]);
 
 /// All targets with the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("html", html),
     ("markdown", markdown),
     ("front_matter", front_matter),
     ("wxr", wxr),
+    ("feed", feed),
     ("jsonl", jsonl),
     ("binary", binary),
     ("position", position),
@@ -128,6 +129,16 @@ pub fn wxr(data: &[u8]) {
         }
     }
     assert!(lines == total || !is_whole, "{lines} of {total} items");
+}
+
+/// Checks that each item of a feed has its line in the report.
+pub fn feed(data: &[u8]) {
+    let mut feed = feed::Feed::new(feed::Options::default());
+    // The items before a failure are kept.
+    let _failure = feed.add(feed::Page { bytes: data.to_vec(), ..feed::Page::default() });
+    let (total, mut report) = (feed.total(), Report::default());
+    let lines = feed.items().filter(|item| !report.add(item).is_empty()).count();
+    assert_eq!(lines as u64, total);
 }
 
 /// Checks that a line that is a record becomes the same record again.
