@@ -9,7 +9,8 @@ use std::io::Cursor;
 use cable_body::{ConvertError, convert, html, render, sanitise, word_count};
 use cable_import::{
     binary::{BinaryReader, BinaryWriter},
-    feed, front_matter,
+    feed::{Feed, Options, Page},
+    front_matter,
     jsonl::RecordJson,
     report::Report,
     wxr,
@@ -28,7 +29,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("markdown", markdown),
     ("front_matter", front_matter),
     ("wxr", wxr),
-    ("feed", feed),
+    ("import_feed", import_feed),
     ("jsonl", jsonl),
     ("binary", binary),
     ("position", position),
@@ -132,10 +133,10 @@ pub fn wxr(data: &[u8]) {
 }
 
 /// Checks that each item of a feed has its line in the report.
-pub fn feed(data: &[u8]) {
-    let mut feed = feed::Feed::new(feed::Options::default());
+pub fn import_feed(data: &[u8]) {
+    let mut feed = Feed::new(Options::default());
     // The items before a failure are kept.
-    let _failure = feed.add(feed::Page { bytes: data.to_vec(), ..feed::Page::default() });
+    let _failure = feed.add(Page { bytes: data.to_vec(), ..Page::default() });
     let (total, mut report) = (feed.total(), Report::default());
     let lines = feed.items().filter(|item| !report.add(item).is_empty()).count();
     assert_eq!(lines as u64, total);

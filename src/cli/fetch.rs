@@ -1,6 +1,10 @@
 //! Documents from the web: HTTP and HTTPS, with bounds on their size, on redirects and on time.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use cable_import::feed::Url;
@@ -22,6 +26,9 @@ const MAX_REDIRECTS: usize = 5;
 
 /// The maximum time for one document, with its redirects.
 const MAX_TIME: Duration = Duration::from_secs(60);
+
+/// The maximum time for all documents of one command together.
+pub(super) const MAX_TOTAL_TIME: Duration = Duration::from_secs(30 * 60);
 
 const USER_AGENT: &str = concat!("cable/", env!("CARGO_PKG_VERSION"));
 
@@ -51,11 +58,20 @@ pub(super) fn check(url: &Url) -> Result<(), String> {
     Ok(())
 }
 
-/// Fetches a document of at most `max_bytes` bytes. The error says what failed at which address.
-pub(super) async fn fetch(url: Url, max_bytes: u64) -> Result<Fetched, String> {
+/// Fetches a document of at most `max_bytes` bytes before `end`, the end of [`MAX_TOTAL_TIME`]. The error says what
+/// failed at which address.
+pub(super) async fn fetch(url: Url, max_bytes: u64, end: Instant) -> Result<Fetched, String> {
     let shown = url.clone();
-    let fetched = tokio::time::timeout(MAX_TIME, follow(url, max_bytes)).await;
-    fetched.unwrap_or_else(|_| Err(format!("{shown}: no complete response within {} s", MAX_TIME.as_secs())))
+    let left = end.saturating_duration_since(Instant::now());
+    let fetched = tokio::time::timeout(left.min(MAX_TIME), follow(url, max_bytes)).await;
+    fetched.unwrap_or_else(|_| {
+        Err(if left < MAX_TIME {
+            let minutes = MAX_TOTAL_TIME.as_secs() / 60;
+            format!("{shown}: all pages together took more than {minutes} minutes: import the rest by this address")
+        } else {
+            format!("{shown}: no complete response within {} s", MAX_TIME.as_secs())
+        })
+    })
 }
 
 async fn follow(mut url: Url, max_bytes: u64) -> Result<Fetched, String> {
@@ -213,6 +229,10 @@ mod tests {
         format!("http://{address}/feed").parse().unwrap()
     }
 
+    fn end() -> Instant {
+        Instant::now() + MAX_TOTAL_TIME
+    }
+
     fn answer(head: &str, body: &str) -> String {
         format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
     }
@@ -223,7 +243,7 @@ mod tests {
             answer("302 Found\r\nLocation: /moved?x=1#top", ""),
             answer("200 OK\r\nContent-Type: text/xml; charset=\"ISO-8859-1\"", "<rss/>"),
         ]);
-        let fetched = fetch(url, 100).await.unwrap();
+        let fetched = fetch(url, 100, end()).await.unwrap();
         assert_eq!(fetched.bytes, b"<rss/>");
         assert!(fetched.address.as_str().ends_with("/moved?x=1#top"), "{}", fetched.address);
         assert_eq!(fetched.charset.as_deref(), Some("ISO-8859-1"));
@@ -247,8 +267,33 @@ mod tests {
             (vec![answer("302 Found", "")], "a redirect without an address"),
             (redirects, "more than 5 redirects"),
         ] {
-            let error = fetch(server(answers), 100).await.unwrap_err();
+            let error = fetch(server(answers), 100, end()).await.unwrap_err();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_pages_have_one_end() {
+        // The system accepts the connection, and nothing answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url: Url = format!("http://{}/feed", listener.local_addr().unwrap()).parse().unwrap();
+        for left in [Duration::ZERO, Duration::from_millis(50)] {
+            let error = fetch(url.clone(), 100, Instant::now() + left).await.unwrap_err();
+            assert!(error.contains("/feed: all pages together took more than 30 minutes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_charset_is_that_of_xml_alone() {
+        for (content_type, expected) in [
+            ("", None),
+            ("text/xml", None),
+            ("application/rss+xml; Charset=windows-1252", Some("windows-1252")),
+            ("text/plain;a=b; charset = \"utf-16le\"", Some("utf-16le")),
+            ("application/xml; charset=", None),
+            ("application/feed+json; charset=iso-8859-1", None),
+        ] {
+            assert_eq!(charset(content_type).unwrap().as_deref(), expected, "{content_type}");
         }
     }
 

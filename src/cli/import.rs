@@ -8,6 +8,7 @@ use std::{
     io::{self, BufRead, BufReader, BufWriter, Read, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -556,7 +557,8 @@ fn read_feed(
 /// Adds all pages of a feed. The error says which one cannot be read, and why.
 fn add_pages(feed: &mut feed::Feed, from: &str, runtime: &Handle, bar: &ProgressBar) -> Result<(), String> {
     let mut left = feed::MAX_BYTES;
-    let mut page = first_page(from, runtime, left)?;
+    let end = Instant::now() + fetch::MAX_TOTAL_TIME;
+    let mut page = first_page(from, runtime, left, end)?;
     loop {
         left = left.saturating_sub(page.bytes.len() as u64);
         let shown = page.address.as_ref().map_or_else(|| from.to_owned(), ToString::to_string);
@@ -570,16 +572,20 @@ fn add_pages(feed: &mut feed::Feed, from: &str, runtime: &Handle, bar: &Progress
             }
             feed::Next::Page(next) => {
                 bar.set_message(format!("{} items, then {next}", feed.total()));
-                page = fetched(runtime, next, left)?;
+                page = fetched(runtime, next.clone(), left, end)?;
+                let address = page.address.as_ref();
+                if address.is_some_and(|address| address.host() != next.host()) {
+                    return Err(format!("{next}: the next page redirects to another host"));
+                }
             }
         }
     }
 }
 
-fn first_page(from: &str, runtime: &Handle, max_bytes: u64) -> Result<feed::Page, String> {
+fn first_page(from: &str, runtime: &Handle, max_bytes: u64, end: Instant) -> Result<feed::Page, String> {
     if from.contains("://") {
         let url = from.parse().map_err(|error| format!("{from}: not an address: {error}"))?;
-        return fetched(runtime, url, max_bytes);
+        return fetched(runtime, url, max_bytes, end);
     }
     let failed = |error: io::Error| format!("read {from}: {error}");
     let mut bytes = Vec::new();
@@ -592,8 +598,8 @@ fn first_page(from: &str, runtime: &Handle, max_bytes: u64) -> Result<feed::Page
     Ok(feed::Page { bytes, ..feed::Page::default() })
 }
 
-fn fetched(runtime: &Handle, url: feed::Url, max_bytes: u64) -> Result<feed::Page, String> {
-    let fetch::Fetched { bytes, address, charset } = runtime.block_on(fetch::fetch(url, max_bytes))?;
+fn fetched(runtime: &Handle, url: feed::Url, max_bytes: u64, end: Instant) -> Result<feed::Page, String> {
+    let fetch::Fetched { bytes, address, charset } = runtime.block_on(fetch::fetch(url, max_bytes, end))?;
     Ok(feed::Page { bytes, address: Some(address), charset })
 }
 

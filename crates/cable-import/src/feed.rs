@@ -37,10 +37,10 @@ pub const MAX_PAGES: usize = 1_000;
 /// The maximum length of an address in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 
-/// The steps that the HTML parser may take for all texts of a feed: those of one large text, and some for each byte. A
+/// The steps that the HTML parser may take for all texts of a feed: those of one large text, or some for each byte. A
 /// typical text takes a step or two for each byte.
 const MIN_STEPS: usize = 6_000_000;
-const STEPS_PER_BYTE: usize = 12;
+const STEPS_PER_BYTE: usize = 6;
 
 const NOT_HTML: &str =
     "a page of HTML: give the address of its feed, which the page names in <link rel=\"alternate\">";
@@ -264,7 +264,7 @@ impl Feed {
         let skipped: Vec<Option<SkipReason>> = outcomes.collect();
         Items {
             fitter: Fitter::new(&options.prefix, options.now),
-            texts: Texts { steps: MIN_STEPS + STEPS_PER_BYTE * bytes },
+            texts: Texts { steps: MIN_STEPS.max(STEPS_PER_BYTE * bytes) },
             channel: channel.unwrap_or_default(),
             sites,
             options,
@@ -326,5 +326,7 @@ impl Iterator for Items {
     }
 }
 
+#[cfg(test)]
+mod costs;
 #[cfg(test)]
 mod tests;

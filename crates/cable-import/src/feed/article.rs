@@ -54,6 +54,9 @@ impl Texts {
         let mut left = share;
         let resolved_bytes = Cell::new(0);
         let resolve = |url: &str| {
+            if resolved_bytes.get() > MAX_RESOLVED_BYTES {
+                return None;
+            }
             let resolved = resolve(base, url)?;
             resolved_bytes.set(resolved_bytes.get() + resolved.len());
             (resolved_bytes.get() <= MAX_RESOLVED_BYTES).then_some(resolved)
@@ -152,13 +155,18 @@ pub(super) fn piece(
         let url = truncate(&one_line(&entry.external_url), limit::URL.maximum as usize).to_owned();
         article.annotations.insert("external_url".into(), url);
     }
+    // Only Atom and JSON Feed have authors of a feed.
+    let authors = if entry.authors.is_empty() { &channel.authors } else { &entry.authors };
+    if entry.authors.is_empty() && channel.more_authors > 0 {
+        result.notes.push(format!("{} more authors of the feed omitted", channel.more_authors));
+    }
     let categories = entry.categories.iter().filter(|term| !one_line(&term.name).is_empty());
     Ok(Piece {
         id: id(&key),
         article,
         sections: Vec::new(),
         tags: categories.cloned().collect(),
-        authors: entry.authors.iter().map(|name| crate::piece::Term::of_name(name)).collect(),
+        authors: authors.iter().map(|name| crate::piece::Term::of_name(name)).collect(),
         is_draft: false,
         result,
     })
@@ -294,7 +302,9 @@ fn set_rights(
 ) {
     let most = &limit::PARAGRAPH;
     let mut bounded = |text: &str, field: &str| crate::fit::bounded(&one_line(text), most, field, notes);
-    let copyright = bounded(&entry.copyright, "copyright notice");
+    let of_feed = &channel.copyright;
+    let copyright = if entry.copyright.is_empty() { of_feed } else { &entry.copyright };
+    let copyright = bounded(copyright, "copyright notice");
     let terms = bounded(&entry.terms, "usage terms");
     if !(copyright.clone() + &terms).is_empty() {
         let rights = v1::Rights { copyright_notice: copyright, usage_terms: terms };

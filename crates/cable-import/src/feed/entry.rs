@@ -10,6 +10,19 @@ use super::{
 };
 use crate::piece::Term;
 
+/// The maximum number of authors, of categories and of files of one item that are used.
+const MAX_PARTS: usize = 1_000;
+
+/// The maximum number of authors of a feed, and of bytes of their names, that each item without authors gets.
+const MAX_FEED_AUTHORS: usize = 8;
+const MAX_FEED_AUTHOR_BYTES: usize = 512;
+
+/// The maximum length in bytes of a text about the feed that each item gets.
+const MAX_FEED_TEXT_BYTES: usize = 2 << 10;
+
+/// The maximum length of a language in bytes. No tag is longer.
+const MAX_LANGUAGE_BYTES: usize = 65;
+
 /// A text as a feed has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Text {
@@ -75,8 +88,26 @@ impl Entry {
     }
 
     pub(super) fn add_author(&mut self, name: String) {
-        if !name.is_empty() && !self.authors.contains(&name) {
+        if self.authors.len() >= MAX_PARTS {
+            self.count("authors above the limit");
+        } else if !name.is_empty() && !self.authors.contains(&name) {
             self.authors.push(name);
+        }
+    }
+
+    pub(super) fn add_category(&mut self, category: Term) {
+        if self.categories.len() >= MAX_PARTS {
+            self.count("categories above the limit");
+        } else {
+            self.categories.push(category);
+        }
+    }
+
+    pub(super) fn add_attachment(&mut self, attachment: Attachment) {
+        if self.attachments.len() >= MAX_PARTS {
+            self.count("files above the limit");
+        } else {
+            self.attachments.push(attachment);
         }
     }
 }
@@ -95,8 +126,32 @@ pub(super) struct Channel {
     pub(super) copyright: String,
     /// The authors of entries that name none. Only Atom and JSON Feed have this rule.
     pub(super) authors: Vec<String>,
+    /// The number of further authors.
+    pub(super) more_authors: usize,
     /// The address of the next page.
     pub(super) next: String,
+}
+
+impl Channel {
+    /// Bounds what each item gets from the feed.
+    pub(super) fn bounded(mut self) -> Self {
+        let mut bytes = 0;
+        let fits = |name: &&String| {
+            bytes += name.len();
+            bytes <= MAX_FEED_AUTHOR_BYTES
+        };
+        let count = self.authors.iter().take(MAX_FEED_AUTHORS).take_while(fits).count();
+        self.more_authors = self.authors.len() - count;
+        self.authors.truncate(count);
+        for (text, most) in [
+            (&mut self.title, MAX_FEED_TEXT_BYTES),
+            (&mut self.copyright, MAX_FEED_TEXT_BYTES),
+            (&mut self.language, MAX_LANGUAGE_BYTES),
+        ] {
+            *text = cable_body::html::head(text, most).to_owned();
+        }
+        self
+    }
 }
 
 /// Returns a URL resolved against an address; unchanged if that is not possible.
@@ -190,7 +245,9 @@ fn channel(head: &Element) -> Channel {
                 channel.copyright = child.text();
             }
             "dc:language" if channel.language.is_empty() => channel.language = child.text(),
-            "atom:author" if head.name == "atom:feed" => channel.authors.push(child.get("atom:name")),
+            "atom:author" if head.name == "atom:feed" && channel.authors.len() < MAX_PARTS => {
+                channel.authors.push(child.get("atom:name"))
+            }
             _ => {}
         }
     }
@@ -198,7 +255,8 @@ fn channel(head: &Element) -> Channel {
         channel.language = head.language.as_deref().unwrap_or_default().to_owned();
     }
     channel.home = resolved(base, &channel.home);
-    channel
+    channel.authors.retain(|name| !name.is_empty());
+    channel.bounded()
 }
 
 /// Returns a text construct of Atom 1.0 or 0.3. None if it is not text, or is elsewhere.
@@ -305,7 +363,7 @@ impl Other {
                 None if child.attribute("src").is_empty() => entry.count("content that is not text"),
                 None => {
                     let (src, r#type) = (child.attribute("src"), child.attribute("type"));
-                    entry.attachments.push(Attachment::of_file(resolved(base.as_deref(), src), r#type));
+                    entry.add_attachment(Attachment::of_file(resolved(base.as_deref(), src), r#type));
                 }
             },
             "xhtml:body" | "xhtml:div" => {
@@ -333,10 +391,10 @@ impl Other {
                     entry.count("addresses of authors");
                 }
             }
-            "category" | "dc:subject" => entry.categories.push(Term::of_name(&child.text())),
+            "category" | "dc:subject" => entry.add_category(Term::of_name(&child.text())),
             "atom:category" => add_category(child, entry),
             "media:keywords" | "itunes:keywords" => {
-                entry.categories.extend(child.text().split(',').map(Term::of_name));
+                child.text().split(',').for_each(|name| entry.add_category(Term::of_name(name)));
             }
             "dc:language" => entry.language = child.text(),
             "atom:rights" | "atom:copyright" | "dc:rights" | "media:copyright" => {
@@ -377,7 +435,7 @@ impl Other {
             "alternate" => set_text(&mut self.links[2], href),
             "enclosure" => {
                 let title = link.attribute("title").to_owned();
-                entry.attachments.push(Attachment { title, ..Attachment::of_file(href, r#type) });
+                entry.add_attachment(Attachment { title, ..Attachment::of_file(href, r#type) });
             }
             "license" => set_text(&mut entry.terms, href),
             rel => entry.count(&format!("link of the relation {rel}")),
@@ -387,9 +445,9 @@ impl Other {
     fn finish(self, item: &Element, channel: &Channel, entry: &mut Entry, bases: &Bases) {
         let Other { titles, links, original_link, is_permalink, guid, contents, summaries, dates, changes } =
             self;
-        set_text(&mut entry.language, item.language.as_deref().unwrap_or_default().to_owned());
+        let language = item.language.as_deref().unwrap_or_default();
+        set_text(&mut entry.language, cable_body::html::head(language, MAX_LANGUAGE_BYTES).to_owned());
         set_text(&mut entry.language, channel.language.clone());
-        set_text(&mut entry.copyright, channel.copyright.clone());
         let is_web = |text: &str| text.starts_with("http://") || text.starts_with("https://");
         let permalink = if is_permalink && is_web(&guid) { guid.clone() } else { String::new() };
         let [link, page, any_page] = links;
@@ -403,9 +461,6 @@ impl Other {
         entry.summary = summaries.into_iter().flatten().next();
         entry.published = dates.into_iter().find(|date| !date.is_empty()).unwrap_or_default();
         entry.updated = changes.into_iter().find(|date| !date.is_empty()).unwrap_or_default();
-        if entry.authors.is_empty() && entry.kind == "entry" {
-            channel.authors.iter().for_each(|author| entry.add_author(author.clone()));
-        }
         media::set_durations(item, entry);
         entry.base = bases.of(item);
     }
@@ -426,5 +481,5 @@ fn add_category(element: &Element, entry: &mut Entry) {
     }
     let name = if label.is_empty() { term } else { label };
     let slug = if label.is_empty() { String::new() } else { crate::ids::slug_of_name(term) };
-    entry.categories.push(Term { slug, name: name.to_owned() });
+    entry.add_category(Term { slug, name: name.to_owned() });
 }

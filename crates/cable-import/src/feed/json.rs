@@ -52,20 +52,15 @@ fn list<'a>(object: &'a Object, key: &str) -> &'a [Value] {
     object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Returns the names of the authors: `authors`, or `author` of version 1.0. The entry counts what is not used.
-fn authors(object: &Object, entry: &mut Entry) -> Vec<String> {
+/// Adds the authors to an entry: `authors`, or `author` of version 1.0.
+fn add_authors(object: &Object, entry: &mut Entry) {
     let all = list(object, "authors").iter().chain(object.get("author"));
-    let mut names: Vec<String> = Vec::new();
     for author in all.filter_map(Value::as_object) {
-        let name = text(author, "name");
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
+        entry.add_author(text(author, "name"));
         if ["url", "avatar"].iter().any(|key| !text(author, key).is_empty()) {
             entry.count("addresses of authors");
         }
     }
-    names
 }
 
 /// Reads a document. The error says why it is not a feed.
@@ -85,15 +80,18 @@ pub(super) fn read(source: &str, address: Option<&Url>) -> Result<(Channel, Vec<
     let base = address.cloned().or_else(|| Url::parse(&own_address).ok());
     let base = base.filter(super::is_short).map(Rc::new);
     let at = |key: &str| resolved(base.as_deref(), &text(document, key));
+    let mut head = Entry::default();
+    add_authors(document, &mut head);
     let channel = Channel {
         title: text(document, "title"),
         home: at("home_page_url"),
         own_address,
         language: text(document, "language"),
-        authors: authors(document, &mut Entry::default()),
+        authors: head.authors,
         next: at("next_url"),
         ..Channel::default()
-    };
+    }
+    .bounded();
     let home = Url::parse(&channel.home).ok().filter(super::is_short).map(Rc::new);
     let base = home.or(base);
     let entries = items.iter().map(|item| entry(item, &channel, &base)).collect();
@@ -141,12 +139,9 @@ fn entry(item: &Value, channel: &Channel, base: &Option<Rc<Url>>) -> Entry {
     entry.summary = located(Text::Plain(text(item, "summary")));
     entry.published = text(item, "date_published");
     entry.updated = text(item, "date_modified");
-    entry.authors = authors(item, &mut entry);
-    if entry.authors.is_empty() {
-        entry.authors.clone_from(&channel.authors);
-    }
+    add_authors(item, &mut entry);
     let tags = list(item, "tags").iter().filter_map(Value::as_str);
-    entry.categories = tags.map(Term::of_name).collect();
+    tags.for_each(|tag| entry.add_category(Term::of_name(tag)));
     entry.language = text(item, "language");
     if entry.language.is_empty() {
         entry.language.clone_from(&channel.language);
@@ -154,7 +149,7 @@ fn entry(item: &Value, channel: &Channel, base: &Option<Rc<Url>>) -> Entry {
     for key in ["image", "banner_image"] {
         if !text(item, key).is_empty() {
             let file = File { url: at(key), medium: "image".into(), ..File::default() };
-            entry.attachments.push(Attachment { files: vec![file], ..Attachment::default() });
+            entry.add_attachment(Attachment { files: vec![file], ..Attachment::default() });
         }
     }
     add_attachments(item, &mut entry, base);
@@ -180,7 +175,7 @@ fn add_attachments(item: &Object, entry: &mut Entry, base: &Option<Rc<Url>>) {
         });
         match same {
             Some(other) => other.files.extend(one.files),
-            None => entry.attachments.push(one),
+            None => entry.add_attachment(one),
         }
     }
 }

@@ -96,12 +96,10 @@ impl Attachment {
 
     /// Returns the file as media of the schema, if it has an address that can be used.
     fn media(&self) -> Option<v1::Media> {
-        let mut renditions: Vec<v1::Rendition> = Vec::new();
-        for rendition in self.files.iter().filter_map(File::rendition) {
-            if !renditions.iter().any(|other| other.href == rendition.href) {
-                renditions.push(rendition);
-            }
-        }
+        let mut hrefs = HashSet::new();
+        let renditions = self.files.iter().filter_map(File::rendition);
+        let renditions = renditions.filter(|rendition| hrefs.insert(rendition.href.clone()));
+        let renditions: Vec<_> = renditions.collect();
         let (kind, has_time) = match self.kind() {
             FileKind::Sound => (v1::MediaKind::Audio, true),
             FileKind::Video => (v1::MediaKind::Video, true),
@@ -151,10 +149,10 @@ fn block(kind: Kind) -> v1::Block {
 pub(super) fn add(element: &Element, entry: &mut Entry, base: Option<&Url>) -> bool {
     let url = |name: &str| resolved(base, element.attribute(name));
     match element.name.as_str() {
-        "enclosure" => entry.attachments.push(Attachment::of_file(url("url"), element.attribute("type"))),
+        "enclosure" => entry.add_attachment(Attachment::of_file(url("url"), element.attribute("type"))),
         "media:content" => {
             let attachment = of_content(element, base);
-            entry.attachments.push(attachment);
+            entry.add_attachment(attachment);
         }
         "media:group" => add_group(element, entry, base),
         "media:thumbnail" => entry.thumbnails.push(url("url")),
@@ -162,7 +160,7 @@ pub(super) fn add(element: &Element, entry: &mut Entry, base: Option<&Url>) -> b
             let href = if element.attribute("href").is_empty() { url("url") } else { url("href") };
             let medium = "image".to_owned();
             let file = File { url: href, medium, ..File::default() };
-            entry.attachments.push(Attachment { files: vec![file], ..Attachment::default() });
+            entry.add_attachment(Attachment { files: vec![file], ..Attachment::default() });
         }
         "media:credit" | "media:text" if entry.attachments.is_empty() => entry.count(&element.name),
         "media:credit" => {
@@ -242,7 +240,7 @@ fn add_group(group: &Element, entry: &mut Entry, base: Option<&Url>) {
         fill(&mut attachment.credit, &texts.credit);
         fill(&mut attachment.copyright, &texts.copyright);
         fill(&mut attachment.poster, &texts.poster);
-        entry.attachments.push(attachment);
+        entry.add_attachment(attachment);
     }
 }
 

@@ -362,6 +362,34 @@ fn prefix_and_canonical_change_names_and_links() {
 }
 
 #[test]
+fn what_is_above_the_limits_of_an_item_is_counted() {
+    let parts = |start: &str, end: &str| (0..1_100).map(|n| format!("{start}{n}{end}")).collect::<String>();
+    let authors = parts("<author>a", "</author>");
+    let categories = parts("<category>a", "</category>");
+    let files = parts("<enclosure url='/", ".jpg'/>");
+    let items = items(&format!(
+        "<rss><channel><item><guid>a</guid>{authors}{categories}{files}</item></channel></rss>"
+    ));
+    for kind in ["authors", "categories", "files"] {
+        let count = converted(&items[0]).not_imported[&format!("{kind} above the limit")];
+        assert_eq!(count, 100, "{kind}");
+    }
+    let atom = |authors: usize, name: &str| {
+        let authors = format!("<author><name>{name}</name></author>").repeat(authors);
+        format!("<feed xmlns='http://www.w3.org/2005/Atom'>{authors}<entry><id>a</id></entry></feed>")
+    };
+    for (feed, omitted) in
+        [(atom(8, "Jo"), None), (atom(10, "Jo"), Some("2 more")), (atom(1, &"a".repeat(600)), Some("1 more"))]
+    {
+        let items = self::items(&feed);
+        let note =
+            converted(&items[0]).notes.iter().find(|note| note.contains("authors of the feed omitted"));
+        assert_eq!(note.is_some(), omitted.is_some(), "{omitted:?}");
+        assert!(note.is_none_or(|note| note.starts_with(omitted.unwrap())), "{note:?}");
+    }
+}
+
+#[test]
 fn each_bound_has_its_error() {
     let rss = |inner: &str| format!("<rss><channel><item><guid>a</guid>{inner}</item></channel></rss>");
     let deep = rss(&("<x>".repeat(MAX_DEPTH) + &"</x>".repeat(MAX_DEPTH)));
