@@ -99,13 +99,13 @@ pub fn convert_foreign(
     }
     let text = text.replace("\r\n", "\n");
     let (text, omitted) = remove_forbidden(&text);
-    let Some((converted, taken)) = html::foreign_body(&text, resolve, *steps) else {
+    let Some((converted, taken, in_references)) = html::foreign_body(&text, resolve, *steps) else {
         // The steps up to the bound were taken in vain.
         *steps = steps.saturating_sub(html::MAX_STEPS);
         return Err(ConvertError::TooCostly);
     };
     *steps = steps.saturating_sub(taken);
-    Ok(finished(converted, omitted))
+    Ok(finished(converted, omitted + in_references))
 }
 
 fn finished(converted: Converted, omitted: usize) -> Conversion {

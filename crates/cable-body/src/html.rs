@@ -102,15 +102,15 @@ pub(crate) fn plain_body(html: &str) -> Option<Converted> {
 }
 
 /// Converts plain HTML of another site into a body, with the URLs that `resolve` returns, unless that would take more
-/// steps. Also returns the steps that the parser took.
+/// steps. Also returns the steps that the parser took, and the number of forbidden characters that are left out.
 pub(crate) fn foreign_body(
     html: &str,
     resolve: &dyn Fn(&str) -> Option<String>,
     steps: usize,
-) -> Option<(Converted, usize)> {
+) -> Option<(Converted, usize, usize)> {
     let ((mut tree, flattened), steps) = parse_plain(html, steps.min(PLAIN_BOUNDS.steps))?;
-    links::resolve(&mut tree, resolve);
-    Some((converted((tree, flattened), Walker::new(&NoAttachments, Dialect::Plain)), steps))
+    let omitted = links::prepare(&mut tree, resolve);
+    Some((converted((tree, flattened), Walker::new(&NoAttachments, Dialect::Plain)), steps, omitted))
 }
 
 fn parse_plain(html: &str, steps: usize) -> Option<((scraper::Html, bool), usize)> {

@@ -1,27 +1,49 @@
-//! Resolution of the URLs in HTML against the address of the page that they come from.
+//! Preparation of parsed HTML of another site: URLs are resolved against the address of the page that they come from, and
+//! characters that no text may contain, which references such as `&#8238;` stand for, are left out.
 
+use cable_proto::text::remove_forbidden;
 use scraper::{Html, Node};
 
 /// The attributes that hold one URL.
 const URLS: [&str; 4] = ["href", "src", "poster", "data"];
 
-/// Replaces each URL of the tree for which the function returns another one.
-pub(super) fn resolve(tree: &mut Html, resolve: &dyn Fn(&str) -> Option<String>) {
+/// Replaces each URL of the tree for which the function returns another one, and leaves forbidden characters out. Returns
+/// the number of those.
+pub(super) fn prepare(tree: &mut Html, resolve: &dyn Fn(&str) -> Option<String>) -> usize {
     let ids: Vec<_> = tree.tree.nodes().map(|node| node.id()).collect();
+    let mut all_omitted = 0;
+    let mut cleaned = |text: &str| {
+        let (cleaned, omitted) = remove_forbidden(text);
+        all_omitted += omitted;
+        (omitted > 0).then(|| cleaned.into_owned())
+    };
     for id in ids {
         let Some(mut node) = tree.tree.get_mut(id) else { continue };
-        let Node::Element(element) = node.value() else { continue };
-        for (name, value) in &mut element.attrs {
-            let resolved = match &*name.local {
-                "srcset" => Some(srcset(value, resolve)),
-                name if URLS.contains(&name) => resolve(value),
-                _ => None,
-            };
-            if let Some(resolved) = resolved {
-                *value = resolved.into();
+        match node.value() {
+            Node::Element(element) => {
+                for (name, value) in &mut element.attrs {
+                    if let Some(cleaned) = cleaned(value) {
+                        *value = cleaned.into();
+                    }
+                    let resolved = match &*name.local {
+                        "srcset" => Some(srcset(value, resolve)),
+                        name if URLS.contains(&name) => resolve(value),
+                        _ => None,
+                    };
+                    if let Some(resolved) = resolved {
+                        *value = resolved.into();
+                    }
+                }
             }
+            Node::Text(text) => {
+                if let Some(cleaned) = cleaned(text) {
+                    text.text = cleaned.into();
+                }
+            }
+            _ => {}
         }
     }
+    all_omitted
 }
 
 /// Returns the candidates of a `srcset` with their URLs resolved.
@@ -63,7 +85,7 @@ mod tests {
         let source = "<a href='/b' title='/b'>c</a><img src='/d' srcset='/d 1x, /e,2 2x,/f, g 3x' alt='/d'>\
                       <video poster='/p'><source src='/v'></video><a href='#h'>h</a>";
         let mut tree = Html::parse_fragment(source);
-        resolve(&mut tree, &absolute);
+        assert_eq!(prepare(&mut tree, &absolute), 0);
         let html = tree.root_element().inner_html();
         for part in [
             "<a href=\"https://a.example/b\" title=\"/b\">",
@@ -76,6 +98,9 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} in {html}");
         }
+        let mut tree = Html::parse_fragment("<p title='a&#8238;b'>c&#x202e;d&#xfeff;</p>");
+        assert_eq!(prepare(&mut tree, &absolute), 3);
+        assert!(tree.root_element().inner_html().contains("<p title=\"ab\">cd</p>"));
         assert_eq!(srcset("/d 1x, g 2x", &absolute), "https://a.example/d 1x, g 2x");
         assert_eq!(srcset("/d, /e 2x", &absolute), "https://a.example/d, https://a.example/e 2x");
         assert_eq!(srcset(" , ", &absolute), "");
