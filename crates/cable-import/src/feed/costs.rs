@@ -292,14 +292,16 @@ fn the_worst_json_takes_a_bounded_time() {
     for (name, part) in items {
         documents.push((name.to_owned(), filled(JSON, part, "]}")));
     }
-    let in_item: [(&str, &str, &dyn Fn(usize) -> String); 5] = [
-        ("authors", "authors", &|n| format!(",{{\"name\":\"a{n}\"}}")),
-        ("tags", "tags", &|n| format!(",\"a{n}\"")),
-        ("attachments", "attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\"}}")),
-        ("titled attachments", "attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\",\"title\":\"{n}\"}}")),
-        ("encodings", "attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\",\"title\":\"a\"}}")),
+    // The last word is the name of the list.
+    let in_item: [(&str, &dyn Fn(usize) -> String); 5] = [
+        ("authors", &|n| format!(",{{\"name\":\"a{n}\"}}")),
+        ("tags", &|n| format!(",\"a{n}\"")),
+        ("attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\"}}")),
+        ("titled attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\",\"title\":\"{n}\"}}")),
+        ("encodings as attachments", &|n| format!(",{{\"url\":\"/{n}.mp3\",\"title\":\"a\"}}")),
     ];
-    for (name, key, part) in in_item {
+    for (name, part) in in_item {
+        let key = name.rsplit(' ').next().unwrap();
         let start = format!("{JSON},{{\"id\":\"b\",\"{key}\":[0");
         documents.push((format!("{name} in one item"), filled(&start, part, "]}]}")));
     }
