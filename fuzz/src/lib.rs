@@ -135,7 +135,7 @@ pub fn wxr(data: &[u8]) {
 /// Checks that each item of a feed has its line in the report.
 pub fn import_feed(data: &[u8]) {
     let mut feed = Feed::new(Options::default());
-    // The items before a failure are kept.
+    // The feed has the items before a failure.
     let _failure = feed.add(Page { bytes: data.to_vec(), ..Page::default() });
     let (total, mut report) = (feed.total(), Report::default());
     let lines = feed.items().filter(|item| !report.add(item).is_empty()).count();

@@ -36,7 +36,7 @@ const USER_AGENT: &str = concat!("cable/", env!("CARGO_PKG_VERSION"));
 const ACCEPT: &str = "application/feed+json, application/atom+xml, application/rss+xml, application/rdf+xml, \
                       application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.9, */*;q=0.1";
 
-/// A document, with what the server says about it.
+/// A document, with its address and its encoding.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) bytes: Vec<u8>,
@@ -58,8 +58,8 @@ pub(super) fn check(url: &Url) -> Result<(), String> {
     Ok(())
 }
 
-/// Fetches a document of at most `max_bytes` bytes before `end`, the end of [`MAX_TOTAL_TIME`]. The error says what
-/// failed at which address.
+/// Fetches a document of at most `max_bytes` bytes before `end`, the end of [`MAX_TOTAL_TIME`]. The error states the
+/// problem and the address.
 pub(super) async fn fetch(url: Url, max_bytes: u64, end: Instant) -> Result<Fetched, String> {
     let shown = url.clone();
     let left = end.saturating_duration_since(Instant::now());
@@ -184,7 +184,7 @@ async fn read(url: Url, response: Response<Incoming>, max_bytes: u64) -> Result<
     Ok(Fetched { bytes, address: url, charset })
 }
 
-/// Returns the encoding that a content type states. The error says that the type is none of a feed.
+/// Returns the encoding that a content type states. The error states that the type is none of a feed.
 fn charset(content_type: &str) -> Result<Option<String>, String> {
     let mut parts = content_type.split(';').map(str::trim);
     let r#type = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers connections in turn, each with bytes, and returns the address.
+    /// Sends bytes to each connection in turn, and returns the address.
     fn server(answers: Vec<String>) -> Url {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_pages_have_one_end() {
-        // The system accepts the connection, and nothing answers.
+        // The system accepts the connection, and no response follows.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url: Url = format!("http://{}/feed", listener.local_addr().unwrap()).parse().unwrap();
         for left in [Duration::ZERO, Duration::from_millis(50)] {

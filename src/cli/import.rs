@@ -554,7 +554,7 @@ fn read_feed(
     failure.map_or(Ok(()), |problem| send(sender, Err(Error::Incomplete(problem))))
 }
 
-/// Adds all pages of a feed. The error says which one cannot be read, and why.
+/// Adds all pages of a feed. The error states which one cannot be read, and why.
 fn add_pages(feed: &mut feed::Feed, from: &str, runtime: &Handle, bar: &ProgressBar) -> Result<(), String> {
     let mut left = feed::MAX_BYTES;
     let end = Instant::now() + fetch::MAX_TOTAL_TIME;

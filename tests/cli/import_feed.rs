@@ -70,7 +70,7 @@ fn article(demo: &Demo, dir: &Path, headline: &str) -> Value {
     found.next().unwrap_or_else(|| panic!("no article {headline:?} in {all}"))
 }
 
-/// Returns the numbers of a row of the table, such as `articles`: written, unchanged, kept, refused.
+/// Returns the numbers of a row of the table, such as `articles`, in the order of the columns.
 fn row(output: &Output, name: &str) -> Vec<u64> {
     let table = stdout(output);
     let row = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -90,7 +90,7 @@ fn every_item_has_its_line_and_a_second_run_changes_nothing() {
         fs::write(dir.path().join(file), content).unwrap();
         let (output, report) = import(&demo, dir.path(), file);
         assert_eq!(outcomes(&report), expected, "{file}: {report:#?}");
-        // An item that fails is reported, and the command ends with 1, as the reference says.
+        // An item that fails is reported, and the exit code is 1, as in the reference.
         assert_eq!(code(&output), 1, "{file}");
         let failed = expected.iter().filter(|outcome| **outcome == "failed").count();
         assert_eq!(stderr(&output), format!("cable: {failed} items failed or were refused\n"), "{file}");
@@ -219,7 +219,7 @@ fn response(head: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Answers one request.
+/// Responds to one request.
 fn answer(site: &Site, mut stream: impl Read + Write) -> std::io::Result<()> {
     let (mut request, mut byte) = (Vec::new(), [0]);
     while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {

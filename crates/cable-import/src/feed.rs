@@ -92,7 +92,7 @@ pub struct Page {
     pub charset: Option<String>,
 }
 
-/// What comes after a page.
+/// The page after a page, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Nothing: the feed is complete.
@@ -106,7 +106,7 @@ pub enum Next {
 /// A feed whose pages are being added.
 pub struct Feed {
     options: Options,
-    /// What the first page says about the feed.
+    /// The properties of the feed, from its first page.
     channel: Option<Channel>,
     /// The hosts of the feed and of its site.
     sites: Vec<String>,
@@ -134,7 +134,7 @@ impl Feed {
         }
     }
 
-    /// Adds a page, and returns what comes after it.
+    /// Adds a page, and returns the next one.
     ///
     /// # Errors
     /// The document is not a feed, or cannot be read to its end. The items before were added.
@@ -285,7 +285,7 @@ pub struct Items {
     sites: Vec<String>,
     fitter: Fitter,
     texts: Texts,
-    /// What identifies the item that became an article, by the id of the article.
+    /// The key of the item that became an article, by the id of the article.
     names: HashMap<String, String>,
     entries: VecDeque<(Entry, Option<SkipReason>)>,
 }

@@ -103,7 +103,7 @@ pub(super) fn id(guid: &str) -> String {
     }
 }
 
-/// Returns the time that tells the newer one of two versions of an entry.
+/// Returns the time by which the versions of an entry are ordered.
 pub(super) fn version(entry: &Entry, options: &Options) -> Option<Timestamp> {
     let text = if entry.updated.is_empty() { &entry.published } else { &entry.updated };
     times::parse(text, options.offset()).map(|time| time.instant)

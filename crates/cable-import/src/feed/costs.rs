@@ -236,7 +236,7 @@ fn the_worst_atom_takes_a_bounded_time() {
         "authors of the feed".to_owned(),
         filled(ATOM, |n| format!("<author><name>a{n}</name></author>"), "</feed>"),
     ));
-    // What each entry gets from its feed.
+    // Each entry gets these from its feed.
     for (name, of_feed) in [
         ("authors", (0..100).map(|n| format!("<author><name>a{n}</name></author>")).collect()),
         ("a long author", format!("<author><name>{}</name></author>", "a ".repeat(BYTES / 8))),

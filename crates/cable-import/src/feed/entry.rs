@@ -1,4 +1,4 @@
-//! The entries of RSS and Atom documents, and what those say about the feed.
+//! The entries of RSS and Atom documents, and the properties of the feed.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -112,7 +112,7 @@ impl Entry {
     }
 }
 
-/// What a document says about the feed as a whole.
+/// The properties of the feed as a whole.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Channel {
     pub(super) title: String,
@@ -165,7 +165,7 @@ pub(super) fn resolved(base: Option<&Url>, url: &str) -> String {
     }
 }
 
-/// Returns what a document says about the feed, and its entries. The error says why the document is not a feed.
+/// Returns the properties of the feed and the entries of a document. The error states why the document is not a feed.
 pub(super) fn read(document: Document, address: Option<&Url>) -> Result<(Channel, Vec<Entry>), String> {
     let root = &document.root;
     let head = match root.name.as_str() {
@@ -409,7 +409,7 @@ impl Other {
                     authors.for_each(|author| entry.add_author(author.get("atom:name")));
                 }
             }
-            // What they say is part of other elements, or of the feed's machinery.
+            // Their content is part of other elements, or of the feed's machinery.
             "rdf:li" | "itunes:duration" | "media:player" => {}
             _ if media::add(child, entry, base.as_deref()) => {}
             name => entry.count(name),
@@ -473,7 +473,7 @@ fn license(element: &Element) -> String {
     }
 }
 
-/// Adds a category of Atom. The marks of Blogger that tell posts from comments are no topics.
+/// Adds a category of Atom. The marks of Blogger that distinguish posts from comments are no topics.
 fn add_category(element: &Element, entry: &mut Entry) {
     let (term, label) = (element.attribute("term"), element.attribute("label"));
     if element.attribute("scheme") == "http://schemas.google.com/g/2005#kind" {

@@ -63,7 +63,7 @@ fn add_authors(object: &Object, entry: &mut Entry) {
     }
 }
 
-/// Reads a document. The error says why it is not a feed.
+/// Reads a document. The error states why it is not a feed.
 pub(super) fn read(source: &str, address: Option<&Url>) -> Result<(Channel, Vec<Entry>), String> {
     if !is_bounded(source) {
         return Err(format!("more than {MAX_VALUES} values"));

@@ -47,7 +47,7 @@ impl File {
         };
         let stated = self.r#type.to_ascii_lowercase();
         let kind = of(&stated).or_else(|| of(&self.medium));
-        // A type such as `application/octet-stream` says nothing.
+        // A type such as `application/octet-stream` has no meaning.
         kind.or_else(|| of(&guessed.unwrap_or_default())).unwrap_or(FileKind::Other)
     }
 

@@ -55,7 +55,7 @@ const NAMESPACES: [(&str, &str); 30] = [
     ("http://rssnamespace.org/feedburner/ext/1.0", "feedburner"),
     ("http://purl.org/rss/1.0/modules/slash/", "slash"),
     ("http://wellformedweb.org/CommentAPI/", "wfw"),
-    ("http://purl.org/syndication/thread/1.0", "thr"),
+    ("http://purl.org/syndication/thread/1.0", "thread"),
     ("http://www.georss.org/georss", "georss"),
     ("http://backend.userland.com/creativeCommonsRssModule", "cc"),
     ("http://creativecommons.org/ns#", "cc"),
@@ -352,7 +352,7 @@ impl<'a> Parser<'a> {
         match declared {
             Some((_, Some(""))) => local.to_owned(),
             Some((_, Some(ours))) => format!("{ours}:{local}"),
-            // Of a namespace that has no meaning here.
+            // The namespace has no meaning here.
             Some((_, None)) => format!("{}:{local}", if prefix.is_empty() { "other" } else { prefix }),
             None => raw.to_owned(),
         }
