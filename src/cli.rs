@@ -30,6 +30,7 @@ mod document;
 mod edit;
 mod export;
 mod feed;
+mod fetch;
 mod import;
 mod mirror;
 mod noun;

@@ -12,6 +12,7 @@ pub use cable::fuzzing::{feed, page_token, target};
 use cable_body::{ConvertError, convert, html, render, sanitise, word_count};
 use cable_import::{
     binary::{BinaryReader, BinaryWriter},
+    feed::{Feed, Options, Page},
     front_matter,
     jsonl::RecordJson,
     report::Report,
@@ -26,11 +27,12 @@ use cable_proto::{
 pub type Target = fn(&[u8]);
 
 /// All targets with the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("html", html),
     ("markdown", markdown),
     ("front_matter", front_matter),
     ("wxr", wxr),
+    ("import_feed", import_feed),
     ("jsonl", jsonl),
     ("binary", binary),
     ("position", position),
@@ -134,6 +136,16 @@ pub fn wxr(data: &[u8]) {
         }
     }
     assert!(lines == total || !is_whole, "{lines} of {total} items");
+}
+
+/// Checks that each item of a feed has its line in the report.
+pub fn import_feed(data: &[u8]) {
+    let mut feed = Feed::new(Options::default());
+    // The feed has the items before a failure.
+    let _failure = feed.add(Page { bytes: data.to_vec(), ..Page::default() });
+    let (total, mut report) = (feed.total(), Report::default());
+    let lines = feed.items().filter(|item| !report.add(item).is_empty()).count();
+    assert_eq!(lines as u64, total);
 }
 
 /// Checks that a line that is a record becomes the same record again.

@@ -5,9 +5,10 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Write as _},
+    io::{self, BufRead, BufReader, BufWriter, Read, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use cable_client::{Cable, ImportAck, RawRecord, v1};
 use cable_import::{
     Item, ItemOutcome,
     binary::{self, BinaryReader},
-    ghost,
+    feed, ghost,
     jsonl::{Line, Lines},
     markdown,
     report::Report,
@@ -25,11 +26,12 @@ use futures_util::{Stream, StreamExt as _, stream};
 use indicatif::ProgressBar;
 use jiff::tz::Offset;
 use tokio::{
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 
-use super::{Error, note, output::Output, progress};
+use super::{Error, fetch, note, output::Output, progress};
 
 use cable::admin;
 use cable_proto::code_name;
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Markdown(Markdown),
     /// Import an export of Ghost (JSON).
     Ghost(Ghost),
+    /// Import a feed: RSS, Atom or JSON Feed.
+    Feed(Feed),
     /// Import JSON lines, one record each, as `cable export` writes them.
     Jsonl(Source),
     /// Import records as `cable export --as binary` writes them; fields unknown to this release survive.
@@ -108,6 +112,22 @@ pub(crate) struct Ghost {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Feed {
+    /// Address of the feed, or file; `-` is standard input. The further pages of a feed are fetched, too, unless it is a
+    /// file.
+    #[arg(value_name = "URL-or-FILE")]
+    from: String,
+    /// Take the links of the items as canonical URLs, not as paths: for content of another publisher.
+    #[arg(long)]
+    canonical: bool,
+    /// Offset of times without a zone, such as `+02:00` [default: UTC, with a note for each].
+    #[arg(long, value_name = "OFFSET", value_parser = offset, allow_hyphen_values = true)]
+    utc_offset: Option<Offset>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
 struct Common {
     /// Prefix for the ids of articles, authors, sections and tags, which are unique within one site only; a hyphen
     /// follows it [default: none].
@@ -146,7 +166,7 @@ struct Options {
     #[arg(long)]
     dry_run: bool,
     /// Name of the system that the records come from; versions of different sources never replace each other [default:
-    /// for WXR, the address of the site; for Markdown and Ghost, the format with the prefix; else none].
+    /// for WXR and feeds, the address of the site; for Markdown and Ghost, the format with the prefix; else none].
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
@@ -168,6 +188,7 @@ impl Command {
         let (Command::Wxr(WordPress { options, .. })
         | Command::Markdown(Markdown { common: Common { options, .. }, .. })
         | Command::Ghost(Ghost { common: Common { options, .. }, .. })
+        | Command::Feed(Feed { common: Common { options, .. }, .. })
         | Command::Jsonl(Source { options, .. })
         | Command::Binary(Source { options, .. })) = self;
         options
@@ -400,12 +421,14 @@ struct Reading {
 fn read_in_background(command: Command, bar: ProgressBar) -> Result<Reading, Error> {
     let (sender, inputs) = mpsc::channel(MAX_READ_AHEAD);
     let (source_sender, source) = oneshot::channel();
+    let runtime = Handle::current();
     let reading = move || {
         // The caller waits for the source before it receives inputs, of which the channel holds only some.
         let read = match command {
             Command::Wxr(source) => read_wxr(source, &bar, source_sender, &sender),
             Command::Markdown(source) => read_markdown(source, &bar, source_sender, &sender),
             Command::Ghost(source) => read_ghost(source, &bar, source_sender, &sender),
+            Command::Feed(feed) => read_feed(feed, &runtime, &bar, source_sender, &sender),
             Command::Jsonl(Source { file, .. }) => {
                 drop(source_sender);
                 read_jsonl(&file, &bar, &sender)
@@ -508,6 +531,78 @@ fn read_ghost(
     }
 }
 
+fn read_feed(
+    feed: Feed,
+    runtime: &Handle,
+    bar: &ProgressBar,
+    source: oneshot::Sender<String>,
+    sender: &Sender,
+) -> Result<(), Stopped> {
+    let Feed { from, canonical, utc_offset: offset, common } = feed;
+    let prefix = common.prefix.unwrap_or_default();
+    let options = feed::Options { now: jiff::Timestamp::now(), prefix, canonical, offset };
+    let mut feed = feed::Feed::new(options);
+    let failure = add_pages(&mut feed, &from, runtime, bar).err();
+    // If the receiver no longer exists, the caller named the source.
+    let _named = source.send(feed.source());
+    progress::set_total_items(bar, feed.total());
+    // The items of the pages before a failure are imported.
+    for item in feed.items() {
+        send(sender, Ok(Input::Item(item)))?;
+        bar.inc(1);
+    }
+    failure.map_or(Ok(()), |problem| send(sender, Err(Error::Incomplete(problem))))
+}
+
+/// Adds all pages of a feed. The error states which one cannot be read, and why.
+fn add_pages(feed: &mut feed::Feed, from: &str, runtime: &Handle, bar: &ProgressBar) -> Result<(), String> {
+    let mut left = feed::MAX_BYTES;
+    let end = Instant::now() + fetch::MAX_TOTAL_TIME;
+    let mut page = first_page(from, runtime, left, end)?;
+    loop {
+        left = left.saturating_sub(page.bytes.len() as u64);
+        let shown = page.address.as_ref().map_or_else(|| from.to_owned(), ToString::to_string);
+        match feed.add(page).map_err(|error| format!("{shown}: {}", with_cause(&error)))? {
+            feed::Next::End => return Ok(()),
+            feed::Next::NotFollowed(next, reason) => {
+                // Without it, the import is that of the pages so far.
+                let _not_shown =
+                    bar.suspend(|| note(&format!("the next page, {next}, is not imported: {reason}")));
+                return Ok(());
+            }
+            feed::Next::Page(next) => {
+                bar.set_message(format!("{} items, then {next}", feed.total()));
+                page = fetched(runtime, next.clone(), left, end)?;
+                let address = page.address.as_ref();
+                if address.is_some_and(|address| address.host() != next.host()) {
+                    return Err(format!("{next}: the next page redirects to another host"));
+                }
+            }
+        }
+    }
+}
+
+fn first_page(from: &str, runtime: &Handle, max_bytes: u64, end: Instant) -> Result<feed::Page, String> {
+    if from.contains("://") {
+        let url = from.parse().map_err(|error| format!("{from}: not an address: {error}"))?;
+        return fetched(runtime, url, max_bytes, end);
+    }
+    let failed = |error: io::Error| format!("read {from}: {error}");
+    let mut bytes = Vec::new();
+    let mut reader: Box<dyn Read> = match from {
+        "-" => Box::new(io::stdin()),
+        file => Box::new(File::open(file).map_err(failed)?),
+    };
+    // One byte more than allowed, which the feed refuses.
+    reader.by_ref().take(max_bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(feed::Page { bytes, ..feed::Page::default() })
+}
+
+fn fetched(runtime: &Handle, url: feed::Url, max_bytes: u64, end: Instant) -> Result<feed::Page, String> {
+    let fetch::Fetched { bytes, address, charset } = runtime.block_on(fetch::fetch(url, max_bytes, end))?;
+    Ok(feed::Page { bytes, address: Some(address), charset })
+}
+
 fn read_jsonl(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Stopped> {
     let reader = match open(file, bar) {
         Ok(reader) => reader,
@@ -550,11 +645,11 @@ fn open(file: &Path, bar: &ProgressBar) -> Result<Box<dyn BufRead>, Error> {
 
 /// Returns the error of a file that cannot be read any further.
 fn read_error(file: &Path, error: impl std::error::Error) -> Error {
-    let mut text = format!("{}: {error}", file.display());
-    if let Some(cause) = error.source() {
-        text += &format!(": {cause}");
-    }
-    Error::Incomplete(text)
+    Error::Incomplete(format!("{}: {}", file.display(), with_cause(&error)))
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod contexts;
 mod feed;
+mod import_feed;
 mod recorder;
 mod reference;
 mod serve;

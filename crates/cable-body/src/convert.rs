@@ -80,10 +80,39 @@ pub fn convert(format: BodyFormat, text: &str) -> Result<Conversion, ConvertErro
         BodyFormat::Markdown => markdown::body(&text).ok_or(ConvertError::TooCostly)?,
         _ => return Err(ConvertError::Format),
     };
+    Ok(finished(converted, omitted))
+}
+
+/// Converts HTML of another site into a body, as [`convert`] does. `resolve` returns the URL that replaces one of the
+/// text, if it is another. `steps` is the work that the parser may still do for this text and others, of which this
+/// text's part is subtracted; a typical text takes a step or two for each byte.
+///
+/// # Errors
+/// The text is too large, or takes too many steps.
+pub fn convert_foreign(
+    text: &str,
+    resolve: &dyn Fn(&str) -> Option<String>,
+    steps: &mut usize,
+) -> Result<Conversion, ConvertError> {
+    if text.len() as u64 > limit::BODY_SOURCE.maximum {
+        return Err(ConvertError::TooLarge);
+    }
+    let text = text.replace("\r\n", "\n");
+    let (text, omitted) = remove_forbidden(&text);
+    let Some((converted, taken, in_references)) = html::foreign_body(&text, resolve, *steps) else {
+        // The steps up to the bound were taken in vain.
+        *steps = steps.saturating_sub(html::MAX_STEPS);
+        return Err(ConvertError::TooCostly);
+    };
+    *steps = steps.saturating_sub(taken);
+    Ok(finished(converted, omitted + in_references))
+}
+
+fn finished(converted: Converted, omitted: usize) -> Conversion {
     let Converted { body, raw_html, mut notes, .. } = converted;
     if omitted > 0 {
         notes.add(|| format!("{omitted} control or invisible characters: left out"));
     }
     let Notes { lines, omitted } = notes;
-    Ok(Conversion { body, raw_html_blocks: raw_html, notes: lines, omitted_notes: omitted })
+    Conversion { body, raw_html_blocks: raw_html, notes: lines, omitted_notes: omitted }
 }

@@ -14,6 +14,7 @@ mod blocks;
 mod brackets;
 mod figures;
 mod ids;
+mod links;
 mod literal;
 mod markup;
 mod notes;
@@ -36,10 +37,13 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// The maximum number of start tags in plain HTML. Three for each block that a body may have.
 pub(crate) const MAX_TAGS: usize = 3 * limit::BLOCKS.maximum as usize;
 
+/// The maximum number of steps to parse plain HTML.
+pub(crate) const MAX_STEPS: usize = 6_000_000;
+
 /// The bounds on the cost of parsing plain HTML: within 250 ms together with the walk. Markdown becomes HTML of up to
 /// four times its size. An article with more elements than this has no valid body.
 const PLAIN_BOUNDS: Bounds =
-    Bounds { bytes: 4 << 20, tags: MAX_TAGS, attributes: 100, open: 600, steps: 6_000_000 };
+    Bounds { bytes: 4 << 20, tags: MAX_TAGS, attributes: 100, open: 600, steps: MAX_STEPS };
 
 /// The maximum number of `&` in plain HTML. A parser takes about a microsecond for each reference.
 const MAX_REFERENCES: usize = 50_000;
@@ -94,11 +98,26 @@ pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
 
 /// Converts plain HTML into a body, unless that would take too long. The caller checks its [`count`].
 pub(crate) fn plain_body(html: &str) -> Option<Converted> {
+    Some(converted(parse_plain(html, PLAIN_BOUNDS.steps)?.0, Walker::new(&NoAttachments, Dialect::Plain)))
+}
+
+/// Converts plain HTML of another site into a body, with the URLs that `resolve` returns, unless that would take more
+/// steps. Also returns the steps that the parser took, and the number of forbidden characters that are left out.
+pub(crate) fn foreign_body(
+    html: &str,
+    resolve: &dyn Fn(&str) -> Option<String>,
+    steps: usize,
+) -> Option<(Converted, usize, usize)> {
+    let ((mut tree, flattened), steps) = parse_plain(html, steps.min(PLAIN_BOUNDS.steps))?;
+    let omitted = links::prepare(&mut tree, resolve);
+    Some((converted((tree, flattened), Walker::new(&NoAttachments, Dialect::Plain)), steps, omitted))
+}
+
+fn parse_plain(html: &str, steps: usize) -> Option<((scraper::Html, bool), usize)> {
     if html.matches('&').count() > MAX_REFERENCES {
         return None;
     }
-    let tree = source::parse_within(html, PLAIN_BOUNDS)?;
-    Some(converted(tree, Walker::new(&NoAttachments, Dialect::Plain)))
+    source::parse_within(html, Bounds { steps, ..PLAIN_BOUNDS })
 }
 
 fn converted((tree, flattened): (scraper::Html, bool), mut walker: Walker<'_>) -> Converted {

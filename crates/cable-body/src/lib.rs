@@ -17,5 +17,5 @@ pub mod testing;
 #[cfg(any(test, feature = "worst"))]
 pub mod worst;
 
-pub use convert::{Conversion, ConvertError, convert};
+pub use convert::{Conversion, ConvertError, convert, convert_foreign};
 pub use render::{render, word_count};

@@ -10,6 +10,7 @@ use cable_proto::v1;
 
 mod addresses;
 pub mod binary;
+pub mod feed;
 mod fit;
 pub mod front_matter;
 pub mod ghost;
@@ -106,4 +107,7 @@ pub enum SkipReason {
     /// The file contains the same item twice. The first one is converted.
     #[error("duplicate in the file")]
     Duplicate,
+    /// The file contains another version of the same item, which is newer or comes first.
+    #[error("other version of an item that is in the file")]
+    OtherVersion,
 }

@@ -31,7 +31,7 @@ mod attachments;
 mod authors;
 mod element;
 mod enclosures;
-mod encoding;
+pub(crate) mod encoding;
 mod leftovers;
 mod names;
 mod paths;

@@ -6,7 +6,7 @@ use cable_body::{
     html::{NoAttachments, body},
     testing::soup,
 };
-use cable_import::{Item, ItemOutcome, wxr};
+use cable_import::{Item, ItemOutcome, feed, wxr};
 use cable_proto::v1::{self, record::Record};
 use proptest::prelude::*;
 use prost::Message;
@@ -86,6 +86,141 @@ fn export() -> impl Strategy<Value = String> {
     })
 }
 
+/// Returns the items of a feed. Every document here is one.
+fn items_of_feed(document: &str, canonical: bool) -> Vec<Item> {
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut feed = feed::Feed::new(feed::Options { now, canonical, ..feed::Options::default() });
+    let address = Some("https://news.example/feeds/all".parse().unwrap());
+    feed.add(feed::Page { bytes: document.as_bytes().to_vec(), address, charset: None }).unwrap();
+    feed.items().collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")
+}
+
+/// Generates addresses: relative ones, those of the feed's own site, and what is none.
+fn address() -> impl Strategy<Value = String> {
+    let start = prop::sample::select(vec![
+        "",
+        "/",
+        "//",
+        "?",
+        "#",
+        "https://news.example/",
+        "https://WWW.news.example",
+        "http://other.example/",
+        "mailto:",
+        "javascript:",
+        "urn:uuid:",
+        "tag:news.example,2026:",
+        "data:text/html,",
+        "file:///",
+        "https://[::1]:8/",
+    ]);
+    (start, text()).prop_map(|(start, rest)| format!("{start}{rest}"))
+}
+
+/// The texts of an item of a feed.
+#[derive(Debug)]
+struct Texts {
+    id: String,
+    link: String,
+    file: String,
+    r#type: String,
+    title: String,
+    html: String,
+    name: String,
+    time: String,
+}
+
+fn texts() -> impl Strategy<Value = Texts> {
+    let r#type = prop_oneof![
+        3 => prop::sample::select(vec!["", "image/jpeg", "audio/mpeg", "video/mp4", "application/pdf", "Image/\u{fc}"])
+            .prop_map(str::to_owned),
+        1 => text(),
+    ];
+    let time = prop_oneof![
+        3 => prop::sample::select(vec![
+            "2025-01-02T03:04:05Z", "Sat, 02 May 2026 08:00:00 +0200", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z",
+            "-009999-01-01T00:00:00Z", "1969-12-31", "",
+        ])
+        .prop_map(str::to_owned),
+        1 => text(),
+    ];
+    let html = prop_oneof![soup(), text()];
+    (address(), address(), address(), r#type, text(), html, text(), time).prop_map(
+        |(id, link, file, r#type, title, html, name, time)| Texts {
+            id,
+            link,
+            file,
+            r#type,
+            title,
+            html,
+            name,
+            time,
+        },
+    )
+}
+
+/// Generates feeds: RSS, Atom or JSON Feed of the same texts.
+fn feed() -> impl Strategy<Value = String> {
+    let items = prop::collection::vec(texts(), 1..3);
+    (items, prop::sample::select(vec![rss as fn(&[Texts]) -> String, atom, json_feed]))
+        .prop_map(|(items, document)| document(&items))
+}
+
+fn rss(items: &[Texts]) -> String {
+    let item = |Texts { id, link, file, r#type, title, html, name, time }: &Texts| {
+        let [id, link, file, r#type, html] = [id, link, file, r#type, html].map(|text| escaped(text));
+        let [title, name, time] = [title, name, time].map(|text| escaped(text));
+        format!(
+            "<item><guid>{id}</guid><link>{link}</link><title>{title}</title><description>{title}</description>\
+             <content:encoded>{html}</content:encoded><author>{name}</author><category>{name}</category>\
+             <enclosure url='{file}' type='{type}'/><m:content url='{file}' medium='image' width='-{id}'>\
+             <m:title>{title}</m:title><m:credit>{name}</m:credit><m:thumbnail url='{link}'/></m:content>\
+             <i:image href='{link}'/><i:duration>{id}:9</i:duration><i:subtitle>{name}</i:subtitle>\
+             <pubDate>{time}</pubDate><source>{name}</source></item>"
+        )
+    };
+    let items: String = items.iter().map(item).collect();
+    format!(
+        "<rss xmlns:content='http://purl.org/rss/1.0/modules/content/' xmlns:m='http://search.yahoo.com/mrss/' \
+         xmlns:i='http://www.itunes.com/dtds/podcast-1.0.dtd'><channel><link>https://news.example/</link>\
+         {items}</channel></rss>"
+    )
+}
+
+fn atom(items: &[Texts]) -> String {
+    let entry = |Texts { id, link, file, r#type, title, html, name, time }: &Texts| {
+        let [id, link, file, r#type, html] = [id, link, file, r#type, html].map(|text| escaped(text));
+        let [title, name, time] = [title, name, time].map(|text| escaped(text));
+        format!(
+            "<entry xml:base='{link}' xml:lang='{name}'><id>{id}</id><link href='{link}'/><title>{title}</title>\
+             <link rel='enclosure' href='{file}' type='{type}' title='{title}'/><link rel='license' href='{file}'/>\
+             <author><name>{name}</name></author><category term='{name}' label='{title}'/><rights>{html}</rights>\
+             <summary type='html'>{html}</summary><content type='html'>{html}</content>\
+             <published>{time}</published><updated>2025-01-02T03:04:05Z</updated></entry>"
+        )
+    };
+    let entries: String = items.iter().map(entry).collect();
+    format!("<feed xmlns='http://www.w3.org/2005/Atom'>{entries}</feed>")
+}
+
+fn json_feed(items: &[Texts]) -> String {
+    let item = |Texts { id, link, file, r#type, title, html, name, time }: &Texts| {
+        serde_json::json!({
+            "id": id, "url": link, "external_url": file, "title": title, "content_html": html, "summary": html,
+            "image": file, "date_published": time, "date_modified": time, "language": name, "tags": [name, title],
+            "authors": [{"name": name}],
+            "attachments": [{"url": file, "mime_type": r#type, "title": title, "duration_in_seconds": 9.5}],
+        })
+    };
+    let items: Vec<_> = items.iter().map(item).collect();
+    serde_json::json!({"version": "https://jsonfeed.org/version/1.1", "title": "News", "items": items})
+        .to_string()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -103,6 +238,13 @@ proptest! {
     fn every_imported_record_is_accepted(export in export()) {
         for item in items(&export) {
             prop_assert_eq!(refusals(&item), Vec::<String>::new(), "{} of {}", item.label, export);
+        }
+    }
+
+    #[test]
+    fn every_record_of_a_feed_is_accepted(feed in feed(), canonical in any::<bool>()) {
+        for item in items_of_feed(&feed, canonical) {
+            prop_assert_eq!(refusals(&item), Vec::<String>::new(), "{} of {}", item.label, feed);
         }
     }
 }

@@ -42,14 +42,16 @@ pub(super) fn parse(html: &str) -> (Html, bool) {
 }
 
 /// Parses a text without shortcodes, unless that would exceed the bounds. Markup is removed only if the text is nested
-/// too deeply.
-pub(super) fn parse_within(html: &str, bounds: Bounds) -> Option<(Html, bool)> {
+/// too deeply. Also returns the steps that the parser took.
+pub(super) fn parse_within(html: &str, bounds: Bounds) -> Option<((Html, bool), usize)> {
     let is_small = html.len() <= bounds.bytes && work::tags(html) <= bounds.tags;
     if is_small && is_deep(html) {
-        return Some((Html::parse_fragment(&flatten(html)), true));
+        let flat = flatten(html);
+        let steps = work::STEPS_OF_FLAT_TAG * work::tags(&flat);
+        return Some(((Html::parse_fragment(&flat), true), steps));
     }
-    work::steps(html, bounds).filter(|_| is_small)?;
-    Some(parse_measured(html))
+    let steps = work::steps(html, bounds).filter(|_| is_small)?;
+    Some((parse_measured(html), steps))
 }
 
 /// Parses a text whose cost is within bounds.

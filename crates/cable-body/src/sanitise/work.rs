@@ -35,6 +35,9 @@ pub(crate) struct Bounds {
 const CREATE: usize = 50;
 const COPY: usize = 20;
 
+/// The approximate steps for a tag of a text whose markup was reduced to paragraphs and pictures.
+pub(crate) const STEPS_OF_FLAT_TAG: usize = CREATE + 10;
+
 /// The number of bytes that the parser gets at a time. The bounds are checked between pieces, so one piece can exceed
 /// them by the work that its bytes cause: about eighty tags.
 const PIECE: usize = 256;

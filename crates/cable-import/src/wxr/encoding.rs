@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 /// The mark for bytes that are invalid. It is a noncharacter without meaning, so no text contains it otherwise.
-pub(super) const MARK: char = '\u{fdd0}';
+pub(crate) const MARK: char = '\u{fdd0}';
 
 /// The number of bytes in which the XML declaration is looked for.
 const DECLARATION_BYTES: usize = 1 << 10;
@@ -68,6 +68,28 @@ impl<R: BufRead> Decoded<R> {
         }
         Ok(())
     }
+}
+
+/// Decodes a document in memory. Without a byte order mark, the encoding is that of its transport, if that states one;
+/// else that of the XML declaration. Invalid bytes become [`MARK`].
+pub(crate) fn decode(bytes: &[u8], charset: Option<&str>) -> io::Result<String> {
+    let (encoding, mark) = match charset {
+        Some(charset) if Encoding::for_bom(bytes).is_none() => {
+            let unknown = || {
+                let problem = format!("the response declares the unknown encoding {charset}");
+                io::Error::new(io::ErrorKind::InvalidData, problem)
+            };
+            (Encoding::for_label_no_replacement(charset.as_bytes()).ok_or_else(unknown)?, 0)
+        }
+        _ => encoding_of(&bytes[..bytes.len().min(DECLARATION_BYTES)])?,
+    };
+    let mut decoded = Decoded::new(io::empty());
+    decoded.decoder = Some(encoding.new_decoder_without_bom_handling());
+    if bytes.len() > mark {
+        decoded.decode(&bytes[mark..]);
+    }
+    decoded.decode(b"");
+    Ok(decoded.ready)
 }
 
 /// Returns the encoding of a file that starts with these bytes, and the length of its byte order mark.
