@@ -261,6 +261,34 @@ fn check(format: BodyFormat, first: &Body) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Found by the property below: the last word was strong text around emphasis after the first step, and the reverse
+/// after the second.
+#[test]
+fn marks_of_one_extent_keep_their_order() {
+    use v1::Mark::{self, Emphasis, Strong};
+    let span = |text: &str, marks: &[Mark]| Span {
+        text: text.to_owned(),
+        marks: marks.iter().map(|mark| *mark as i32).collect(),
+        link: None,
+    };
+    let spans = [
+        span("w0", &[Strong]),
+        span("\n", &[]),
+        span("w0", &[Emphasis]),
+        span("\n", &[]),
+        span("w0", &[Strong, Emphasis]),
+    ];
+    for from in 0..spans.len() {
+        let paragraph = Kind::Paragraph(Paragraph { spans: spans[from..].to_vec() });
+        let cell = TableCell { spans: spans[from..].to_vec(), ..TableCell::default() };
+        let table = Kind::Table(Table { rows: vec![TableRow { cells: vec![cell] }], caption: Vec::new() });
+        for kind in [paragraph, table] {
+            let body = Body { blocks: vec![Block { id: String::new(), kind: Some(kind) }] };
+            check(BodyFormat::Markdown, &body).unwrap();
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 

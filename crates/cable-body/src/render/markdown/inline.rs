@@ -93,7 +93,23 @@ fn arrange(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
             _ => arranged.push(part),
         }
     }
+    order_stars(&mut arranged);
     arranged
+}
+
+/// Puts emphasis around strong text where both have the same extent: that is how parsers read `***`.
+fn order_stars(pieces: &mut [Piece<'_>]) {
+    for at in 0..pieces.len() {
+        let shared = at.checked_sub(1).map_or(0, |before| pieces[before].marks.shared(&pieces[at].marks));
+        for depth in shared..pieces[at].depth().saturating_sub(1) {
+            let end = region_end(pieces, at, depth);
+            if pieces[at].marks.as_slice()[depth..].starts_with(&[Mark::Strong, Mark::Emphasis])
+                && end == region_end(pieces, at, depth + 1)
+            {
+                pieces[at..=end].iter_mut().for_each(|piece| piece.marks.marks.swap(depth, depth + 1));
+            }
+        }
+    }
 }
 
 /// Adds a part to the last one if they match: white space to white space, text to text with the same look.
