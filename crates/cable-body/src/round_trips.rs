@@ -271,22 +271,17 @@ fn marks_of_one_extent_keep_their_order() {
         marks: marks.iter().map(|mark| *mark as i32).collect(),
         link: None,
     };
-    let spans = [
-        span("w0", &[Strong]),
-        span("\n", &[]),
-        span("w0", &[Emphasis]),
-        span("\n", &[]),
-        span("w0", &[Strong, Emphasis]),
-    ];
-    for from in 0..spans.len() {
-        let paragraph = Kind::Paragraph(Paragraph { spans: spans[from..].to_vec() });
-        let cell = TableCell { spans: spans[from..].to_vec(), ..TableCell::default() };
-        let table = Kind::Table(Table { rows: vec![TableRow { cells: vec![cell] }], caption: Vec::new() });
-        for kind in [paragraph, table] {
-            let body = Body { blocks: vec![Block { id: String::new(), kind: Some(kind) }] };
-            check(BodyFormat::Markdown, &body).unwrap();
-        }
-    }
+    let block = |kind| Block { id: String::new(), kind: Some(kind) };
+    let first = PullQuote { spans: vec![span("w0", &[Strong])], attribution: Vec::new() };
+    let second =
+        Heading { level: 2, spans: vec![span("w0\n", &[Emphasis]), span("w0", &[Strong, Emphasis])] };
+    let items =
+        [Kind::PullQuote(first), Kind::Heading(second)].map(|kind| ListItem { blocks: vec![block(kind)] });
+    let list = List { ordered: false, start: 1, items: items.into() };
+    let cell = TableCell { blocks: vec![block(Kind::List(list))], ..TableCell::default() };
+    let table = Table { rows: vec![TableRow { cells: vec![cell] }], caption: Vec::new() };
+    let quote = Quote { blocks: vec![block(Kind::Table(table))], attribution: Vec::new() };
+    check(BodyFormat::Markdown, &Body { blocks: vec![block(Kind::Quote(quote))] }).unwrap();
 }
 
 proptest! {
