@@ -54,10 +54,17 @@ fn encode(
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-/// Returns the processor time that the process has used, in seconds.
+/// Returns the processor time that the process has used, in seconds, 0 where the system does not report it.
 pub(super) fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let used = fields_after_name(&stat).skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    used.sum::<f64>() / clock_ticks_per_second() as f64
+}
+
+/// Returns the fields of `/proc/self/stat` from the third on. The name of the program, in parentheses, may contain
+/// spaces.
+fn fields_after_name(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ')
 }
 
 /// Returns the resident memory in bytes, 0 where the system does not report it.
@@ -85,9 +92,7 @@ fn open_descriptors() -> u64 {
 pub(crate) fn start_time() -> f64 {
     static START: LazyLock<f64> = LazyLock::new(|| {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The name of the program, in parentheses, may contain spaces.
-        let started =
-            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<f64>().ok());
+        let started = fields_after_name(&stat).nth(19).and_then(|started| started.parse::<f64>().ok());
         // /proc/uptime is hidden from a service that may see only processes.
         let uptime = clock_gettime(ClockId::Boottime);
         let uptime = uptime.tv_sec as f64 + uptime.tv_nsec as f64 / 1e9;
@@ -106,7 +111,10 @@ mod tests {
     fn the_process_describes_itself() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         assert!((now - 3_600.0..=now + 1.0).contains(&start_time()), "{}", start_time());
-        assert!(cpu_seconds() > 0.0);
+        // The system counts in hundredths of a second.
+        while cpu_seconds() == 0.0 {
+            std::hint::spin_loop();
+        }
         assert!(resident_bytes() > 1 << 20);
         assert!((1 << 18..resident_bytes()).contains(&private_bytes()), "{}", private_bytes());
         assert!(open_descriptors() >= 3);
