@@ -593,7 +593,7 @@ impl Store {
 
     /// Starts a sum of records.
     pub(crate) fn start_tally(&self) -> Tally {
-        self.ledgers.start_tally(|| self.revision())
+        self.ledgers.start_tally(self.revision())
     }
 
     fn notify_erase_listeners(&self) {

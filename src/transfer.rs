@@ -105,7 +105,8 @@ impl Export {
         let published = heads.wait_for(|published| published.revision >= head.revision).await;
         published.map_err(|_| Refusal::Store(Error::Closed))?;
         let live: i64 = Kind::ALL.iter().map(|kind| head.live(*kind)).sum();
-        let found = self.tally.at(head.revision)?.ok_or(Error::Closed)?;
+        let found =
+            self.tally.at(head.revision)?.expect("superseded records are noted before a head is published");
         let mut damage = std::mem::take(&mut self.damage);
         if damage.is_empty() && found != (live, head.content_digest) {
             tracing::error!(found = found.0, head = live, "export lacks records of the store");

@@ -24,12 +24,19 @@ pub(super) struct Superseded {
 
 /// The ledgers of all running scans.
 #[derive(Debug, Default)]
-pub(super) struct Ledgers(Mutex<Vec<Weak<Ledger>>>);
+pub(super) struct Ledgers(Mutex<Registry>);
 
 #[derive(Debug, Default)]
+struct Registry {
+    running: Vec<Weak<Ledger>>,
+    /// The head of the last transaction whose superseded records are noted. It is published a moment later.
+    head: Revision,
+}
+
+#[derive(Debug)]
 struct Ledger(Mutex<LedgerState>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LedgerState {
     superseded: Vec<Superseded>,
     /// The head up to which all superseded records are noted.
@@ -37,25 +44,23 @@ struct LedgerState {
 }
 
 impl Ledgers {
-    /// Starts a sum. `head` returns the published head.
-    pub(super) fn start_tally(&self, head: impl Fn() -> Revision) -> Tally {
-        let ledger: Arc<Ledger> = Arc::default();
+    /// Starts a sum. Its scan must not have begun. `published` is the published head, or an earlier one.
+    ///
+    /// The records that transactions before this call superseded need not be noted: no scan that begins now finds them.
+    pub(super) fn start_tally(&self, published: Revision) -> Tally {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|ledger| ledger.strong_count() > 0);
-        all.push(Arc::downgrade(&ledger));
-        drop(all);
-        // Records superseded after this head are noted in the ledger, which was registered before.
-        let head = head();
-        let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.head = noted.head.max(head);
-        drop(noted);
+        let head = all.head.max(published);
+        let ledger = Arc::new(Ledger(Mutex::new(LedgerState { superseded: Vec::new(), head })));
+        all.running.retain(|ledger| ledger.strong_count() > 0);
+        all.running.push(Arc::downgrade(&ledger));
         Tally { ledger, spans: Vec::new(), records: 0, digest: SetDigest::default() }
     }
 
-    /// Notes the records that a transaction superseded, before its head is published.
+    /// Notes the records that a transaction superseded, after it is committed and before its head is published.
     pub(super) fn note(&self, superseded: &[Superseded], head: Revision) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for ledger in all.iter().filter_map(Weak::upgrade) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.head = head;
+        for ledger in all.running.iter().filter_map(Weak::upgrade) {
             let mut noted = ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
             // One more than the maximum shows that some are missing.
             let free = (MAX_NOTED + 1).saturating_sub(noted.superseded.len());
@@ -139,7 +144,7 @@ mod tests {
     #[test]
     fn a_tally_equals_the_head_despite_concurrent_writes() {
         let ledgers = Ledgers::default();
-        let mut tally = ledgers.start_tally(|| 4);
+        let mut tally = ledgers.start_tally(4);
         tally.add(&[[1; 32], [2; 32]], 2, 4).unwrap();
         // 1 was found and is replaced by 5; 3 is replaced before its range is read; 2 is removed only after head 6.
         ledgers.note(&[superseded(1, 1, 5)], 5);
@@ -151,10 +156,20 @@ mod tests {
         assert_eq!(tally.at(7).unwrap(), Some(sum(&[4, 5, 6])));
     }
 
+    /// A scan may start between the two steps of a transaction: its records are noted, and its head is not published.
+    #[test]
+    fn a_tally_that_starts_before_a_noted_head_is_published_reaches_it() {
+        let ledgers = Ledgers::default();
+        ledgers.note(&[superseded(1, 1, 5)], 5);
+        let mut tally = ledgers.start_tally(4);
+        tally.add(&[[2; 32], [5; 32]], 5, 5).unwrap();
+        assert_eq!(tally.at(5).unwrap(), Some(sum(&[2, 5])));
+    }
+
     #[test]
     fn a_full_ledger_fails_the_tally() {
         let ledgers = Ledgers::default();
-        let mut tally = ledgers.start_tally(|| 4);
+        let mut tally = ledgers.start_tally(4);
         ledgers.note(&vec![superseded(1, 1, 2); MAX_NOTED], 2);
         assert!(tally.at(2).is_ok());
         ledgers.note(&vec![superseded(1, 1, 3); MAX_NOTED + 9], 3);

@@ -263,7 +263,7 @@ class Terminal:
         return True
 
     def wait(self, seconds):
-        """The exit code."""
+        """The exit code; None if it still ran after this time."""
         end = time.monotonic() + seconds
         self.until(lambda _: self.process.poll() is not None, seconds)
         try:
@@ -271,7 +271,7 @@ class Terminal:
             code = self.process.wait(max(1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.end()
-            raise Failure(f"{self.command.text}: still running after {seconds} s") from None
+            return None
         while select.select([self.ours], [], [], 0)[0] and self.read(0):
             pass
         return code
@@ -419,6 +419,8 @@ class Reader:
 
     def ended(self, terminal, code):
         wanted = terminal.command.exit_code
+        if code is None:
+            raise self.failure(terminal, f"still running after {LIMIT_SECONDS} s")
         if code != wanted:
             raise self.failure(terminal, f"exit code {code}, expected {wanted}")
         line = mismatch(terminal.command.shown, terminal.output)
