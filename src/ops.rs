@@ -91,8 +91,10 @@ pub(crate) async fn serve(listener: TcpListener, access: Access, metrics: Arc<Me
             continue;
         };
         open.retain(|connection| !connection.0.is_finished());
-        if open.len() >= access.connections {
-            open.pop_front();
+        if open.len() >= access.connections
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.close().await;
         }
         open.push_back(Connection(tokio::spawn(serve_connection(stream, router.clone(), access.clone()))));
     }
@@ -100,6 +102,14 @@ pub(crate) async fn serve(listener: TcpListener, access: Access, metrics: Arc<Me
 
 /// The task of a connection. Dropping the value aborts the task.
 struct Connection(JoinHandle<()>);
+
+impl Connection {
+    /// Returns when the file descriptor of the connection is free.
+    async fn close(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -263,6 +273,28 @@ mod tests {
             let closed =
                 tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
             assert!(closed.is_ok());
+        }
+    }
+
+    /// A burst waits in the backlog until the node has time for it. The oldest connections are closed before more are
+    /// accepted, not merely soon.
+    #[tokio::test]
+    async fn a_burst_of_connections_uses_no_more_file_descriptors() {
+        const MAX: usize = 3;
+        let node = node_with(MAX, Limits::default()).await;
+        // These connect on a thread that keeps this one, and so the node, from running.
+        let connect = move || std::net::TcpStream::connect(node.address).unwrap();
+        let burst =
+            std::thread::spawn(move || (0..50).map(|_| connect()).collect::<Vec<_>>()).join().unwrap();
+        let tasks = tokio::runtime::Handle::current().metrics();
+        let closed = |mut stream: &std::net::TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            matches!(std::io::Read::read(&mut stream, &mut [0]), Ok(0))
+        };
+        while burst.iter().filter(|stream| closed(stream)).count() < burst.len() - MAX {
+            // One task accepts, and each other one is a connection.
+            assert!(tasks.num_alive_tasks() <= 1 + MAX + 1, "{}", tasks.num_alive_tasks());
+            tokio::task::yield_now().await;
         }
     }
 
