@@ -612,6 +612,31 @@ mod tests {
         assert_eq!(second.position.unwrap().revision, 1);
     }
 
+    /// Nothing delivers commits here: the hub is behind.
+    #[tokio::test]
+    async fn a_follower_that_has_caught_up_has_all_writes_acknowledged_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        let _member = feeds.hub.groups.join(sea());
+        apply(&mut writer, &[article("a", "Storm", &["sea"], 1)]);
+        apply(&mut writer, &[article("b", "Harvest", &["land"], 2)]);
+        assert_eq!(feeds.hub.position().unwrap().revision, 0);
+        let after = |revision| Start::After { log_id: None, revision, chain: None };
+        for (start, has_changes) in [(after(0), true), (after(1), false), (Start::Now, false)] {
+            let (interval, may_reset) = (Duration::from_secs(60), false);
+            let watch = Watch { group_key: sea(), start, may_reset, interval };
+            let mut follower = feeds.clone().watch(watch).await.unwrap();
+            let mut first = next(&mut follower).await.unwrap();
+            if has_changes {
+                assert!(matches!(first.event, Some(v1::watch_response::Event::Changes(_))), "{first:?}");
+                first = next(&mut follower).await.unwrap();
+            }
+            let caught_up = v1::watch_response::Event::Checkpoint(v1::FeedCheckpoint { behind: false });
+            assert_eq!(first.event, Some(caught_up));
+            assert_eq!(first.position.unwrap().revision, 2);
+        }
+    }
+
     #[tokio::test]
     async fn followers_receive_an_error_if_store_reads_fail() {
         let dir = tempfile::tempdir().unwrap();

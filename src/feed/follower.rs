@@ -45,6 +45,9 @@ pub(crate) struct Follower {
     /// Whether the feed restarts with a snapshot if it cannot resume at its position.
     may_reset: bool,
     caught_up: bool,
+    /// The head when the feed was opened. A follower has not caught up before it has received everything up to here, so
+    /// that it has the writes that were acknowledged before it was opened.
+    opened_at: Revision,
     in_flight: Arc<InFlight>,
     /// The rest of the message that is being sent.
     rest: Message,
@@ -82,6 +85,7 @@ impl Follower {
     ) -> Follower {
         Follower {
             wakeups: group.wakeups(),
+            opened_at: feeds.store.revision(),
             feeds,
             group,
             cursor: Cursor::at(at),
@@ -209,9 +213,13 @@ impl Follower {
         if let Some(hook) = hub.between_reads.lock().unwrap().take() {
             hook();
         }
-        // The rest of a commit comes from the store, like its first parts.
-        let next =
-            if self.cursor.is_within_commit { Next::Behind } else { self.group.after(self.cursor.sent) };
+        let next = match self.group.after(self.cursor.sent) {
+            // The rest of a commit comes from the store, like its first parts.
+            _ if self.cursor.is_within_commit => Next::Behind,
+            // The hub is a moment behind the head. Nothing wakes this follower when the hub gets there.
+            Next::Nothing if delivered.revision.max(self.cursor.sent) < self.opened_at => Next::Behind,
+            next => next,
+        };
         Ok((delivered, next))
     }
 

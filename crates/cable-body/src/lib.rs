@@ -14,7 +14,6 @@ mod round_trips;
 pub mod sanitise;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-#[cfg(any(test, feature = "worst"))]
 pub mod worst;
 
 pub use convert::{Conversion, ConvertError, convert, convert_foreign};

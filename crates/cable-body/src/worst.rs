@@ -1,4 +1,4 @@
-//! Texts of a given size whose conversion costs most.
+//! Texts of a given size whose conversion costs most, for tests and benchmarks.
 
 /// Returns texts of HTML.
 pub fn html(bytes: usize) -> Vec<String> {

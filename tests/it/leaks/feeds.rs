@@ -132,6 +132,11 @@ async fn message(feed: &mut Streaming<Bytes>) -> Bytes {
 
 /// Returns everything that a new feed delivers at once, or its error.
 async fn read_all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
+    start(raw, request).await.map(|(_, received)| received)
+}
+
+/// Starts a feed, and reads until it has caught up.
+async fn start(raw: &Raw, request: Bytes) -> Result<(Streaming<Bytes>, Vec<Vec<u8>>), String> {
     let mut feed = raw.stream("Watch", request).await.map_err(|status| describe(&status))?;
     let mut received = Vec::new();
     loop {
@@ -139,7 +144,7 @@ async fn read_all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
         received.extend(normalize(&message));
         // The checkpoint of a feed that is still behind is not empty.
         if values(&message, CHECKPOINT).iter().any(|at| at.is_empty()) {
-            return Ok(received);
+            return Ok((feed, received));
         }
     }
 }
@@ -157,9 +162,11 @@ pub(super) struct Live {
 impl Live {
     async fn open(pair: &Pair, request: Value) -> Live {
         let bytes = request_bytes("Watch", request.clone());
-        let open = async |raw: &Raw| raw.stream("Watch", bytes.clone()).await.unwrap();
-        let feeds = [open(&pair.holding).await, open(&pair.plain).await];
-        Live { request, feeds }
+        // A snapshot leaves out what changes while it is read, so it is read before anything is written.
+        let (holding, received) = start(&pair.holding, bytes.clone()).await.unwrap();
+        let (plain, expected) = start(&pair.plain, bytes).await.unwrap();
+        assert_eq!(readable(&received), readable(&expected), "{request}");
+        Live { request, feeds: [holding, plain] }
     }
 
     /// Reads everything up to the marker's newest revision. The division into messages depends on timing, so it is not

@@ -62,9 +62,11 @@ pub(super) async fn follow(pair: &mut Pair, rng: &mut Rng) {
             request["snapshot"] = json!(true);
         }
         let bytes = request_bytes("Watch", request.clone());
-        let open = async |raw: &Raw| raw.stream("Watch", bytes.clone()).await.unwrap();
-        let feeds = [open(&pair.all.partner).await, open(&pair.matching.partner).await];
-        pair.live.push(Live { request, feeds });
+        // A snapshot leaves out what changes while it is read, so it is read before anything is written.
+        let (all, received) = start(&pair.all.partner, bytes.clone()).await.unwrap();
+        let (matching, expected) = start(&pair.matching.partner, bytes).await.unwrap();
+        assert_eq!(readable(&received), readable(&expected), "{} {request}", pair.filter);
+        pair.live.push(Live { request, feeds: [all, matching] });
     }
 }
 
@@ -123,6 +125,11 @@ fn without_chain(message: &[u8]) -> Vec<u8> {
 
 /// Returns everything that a new feed delivers at once, or its error.
 async fn read_all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
+    start(raw, request).await.map(|(_, received)| received)
+}
+
+/// Starts a feed, and reads until it has caught up.
+async fn start(raw: &Raw, request: Bytes) -> Result<(Streaming<Bytes>, Vec<Vec<u8>>), String> {
     let mut feed = raw.stream("Watch", request).await.map_err(|status| describe(&status))?;
     let mut received = Vec::new();
     loop {
@@ -134,7 +141,7 @@ async fn read_all(raw: &Raw, request: Bytes) -> Result<Vec<Vec<u8>>, String> {
         received.push(without_chain(&message));
         // The checkpoint of a feed that is still behind is not empty.
         if values(&message, CHECKPOINT).iter().any(|at| at.is_empty()) {
-            return Ok(received);
+            return Ok((feed, received));
         }
     }
 }

@@ -20,11 +20,14 @@ pub(crate) struct FeedTwins {
 }
 
 impl FeedTwins {
+    /// Starts a feed at both nodes, and compares what they send until it has caught up. A snapshot leaves out what changes
+    /// while it is read, so nothing may be written meanwhile.
     pub(crate) async fn open(twins: &Twins, target: String, normalize: Normalize) -> FeedTwins {
-        let streams =
-            [open(twins, 0, &target, &[]).await.unwrap(), open(twins, 1, &target, &[]).await.unwrap()];
-        assert_eq!(streams[0].headers(), streams[1].headers(), "{target}");
-        FeedTwins { target, streams, normalize }
+        let (first, second) =
+            tokio::join!(start(twins, 0, &target, &[], normalize), start(twins, 1, &target, &[], normalize));
+        let ((first, start), (second, other_start)) = (first.unwrap(), second.unwrap());
+        assert_eq!(start, other_start, "{target}");
+        FeedTwins { target, streams: [first, second], normalize }
     }
 
     /// Reads everything up to a revision, and checks that both nodes have sent the same records and changes. The
@@ -37,10 +40,6 @@ impl FeedTwins {
     }
 }
 
-/// How often a feed with an interval is compared. What it leaves out depends on timing, so nodes that respond alike may
-/// differ once. A difference in what they hold is there each time.
-const ATTEMPTS: usize = 5;
-
 /// Compares everything that one start sends at once at both nodes: the headers, and the events or the error.
 pub(crate) async fn expect_equal(
     twins: &Twins,
@@ -48,22 +47,16 @@ pub(crate) async fn expect_equal(
     headers: &[(&str, &str)],
     normalize: Normalize,
 ) -> Result<Vec<Event>, Response> {
-    let attempts = if target.contains("interval=") { ATTEMPTS } else { 1 };
-    for attempt in 1.. {
-        let (first, second) = tokio::join!(
-            read_all(twins, 0, target, headers, normalize),
-            read_all(twins, 1, target, headers, normalize)
-        );
-        if attempt < attempts && first != second {
-            continue;
-        }
-        assert_eq!(first, second, "{target} {headers:?}");
-        return first.map(|(_, events)| events);
-    }
-    unreachable!("the last attempt returns")
+    let (first, second) = tokio::join!(
+        read_all(twins, 0, target, headers, normalize),
+        read_all(twins, 1, target, headers, normalize)
+    );
+    assert_eq!(first, second, "{target} {headers:?}");
+    first.map(|(_, events)| events)
 }
 
-type Received = Result<(Vec<String>, Vec<Event>), Response>;
+/// The headers of a feed, and its events until it has caught up.
+type Received = (Vec<String>, Vec<Event>);
 
 async fn read_all(
     twins: &Twins,
@@ -71,7 +64,18 @@ async fn read_all(
     target: &str,
     headers: &[(&str, &str)],
     normalize: Normalize,
-) -> Received {
+) -> Result<Received, Response> {
+    start(twins, node, target, headers, normalize).await.map(|(_, received)| received)
+}
+
+/// Starts a feed, and reads until it has caught up.
+async fn start(
+    twins: &Twins,
+    node: usize,
+    target: &str,
+    headers: &[(&str, &str)],
+    normalize: Normalize,
+) -> Result<(Events, Received), Response> {
     let mut stream = open(twins, node, target, headers).await?;
     let mut events = Vec::new();
     while let Some(event) = stream.next().await {
@@ -82,7 +86,8 @@ async fn read_all(
             break;
         }
     }
-    Ok((stream.headers(), events))
+    let headers = stream.headers();
+    Ok((stream, (headers, events)))
 }
 
 async fn open(
