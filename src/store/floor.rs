@@ -6,9 +6,11 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
-    Error, PERMANENT, Writer,
-    apply::{Applier, DepartureRow, unpack_departures},
+    Error, Writer,
+    apply::Applier,
     envelope, read,
+    record::PERMANENT,
+    row::{DepartureRow, unpack_departures},
 };
 use crate::{
     entry::Entry,

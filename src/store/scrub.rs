@@ -10,8 +10,7 @@ use rusqlite::params;
 
 use super::{
     Damage, Error, Snapshot, Tally,
-    apply::{unpack_departures, unpack_terms},
-    row::{self, COLUMNS, Columns},
+    row::{self, COLUMNS, Columns, unpack_departures, unpack_terms},
     verify::{Check, Sums},
 };
 use crate::model::{Kind, Name, Revision, Slot};
