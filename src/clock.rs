@@ -45,7 +45,7 @@ impl Clock {
         match &self.0 {
             Source::System => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
-                since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+                since.map_or(0, micros)
             }
             Source::Manual(manual) => *manual.borrow(),
         }
@@ -67,6 +67,12 @@ impl Clock {
             }
         }
     }
+}
+
+/// Returns a duration in microseconds, the unit of all times.
+#[must_use]
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Debug for Clock {

@@ -5,9 +5,15 @@
 //! its values. The types, the reading and the printing of settings follow from the rows. Each value has an origin: the
 //! layer that it came from.
 
+mod combinations;
+mod effective;
+mod error;
+#[cfg(test)]
+mod fixture;
 mod layers;
 mod network;
 mod share;
+mod spelling;
 mod syntax;
 mod units;
 
@@ -19,7 +25,9 @@ use std::{
     time::Duration,
 };
 
-pub use layers::{ENV_PREFIX, Effective, Error, Flag, Layers, Origin, SEARCH_PATHS};
+pub use effective::Effective;
+pub use error::Error;
+pub use layers::{ENV_PREFIX, Flag, Layers, Origin, SEARCH_PATHS};
 pub use network::Network;
 pub use share::Share;
 use syntax::{
@@ -528,7 +536,7 @@ pub struct Description {
 /// Returns each section with its description and the documentation of its settings.
 pub fn describe() -> impl Iterator<Item = (&'static str, &'static str, Vec<Description>)> {
     SECTIONS.iter().map(|(section, about)| {
-        let is_in = |setting: &&Setting| setting.key.split_once('.').is_some_and(|(of, _)| of == *section);
+        let is_in = |setting: &&Setting| section_and_name(setting.key).0 == *section;
         (*section, about.trim(), SETTINGS.iter().filter(is_in).map(describe_setting).collect())
     })
 }
@@ -545,6 +553,11 @@ fn describe_setting(setting: &Setting) -> Description {
     }
 }
 
+/// Splits a key. A key without a section has an empty one.
+fn section_and_name(key: &str) -> (&str, &str) {
+    key.split_once('.').unwrap_or(("", key))
+}
+
 /// Describes the valid values of a setting of type `T`.
 fn values<T>(syntax: &impl syntax::Syntax<T>) -> String {
     syntax.values()
@@ -556,4 +569,50 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No setting accepts a value that can only be a mistake. Words and addresses refuse these values anyway.
+    #[test]
+    fn absurd_values_are_refused_by_every_setting() {
+        const FREE_TEXT: [&str; 10] = [
+            "store.dir",
+            "log.level",
+            "tls.certificate",
+            "tls.key",
+            "tls.client_ca",
+            "auth.credentials",
+            "audit.file",
+            "site.name",
+            "site.language",
+            "site.description",
+        ];
+        let absurd =
+            ["-1", "1e9", "NaN", "99999999999999", "999999999TiB", "999999999d", "18446744073709551616", "𝟙"];
+        for setting in SETTINGS.iter().filter(|setting| !FREE_TEXT.contains(&setting.key)) {
+            for value in absurd {
+                let error = (setting.set)(&mut Config::default(), value).unwrap_err();
+                assert!(error.starts_with("expected "), "{} = {value}: {error}", setting.key);
+            }
+        }
+    }
+
+    /// The description of a range is true at its bounds.
+    #[test]
+    fn the_described_bounds_are_accepted() {
+        let mut ranges = 0;
+        for setting in SETTINGS {
+            let values = (setting.values)();
+            let Some((_, range)) = values.split_once(" from ") else { continue };
+            let (min, max) = range.split_once(" to ").unwrap();
+            for bound in [min, max] {
+                assert_eq!((setting.set)(&mut Config::default(), bound), Ok(()), "{} = {bound}", setting.key);
+            }
+            ranges += 1;
+        }
+        assert!(ranges >= 20, "{ranges} settings have a range");
+    }
 }

@@ -8,6 +8,8 @@ use std::{
 
 use tokio::sync::watch;
 
+use crate::readiness;
+
 /// The services whose health is reported, besides that of the whole node, which has the empty name.
 pub(crate) const SERVICES: [&str; 6] = [
     "cable.v1.AdminService",
@@ -52,7 +54,7 @@ impl Condition {
     /// Returns the name of the condition in metrics, logs and `/readyz`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Condition::Draining => "draining",
+            Condition::Draining => readiness::DRAINING,
             Condition::TaskFailed => "task_failed",
             Condition::DatabaseCorrupt => "database_corrupt",
             Condition::SyncFailed => "sync_failed",

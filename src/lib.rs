@@ -24,6 +24,7 @@
 //! - [`config`], [`telemetry`]: settings; events and metrics
 //! - `role`, `rate`, `reload`: the rights of callers; how often they may call; requests to read files again
 //! - `health`, `supervise`: conditions that the parts of a node report; tasks and threads whose end is detected
+//! - [`readiness`]: the response of `/readyz`
 //! - [`systemd`]: notifications to systemd
 //! - [`clock`]: the source of a node's time
 //! - `fuzzing`: what holds for every input of the parsers of requests, for the fuzz targets
@@ -54,6 +55,7 @@ pub(crate) mod parse;
 pub(crate) mod pending;
 pub(crate) mod publishing;
 pub(crate) mod rate;
+pub mod readiness;
 pub(crate) mod refusal;
 pub(crate) mod reload;
 pub(crate) mod role;

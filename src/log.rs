@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod audited;
+mod commit;
 pub(crate) mod local;
 mod paths;
 

@@ -34,6 +34,7 @@ mod words;
 
 use crate::{
     health::Health,
+    readiness::Readiness,
     server::entrance::{OriginPolicy, Rejection},
     telemetry::{Exposition, Metrics},
 };
@@ -164,12 +165,9 @@ async fn operations_page(State(ops): State<Ops>) -> impl IntoResponse {
 /// Returns the readiness with the names of the conditions. Their causes are only in the log: they may name files.
 async fn readiness(State(ops): State<Ops>) -> (StatusCode, String) {
     let conditions = ops.health.conditions();
-    let (status, word) = match conditions.is_serving("") {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-    };
-    let names = conditions.iter().map(|(condition, _)| condition.name());
-    (status, std::iter::once(word).chain(names).map(|line| format!("{line}\n")).collect())
+    let names = conditions.iter().map(|(condition, _)| condition.name().to_owned());
+    let readiness = Readiness { is_ready: conditions.is_serving(""), conditions: names.collect() };
+    (readiness.status(), readiness.to_string())
 }
 
 #[cfg(test)]

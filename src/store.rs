@@ -6,9 +6,8 @@
 
 use std::{
     fmt,
-    fs::{self, File, TryLockError},
+    fs::File,
     io,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -16,16 +15,14 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{
-    audit::NotAudited,
     digest::Hash,
     digest::SetDigest,
     health::{Condition, Health},
     model::{HashPrefix, Kind, LogId, Name, Revision, Slot},
-    wire::{log, v1},
 };
 
 pub(crate) mod apply;
@@ -33,9 +30,11 @@ mod changed;
 pub(crate) mod consumer;
 mod copy;
 mod damage;
+mod directory;
 pub(crate) mod due;
 pub(crate) mod envelope;
 mod erase;
+mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod floor;
@@ -43,10 +42,12 @@ pub(crate) mod history;
 mod ledger;
 pub(crate) mod listing;
 mod matching;
+mod open;
 mod read;
 mod read_only;
 mod readers;
 pub(crate) mod rebuild;
+mod record;
 pub(crate) mod request;
 mod row;
 mod salvage;
@@ -56,33 +57,25 @@ mod session;
 mod snapshot;
 pub(crate) mod verify;
 mod wal;
+mod writer;
 
 use apply::NextDue;
-pub(crate) use apply::Writer;
 use changed::LastChanged;
 pub(crate) use changed::{Stripe, Subject};
 pub(crate) use copy::StoreCopy;
 pub(crate) use damage::Damage;
+pub(crate) use directory::{DATABASE, is_backup, is_database, is_store, mark_backup};
+pub(crate) use error::Error;
 use ledger::Ledgers;
 pub(crate) use ledger::Tally;
+pub(crate) use open::{OpenError, Options, check_log};
 pub(crate) use read::RecordCount;
 pub(crate) use read_only::ReadOnlyStore;
 use readers::Readers;
-use session::Session;
-pub(crate) use session::{Identity, is_backup, is_database, is_store};
+pub(crate) use record::{Record, Tombstone};
+pub(crate) use session::Identity;
 pub(crate) use snapshot::Snapshot;
-
-/// The file name of the database in the directory.
-pub(crate) const DATABASE: &str = "cable.db";
-const LOCK: &str = "cable.lock";
-
-/// The file whose time of modification is the end of the last backup.
-const BACKUP_MARK: &str = "last-backup";
-
-/// The number of attempts to lock a store, and the pause between them. A command that only reads the store holds the
-/// lock for some microseconds, to check whether a node has it.
-const LOCK_ATTEMPTS: usize = 5;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) use writer::Writer;
 
 /// The head of a store: its revision, counts and digests. It moves in the transaction of each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,54 +101,6 @@ impl Head {
     }
 }
 
-/// The newest entry of a key, as read.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) name: Name,
-    pub(crate) slot: Slot,
-    pub(crate) revision: Revision,
-    /// The hash prefix of the entry.
-    pub(crate) prefix: HashPrefix,
-    pub(crate) log: log::LogEntry,
-}
-
-impl Record {
-    /// Returns whether the entry holds content.
-    pub(crate) fn is_put(&self) -> bool {
-        self.log.operation() == log::Operation::Put
-    }
-
-    /// Returns the tombstone of the key, if its content was removed.
-    pub(crate) fn tombstone(&self) -> Option<Tombstone> {
-        (!self.is_put()).then(|| Tombstone {
-            reason: self.log.reason(),
-            moved_to: Name::parse(&self.log.moved_to),
-            time: self.log.time,
-            revision: self.revision,
-        })
-    }
-}
-
-/// The tombstone of a removed name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tombstone {
-    pub(crate) reason: v1::RemovalReason,
-    pub(crate) moved_to: Option<Name>,
-    /// The time of the removal, in microseconds since 1970 UTC.
-    pub(crate) time: i64,
-    pub(crate) revision: Revision,
-}
-
-impl Tombstone {
-    /// Returns whether the tombstone is retained permanently, and not only as long as the history.
-    pub(crate) fn is_permanent(&self) -> bool {
-        PERMANENT.contains(&self.reason)
-    }
-}
-
-/// The reasons whose tombstones are retained permanently.
-const PERMANENT: [v1::RemovalReason; 2] = [v1::RemovalReason::Moved, v1::RemovalReason::Killed];
-
 /// The outcome of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WriteOutcome {
@@ -175,218 +120,6 @@ pub(crate) struct WriteOutcome {
     pub(crate) killed: bool,
     /// The article that owns the path of this one, which was written without the path.
     pub(crate) path_owner: Option<Name>,
-}
-
-/// The reason why the store failed to execute an operation.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum Error {
-    /// The record is damaged; others are not.
-    #[error("checksum mismatch in the record {0}")]
-    Corrupt(Name),
-    /// The database is damaged beyond single records. A record that it does not return may still exist.
-    #[error(
-        "database damaged: restore a backup, or create a store from the readable entries with `cable rebuild`"
-    )]
-    Malformed(#[source] Arc<rusqlite::Error>),
-    /// Too much work is waiting. Try again later.
-    #[error("the queue of the store is full")]
-    Overloaded,
-    /// The free space is reserved. Free some space; reads and removals continue.
-    #[error("disk space low: {free} bytes free, {reserve} reserved for removals")]
-    Full { free: u64, reserve: u64 },
-    /// The operation has certainly not happened. Free some space; reads and removals continue.
-    #[error("disk full")]
-    NoSpace(#[source] Arc<rusqlite::Error>),
-    /// The disk has no room for a copy of the store beside what is reserved.
-    #[error("disk space low: a copy of the store needs {required} bytes with the reserve, {free} are free")]
-    NoRoomForCopy { free: u64, required: u64 },
-    /// A file beside the database could not be read or written.
-    #[error("file of the store failed")]
-    File(#[source] Arc<io::Error>),
-    /// The operation has certainly not happened.
-    #[error("store operation failed")]
-    Failed(#[source] Arc<rusqlite::Error>),
-    /// The operation may have happened.
-    #[error("store commit failed; the write may have been applied")]
-    Uncertain(#[source] Arc<rusqlite::Error>),
-    /// The operation has happened. A repeat erases again.
-    #[error(
-        "killed content is no longer served, but not yet erased from the disk: repeat the call to erase it"
-    )]
-    NotErased,
-    /// Writes are rejected permanently; reads continue.
-    #[error("writes are rejected until {until}: {cause}")]
-    ReadOnly { cause: Arc<str>, until: &'static str },
-    /// An internal error in this one read. Others are not affected.
-    #[error("store read panicked")]
-    Panicked,
-    /// A thread of the store has ended, and the node shuts down. The operation has certainly not happened.
-    #[error("a task of this node has failed; the node is shutting down")]
-    Closed,
-    /// The writer's thread ended during the operation, which may have happened.
-    #[error("the node failed during the write; the write may have been applied")]
-    Lost,
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Error {
-        Error::File(Arc::new(error))
-    }
-}
-
-impl From<NotAudited> for Error {
-    fn from(NotAudited { cause, until }: NotAudited) -> Error {
-        Error::ReadOnly { cause, until }
-    }
-}
-
-impl Error {
-    /// Converts an error of the commit of a transaction. If the disk had no space for it, the transaction has not
-    /// happened; after any other error, it may have.
-    pub(super) fn from_commit(error: rusqlite::Error) -> Error {
-        match Error::from(error) {
-            Error::Failed(error) => Error::Uncertain(error),
-            other => other,
-        }
-    }
-
-    /// Reports the condition of the whole store that the error reveals.
-    fn report(&self, health: &Health) {
-        if let Some(condition) = self.condition() {
-            let cause = std::error::Error::source(self).map_or_else(|| self.to_string(), ToString::to_string);
-            health.report(condition, cause);
-        }
-    }
-
-    /// Returns the condition of the whole store that the error reveals.
-    fn condition(&self) -> Option<Condition> {
-        let engine = match self {
-            Error::NoSpace(_) | Error::Full { .. } => return Some(Condition::DiskFull),
-            Error::Malformed(_) => return Some(Condition::DatabaseCorrupt),
-            Error::Uncertain(error) if is_damage(error) => return Some(Condition::DatabaseCorrupt),
-            Error::Failed(error) | Error::Uncertain(error) => error.sqlite_error()?,
-            _ => return None,
-        };
-        match (engine.code, engine.extended_code) {
-            (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Some(Condition::SyncFailed),
-            _ => None,
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Error {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Error::NoSpace(Arc::new(error)),
-            _ if is_damage(&error) => Error::Malformed(Arc::new(error)),
-            _ => Error::Failed(Arc::new(error)),
-        }
-    }
-}
-
-impl Error {
-    /// Returns the error for a database that was found to be damaged before.
-    pub(crate) fn damaged() -> Error {
-        Error::malformed("damage was detected earlier")
-    }
-
-    /// Returns an error for damage that SQLite itself does not detect.
-    fn malformed(reason: &'static str) -> Error {
-        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        Error::Malformed(Arc::new(rusqlite::Error::SqliteFailure(failure, Some(reason.to_owned()))))
-    }
-}
-
-/// Returns whether an error of the engine is caused by the stored data: SQLite reports damage, a value has another type
-/// than the one that was written, a row that always exists is missing, or a row that was deleted exists again.
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::{Error, ErrorCode};
-    match error {
-        Error::SqliteFailure(failure, _) => matches!(
-            failure.code,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation
-        ),
-        Error::FromSqlConversionFailure(..)
-        | Error::IntegralValueOutOfRange(..)
-        | Error::Utf8Error(..)
-        | Error::InvalidColumnType(..)
-        | Error::SqlInputError { .. }
-        | Error::QueryReturnedNoRows => true,
-        _ => false,
-    }
-}
-
-/// The reason why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-    #[error("{0}: another process has this store open")]
-    Locked(PathBuf),
-    #[error("{0}: not a Cable store")]
-    Foreign(PathBuf),
-    #[error("{path}: unsupported store version {version}: this release reads version {}", schema::VERSION)]
-    Version { path: PathBuf, version: i64 },
-    #[error("{0}: there is no store here (no {DATABASE})")]
-    Absent(PathBuf),
-    /// Acknowledged commits are missing.
-    #[error(
-        "{path}: acknowledged commits are missing: the store ends at revision {revision}, but revision {acknowledged} \
-         was acknowledged; the database or its write-ahead log was damaged, removed or replaced by an older one: put \
-         the files back, or restore a backup to a new directory (cable restore); to continue without the missing \
-         writes, as another history, remove the session file (cable.session-*) beside it"
-    )]
-    Behind { path: PathBuf, revision: Revision, acknowledged: Revision },
-    #[error(
-        "{0}: the write-ahead log does not belong to the database beside it, which was replaced by a copy or a backup: \
-         to open the copy, remove the log and the file ending in -shm, or restore the copy to a new directory (cable \
-         restore); to open the previous store, put its database back"
-    )]
-    ForeignLog(PathBuf),
-    /// The log contains acknowledged commits after the damaged part.
-    #[error(
-        "{path}: write-ahead log damaged at byte {offset}: acknowledged commits cannot be read; restore a backup to a \
-         new directory (cable restore); to continue without these commits, move this file away (the store then \
-         returns to its last checkpoint)"
-    )]
-    DamagedLog { path: PathBuf, offset: u64 },
-    /// The log contains commits of a database that no longer exists.
-    #[error(
-        "{0}: the write-ahead log holds commits, but the database beside it is absent or empty: put {DATABASE} back, or \
-         restore a backup to a new directory (cable restore); to start with an empty store, move this file away"
-    )]
-    OrphanLog(PathBuf),
-    #[error(
-        "{path}: database damaged ({source}): restore a backup, or create a store from the readable entries with \
-         `cable rebuild --skip-damaged`"
-    )]
-    Damaged { path: PathBuf, source: rusqlite::Error },
-    #[error("{path}: {source}")]
-    Engine { path: PathBuf, source: rusqlite::Error },
-}
-
-impl OpenError {
-    /// Converts an error of the engine. Damage is a separate case, because it has a remedy of its own.
-    fn engine(path: &Path, source: rusqlite::Error) -> OpenError {
-        let path = path.to_owned();
-        if is_damage(&source) {
-            OpenError::Damaged { path, source }
-        } else {
-            OpenError::Engine { path, source }
-        }
-    }
-}
-
-/// The options with which a store is opened.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    pub(crate) dir: PathBuf,
-    /// The number of reader threads, each with a connection of its own.
-    pub(crate) readers: usize,
-    /// The free disk space below which puts are rejected, in bytes. Removals are not rejected.
-    pub(crate) reserve_bytes: u64,
-    /// The health to which the store reports its conditions.
-    pub(crate) health: Arc<Health>,
 }
 
 /// An open store: reads, and the head. Dropping it closes the readers.
@@ -429,74 +162,6 @@ impl fmt::Debug for EraseListeners {
 }
 
 impl Store {
-    /// Opens the store in a directory, or creates one there. A new store and a copy get the log id `new_log_id`.
-    ///
-    /// # Errors
-    /// Fails if the directory is in use, if it does not belong to a store, or if its tables have another version.
-    pub(crate) fn open(options: Options, new_log_id: LogId) -> Result<(Arc<Store>, Writer), OpenError> {
-        Store::open_as(options, new_log_id, Identity::New(new_log_id))
-    }
-
-    /// Like [`Store::open`]; `copy_identity` is the log id that a copy gets.
-    ///
-    /// # Errors
-    /// Fails like [`Store::open`].
-    pub(crate) fn open_as(
-        options: Options,
-        new_log_id: LogId,
-        copy_identity: Identity,
-    ) -> Result<(Arc<Store>, Writer), OpenError> {
-        let dir = options.dir.clone();
-        let io = |source| OpenError::Io { path: dir.clone(), source };
-        fs::create_dir_all(&dir).map_err(io)?;
-        let lock = lock(&dir)?;
-        copy::remove_abandoned(&dir).map_err(io)?;
-        wal::check_orphan(&dir)?;
-        session::check_absent(&dir)?;
-        wal::check(&dir)?;
-        session::check_log(&dir)?;
-        let path = dir.join(DATABASE);
-        let engine = |source| OpenError::engine(&path, source);
-        let mut connection = Connection::open(&path).map_err(engine)?;
-        // Rejected files stay as they are.
-        session::set_log_retained(&connection, true).map_err(engine)?;
-        let mut copy_identity = copy_identity;
-        match schema::version(&connection).map_err(engine)? {
-            None => return Err(OpenError::Foreign(path)),
-            Some(version @ (0 | schema::VERSION)) => {
-                schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
-                if version == 0 {
-                    schema::create(&connection, new_log_id.0).map_err(engine)?;
-                    copy_identity = Identity::Original;
-                }
-            }
-            Some(version) => return Err(OpenError::Version { path, version }),
-        }
-        schema::checkpoint_inline(&mut connection, options.health.clone()).map_err(engine)?;
-        let session = Session::start(&dir, &mut connection, copy_identity)?;
-        session::set_log_retained(&connection, false).map_err(engine)?;
-        let head = read::head(&connection).map_err(engine)?;
-        let readers = Readers::start(&path, options.readers, &options.health).map_err(engine)?;
-        let changed = LastChanged::new(head.revision);
-        let revision = AtomicI64::new(head.revision);
-        let head = watch::Sender::new(Arc::new(head));
-        let due = watch::Sender::new(due::next(&connection).map_err(engine)?);
-        let store = Arc::new(Store {
-            options,
-            readers,
-            head,
-            due,
-            revision,
-            changed,
-            erase_listeners: EraseListeners::default(),
-            ledgers: Ledgers::default(),
-            last_scrub: Mutex::default(),
-            _lock: lock,
-        });
-        store.scrub_if_small(&connection);
-        Ok((store.clone(), Writer::new(connection, store, session)))
-    }
-
     /// Returns the newest head that is applied.
     pub(crate) fn head(&self) -> Arc<Head> {
         self.head.borrow().clone()
@@ -541,8 +206,7 @@ impl Store {
 
     /// Returns the size of the store on disk, in bytes.
     pub(crate) fn bytes_on_disk(&self) -> u64 {
-        let size = |file: &str| fs::metadata(self.options.dir.join(file)).map_or(0, |meta| meta.len());
-        size(DATABASE) + size("cable.db-wal")
+        directory::bytes_on_disk(&self.options.dir)
     }
 
     /// Registers a function that the writer's thread calls after each kill, once the kill is visible and before it is
@@ -658,8 +322,7 @@ impl Store {
 
     /// Returns the end of the last backup, in seconds since 1970 UTC.
     pub(crate) fn last_backup_secs(&self) -> Option<u64> {
-        let time = std::fs::metadata(self.options.dir.join(BACKUP_MARK)).ok()?.modified().ok()?;
-        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+        directory::last_backup_secs(&self.options.dir)
     }
 
     /// Returns the bytes of the disk that are reserved for removals.
@@ -673,75 +336,9 @@ impl Store {
     }
 }
 
-/// Locks the directory of a store. SQLite itself lets two processes write one file.
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join(LOCK);
-    let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    for _ in 0..LOCK_ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
-        }
-    }
-    Err(OpenError::Locked(dir.to_owned()))
-}
-
-/// Notes that a backup of the store has been made. A node that serves the store shows its age.
-pub(crate) fn mark_backup(dir: &Path) -> std::io::Result<()> {
-    File::create(dir.join(BACKUP_MARK))?.set_modified(std::time::SystemTime::now())
-}
-
-/// Returns whether a process has the store open.
-fn is_served(dir: &Path) -> bool {
-    let lock = File::open(dir.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-/// Rejects a write-ahead log from which SQLite would drop commits, unless a process has the store open.
-///
-/// # Errors
-/// Fails with `DamagedLog` or `OrphanLog`, or if a file cannot be read.
-pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
-    if is_served(dir) {
-        return Ok(());
-    }
-    wal::check_orphan(dir)?;
-    wal::check(dir)
-}
-
 #[cfg(test)]
 mod tests {
-    use rusqlite::{Error as EngineError, ffi};
-
     use super::*;
-
-    fn engine(code: std::ffi::c_int) -> EngineError {
-        EngineError::SqliteFailure(ffi::Error::new(code), None)
-    }
-
-    #[test]
-    fn engine_errors_map_to_conditions_of_the_store() {
-        for (code, condition) in [
-            (ffi::SQLITE_IOERR_FSYNC, Some(Condition::SyncFailed)),
-            (ffi::SQLITE_IOERR_DIR_FSYNC, Some(Condition::SyncFailed)),
-            (ffi::SQLITE_FULL, Some(Condition::DiskFull)),
-            (ffi::SQLITE_CORRUPT, Some(Condition::DatabaseCorrupt)),
-            (ffi::SQLITE_NOTADB, Some(Condition::DatabaseCorrupt)),
-            (ffi::SQLITE_IOERR_READ, None),
-            (ffi::SQLITE_BUSY, None),
-        ] {
-            assert_eq!(Error::from(engine(code)).condition(), condition, "{code}");
-            assert_eq!(Error::from_commit(engine(code)).condition(), condition, "{code}");
-        }
-        assert_eq!(Error::Full { free: 0, reserve: 1 }.condition(), Some(Condition::DiskFull));
-    }
-
-    #[test]
-    fn only_a_full_disk_proves_that_a_failed_commit_had_no_effect() {
-        assert!(matches!(Error::from_commit(engine(ffi::SQLITE_FULL)), Error::NoSpace(_)));
-        assert!(matches!(Error::from_commit(engine(ffi::SQLITE_IOERR_FSYNC)), Error::Uncertain(_)));
-    }
 
     #[test]
     fn a_full_disk_is_reported_until_there_is_space() {

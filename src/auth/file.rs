@@ -18,7 +18,10 @@ use super::{
     Role, Scope, scope_table,
     token::{Token, TokenHash},
 };
-use crate::wire::{fields, v1::ArticleFilter};
+use crate::{
+    clock,
+    wire::{fields, v1::ArticleFilter},
+};
 
 /// The maximum size of the file in bytes, which bounds the work of reading it every time that it changes. It has room
 /// for some 10,000 credentials.
@@ -327,7 +330,7 @@ impl CredentialFile {
 
 /// Returns the end of a span of time that starts now.
 fn end(now: i64, span: Duration) -> i64 {
-    now.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
+    now.saturating_add(clock::micros(span))
 }
 
 /// Checks a new credential against the existing ones.

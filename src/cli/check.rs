@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cable::config;
+use cable::{
+    config,
+    readiness::{DRAINING, Readiness},
+};
 use cable_client::{Cable, ErrorKind, v1};
 use clap::Args;
 
@@ -13,9 +16,6 @@ use super::{Error, ops, output::Output, terminal};
 
 /// The exit code of usage that is invalid, for a monitor.
 pub(crate) const UNKNOWN: u8 = 3;
-
-/// The condition of a node that stops as requested.
-const DRAINING: &str = "draining";
 
 #[derive(Debug, Args)]
 #[command(
@@ -98,18 +98,24 @@ fn finish(exit_code: u8, line: &str, output: &mut Output) -> Result<(), Error> {
     if exit_code == State::Ok as u8 { Ok(()) } else { Err(Error::Reported { exit_code }) }
 }
 
-/// Returns the state of a node by what `/readyz` responds, and the line that reports it. The text is `ready` or
-/// `not ready`, and each condition on a line of its own.
+/// Returns the state of a node by what `/readyz` responds, and the line that reports it.
 fn report_readiness(address: &str, response: io::Result<(u16, String)>) -> (State, String) {
+    let response = response.map(|(status, text)| Readiness::parse(status, &text));
     let (state, fact) = match response {
-        Ok((200, text)) if text.trim() == "ready" => (State::Ok, text),
-        Ok((200, text)) if text.starts_with("ready\n") => (State::Warning, text),
-        Ok((503, text)) if text.starts_with("not ready\n") => (State::Critical, text),
-        Ok(_) => (State::Critical, format!("{address} is not the operations address of a node")),
+        Ok(Some(readiness)) => (readiness_state(&readiness), readiness.to_string()),
+        Ok(None) => (State::Critical, format!("{address} is not the operations address of a node")),
         Err(error) => (State::Critical, format!("{address}: {error}")),
     };
     let fact = fact.trim_end().replace('\n', "; ").replace('|', "/");
     (state, format!("CABLE {state} - {}", terminal::escape(&fact)))
+}
+
+fn readiness_state(readiness: &Readiness) -> State {
+    match (readiness.is_ready, readiness.conditions.is_empty()) {
+        (true, true) => State::Ok,
+        (true, false) => State::Warning,
+        (false, _) => State::Critical,
+    }
 }
 
 /// Returns the first line of an error. `|` would begin the performance data.

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, OnceCell, oneshot};
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     log::{Position, local::LocalLog},
     model::Revision,
     refusal::Refusal,
@@ -363,7 +363,7 @@ impl Consumers {
     }
 
     fn retention(&self) -> i64 {
-        i64::try_from(self.limits.retention.as_micros()).unwrap_or(i64::MAX)
+        clock::micros(self.limits.retention)
     }
 
     async fn table(&self) -> Result<&RwLock<Table>, store::Error> {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     audit::Origin,
+    clock,
     health::Health,
     log::Commit,
     model::Slot,
@@ -51,8 +52,8 @@ pub(crate) async fn run_scheduler(publishing: Arc<Publishing>) {
                     "scheduled publishing failed; will retry"
                 );
             }
-            let delay = i64::try_from(RETRY_DELAY.as_micros()).unwrap_or(i64::MAX);
-            publishing.clock.sleep_until(publishing.clock.now().saturating_add(delay)).await;
+            let retry_time = publishing.clock.now().saturating_add(clock::micros(RETRY_DELAY));
+            publishing.clock.sleep_until(retry_time).await;
         }
         failing = result.is_err();
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::{Error, Snapshot, apply::Writer};
+use super::{Error, Snapshot, Writer};
 use crate::{
     digest::Hash,
     model::{LogId, Revision},

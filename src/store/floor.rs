@@ -6,11 +6,14 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
-    Error, PERMANENT, Writer,
-    apply::{Applier, DepartureRow, unpack_departures},
+    Error, Writer,
+    apply::Applier,
     envelope, read,
+    record::PERMANENT,
+    row::{DepartureRow, unpack_departures},
 };
 use crate::{
+    clock,
     entry::Entry,
     model::{Kind, Name, Revision, Slot},
 };
@@ -39,7 +42,7 @@ impl Writer {
     /// Fails like [`Writer::transact`].
     pub(crate) fn compact(&mut self, now: i64, history: &History) -> Result<bool, Error> {
         let head = self.store.head();
-        let age = i64::try_from(history.age.as_micros()).unwrap_or(i64::MAX);
+        let age = clock::micros(history.age);
         let last = (head.revision - history.entries).min(head.floor + PASS_ROWS);
         let floor = self.next_floor(head.floor, last, now.saturating_sub(age))?;
         let links = self.links_to_drop(floor.min(head.revision - MIN_CHAIN_LINKS))?;

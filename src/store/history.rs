@@ -10,11 +10,9 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, Row, Rows, params};
 
 use super::{
-    Error, Record, Snapshot,
-    apply::{ANY_TERM, unpack_departures, unpack_terms},
-    envelope,
+    Error, Record, Snapshot, envelope,
     read::{self, LIVE_SLOT},
-    row::{COLUMNS, Columns},
+    row::{ANY_TERM, COLUMNS, Columns, unpack_departures, unpack_terms},
     salvage,
 };
 use crate::{

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    Damage, Error, Head, PERMANENT, Record, Snapshot, damage, envelope,
+    Damage, Error, Head, Record, Snapshot, damage, envelope,
     listing::{Cursor, Query},
+    record::PERMANENT,
     row,
 };
 use crate::{

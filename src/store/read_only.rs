@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    DATABASE, Error, OpenError, Snapshot, check_log, copy::copy_database, is_served, schema, session,
+    DATABASE, Error, OpenError, Snapshot, check_log, copy::copy_database, directory::is_served, schema,
+    session,
 };
 
 /// The database of a store, open for reading. A node may serve the store meanwhile.
@@ -28,7 +29,7 @@ impl ReadOnlyStore {
         let engine = |source| OpenError::engine(&path, source);
         let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
         // A command that reads a killed store leaves its files as they are.
-        session::set_log_retained(&connection, has_log).map_err(engine)?;
+        schema::set_log_retained(&connection, has_log).map_err(engine)?;
         match schema::version(&connection).map_err(engine)? {
             Some(schema::VERSION) => {}
             Some(0) | None => return Err(OpenError::Foreign(path)),

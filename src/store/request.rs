@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// The time for which a `request_id` is remembered, in microseconds.
-pub(super) const RETENTION: i64 = 24 * 3_600 * 1_000_000;
+const RETENTION: i64 = 24 * 3_600 * 1_000_000;
 
 /// The number of changes whose requests are remembered: some 400 MB of rows if every request has an id of 128 bytes and
 /// one change.
-pub(super) const MAX_CHANGES: i64 = 1_000_000;
+const MAX_CHANGES: i64 = 1_000_000;
 
 /// The maximum number of requests that one write drops because of their age: it must not pay for a day of them.
-pub(super) const MAX_DROPPED: i64 = 64;
+const MAX_DROPPED: i64 = 64;
 
 /// A request that was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +146,10 @@ fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{
+        Writer,
+        fixture::{name, open, snapshot},
+    };
 
     #[test]
     fn an_outcome_reads_back_as_written() {
@@ -170,5 +174,72 @@ mod tests {
         for end in 1..packed.len() {
             assert!(unpack(&packed[..end]).is_none_or(|cut| cut.len() < outcomes.len()), "cut at {end}");
         }
+    }
+
+    fn count(writer: &Writer, sql: &str) -> i64 {
+        writer.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn requests_are_bounded_by_their_number_of_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let one = WriteOutcome {
+            name: name("a"),
+            revision: 1,
+            prefix: HashPrefix(7),
+            changed: true,
+            slot: Slot::Live,
+            due: None,
+            removed: false,
+            killed: false,
+            path_owner: None,
+        };
+        let outcomes = vec![one; 5_000];
+        let record = |writer: &mut Writer, n: i64, outcomes: &[WriteOutcome]| {
+            let request =
+                |applier: &mut Applier<'_>| applier.record_request(&format!("r{n}"), &[0; 32], outcomes, n);
+            writer.transact(request).unwrap();
+        };
+        let is_stored =
+            |writer: &Writer, n| snapshot(writer).find_request(&format!("r{n}"), 0).unwrap().is_some();
+        for n in 1..=MAX_CHANGES / 5_000 {
+            record(&mut writer, n, &outcomes);
+        }
+        // A request without a change counts as one.
+        record(&mut writer, 1_000, &[]);
+        assert_eq!(count(&writer, "SELECT max(n) FROM request"), MAX_CHANGES + 1);
+        assert!(is_stored(&writer, 1), "some of its changes are among the last million");
+        record(&mut writer, 1_001, &outcomes);
+        assert!(!is_stored(&writer, 1) && is_stored(&writer, 2) && is_stored(&writer, 1_001));
+    }
+
+    #[test]
+    fn a_write_drops_some_of_the_expired_requests() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let mut record = |ids: std::ops::Range<i64>, time: i64| {
+            let all = |applier: &mut Applier<'_>| {
+                ids.into_iter()
+                    .try_for_each(|n| applier.record_request(&format!("r{n}"), &[0; 32], &[], time))
+            };
+            writer.transact(all).unwrap();
+            count(&writer, "SELECT count(*) FROM request")
+        };
+        assert_eq!(record(0..200, 1), 200);
+        assert_eq!(record(200..201, RETENTION + 1), 201);
+        assert_eq!(record(201..202, RETENTION + 2), 202 - MAX_DROPPED);
+        assert_eq!(record(202..210, RETENTION + 2), 10);
+    }
+
+    #[test]
+    fn an_expired_request_is_not_found_although_its_row_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        writer.transact(|applier| applier.record_request("r", &[7; 32], &[], 5)).unwrap();
+        let at = |now| snapshot(&writer).find_request("r", now).unwrap();
+        assert_eq!(at(RETENTION + 5).map(|past| past.hash), Some([7; 32]));
+        assert_eq!(at(RETENTION + 6), None);
+        assert_eq!(count(&writer, "SELECT count(*) FROM request"), 1);
     }
 }

@@ -10,6 +10,12 @@ use crate::{
     model::{Id, Kind, Name, Revision, Slot},
 };
 
+/// The term of a departure that represents all unknown departures.
+pub(super) const ANY_TERM: i64 = 0;
+
+/// The number of a list that an article has left, and the revision.
+pub(super) type DepartureRow = (i64, Revision);
+
 /// The columns of [`Columns`], in the order in which [`Columns::read`] expects them.
 pub(super) const COLUMNS: &str = "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, base, wanted, sum";
 
@@ -158,6 +164,22 @@ pub(super) fn insert(
         entry,
     ])?;
     Ok(())
+}
+
+pub(super) fn pack_terms(terms: &[i64]) -> Vec<u8> {
+    terms.iter().flat_map(|term| term.to_le_bytes()).collect()
+}
+
+pub(super) fn pack_departures(departures: &[DepartureRow]) -> Vec<u8> {
+    departures.iter().flat_map(|(term, at)| [*term, *at]).flat_map(i64::to_le_bytes).collect()
+}
+
+pub(super) fn unpack_departures(packed: &[u8]) -> Vec<DepartureRow> {
+    unpack_terms(packed).chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+pub(super) fn unpack_terms(packed: &[u8]) -> Vec<i64> {
+    packed.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, i64::from_le_bytes)).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     Error, Record, Snapshot,
-    apply::{ANY_TERM, unpack_departures, unpack_terms},
-    row::{self, Columns},
+    row::{self, ANY_TERM, Columns, unpack_departures, unpack_terms},
 };
 use crate::{
     entry::{Claim, Term},

@@ -2,7 +2,7 @@
 
 use std::{ffi::c_int, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, hooks::Wal};
+use rusqlite::{Connection, config::DbConfig, hooks::Wal};
 
 use super::Error;
 use crate::health::Health;
@@ -188,6 +188,12 @@ pub(super) fn checkpoint_inline(connection: &mut Connection, health: Arc<Health>
         }
         Ok(())
     }))
+}
+
+/// Sets whether a connection leaves the write-ahead log in place when it is the last one to close. Otherwise it moves
+/// the log into the database and removes it.
+pub(super) fn set_log_retained(connection: &Connection, retain: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, retain).map(drop)
 }
 
 /// Returns the version of the tables: 0 for an empty file, `None` for a file of another program.

@@ -10,11 +10,13 @@ use rusqlite::params;
 
 use super::{
     Damage, Error, Snapshot, Tally,
-    apply::{unpack_departures, unpack_terms},
-    row::{self, COLUMNS, Columns},
+    row::{self, COLUMNS, Columns, unpack_departures, unpack_terms},
     verify::{Check, Sums},
 };
-use crate::model::{Kind, Name, Revision, Slot};
+use crate::{
+    clock::{self, Clock},
+    model::{Kind, Name, Revision, Slot},
+};
 
 /// The delay after a pass that failed, in microseconds.
 const RETRY_MICROS: i64 = 60_000_000;
@@ -48,9 +50,8 @@ const DUTY_DIVISOR: u32 = 20;
 const FIRST_PASS_DIVISOR: u32 = 24;
 
 /// Scrubs a store once in each `period`. A small store was scrubbed when it was opened. Never returns.
-pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: crate::clock::Clock, period: Duration) {
-    let after =
-        |period: Duration| clock.now().saturating_add(i64::try_from(period.as_micros()).unwrap_or(i64::MAX));
+pub(crate) async fn run(store: std::sync::Arc<super::Store>, clock: Clock, period: Duration) {
+    let after = |period: Duration| clock.now().saturating_add(clock::micros(period));
     if store.last_scrub().has_ended {
         store.set_scrub_time(clock.now());
         clock.sleep_until(after(period)).await;

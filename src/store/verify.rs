@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Damage, Error, Head, Snapshot,
-    apply::{ANY_TERM, DepartureRow, unpack_departures, unpack_terms},
-    due, envelope,
+    Damage, Error, Head, Snapshot, due, envelope,
     read::row_name,
-    row::{self, COLUMNS, Columns},
+    row::{self, ANY_TERM, COLUMNS, Columns, DepartureRow, unpack_departures, unpack_terms},
 };
 use crate::{
     digest::{self, Hash, SetDigest},
