@@ -2,11 +2,11 @@
 
 #![allow(clippy::print_stdout, reason = "the times, to compare them")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cable_proto::{limit, v1::BodyFormat};
 
-use crate::{ConvertError, convert, worst};
+use crate::{ConvertError, convert, testing::Stopwatch, worst};
 
 /// The size of a text: the largest, or less without optimisation, to limit the time of the test.
 const BYTES: usize = limit::BODY_SOURCE.maximum as usize / if cfg!(debug_assertions) { 8 } else { 1 };
@@ -15,21 +15,13 @@ const BYTES: usize = limit::BODY_SOURCE.maximum as usize / if cfg!(debug_asserti
 /// take an eighth of the time.
 const MAX_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 * 60 / 8 } else { 250 });
 
-/// Returns the processor time of this thread so far, or the time since `start` where the system does not report it.
-fn used(start: Instant) -> Duration {
-    let report = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanos = report.ok().and_then(|line| line.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
-}
-
 /// Converts each text, and returns those that took too long, and the number of those that were refused.
 fn measure(format: BodyFormat, texts: &[String]) -> (Vec<String>, usize) {
     let (mut slow, mut refused) = (Vec::new(), 0);
-    let start = Instant::now();
     for text in texts {
-        let before = used(start);
+        let clock = Stopwatch::start();
         let converted = convert(format, text);
-        let time = used(start) - before;
+        let time = clock.elapsed();
         refused += usize::from(converted == Err(ConvertError::TooCostly));
         let head: String = text.chars().take(24).collect();
         eprintln!("{time:>10.1?} {} {head:?}", if converted.is_ok() { "converted" } else { "refused  " });

@@ -1,9 +1,40 @@
 //! Independent methods that tests of this and of other crates compare conversions with.
 
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
 use cable_proto::v1::{self, Block, Span, block::Kind};
 use proptest::prelude::*;
 
 use crate::render;
+
+/// The processor time of the current thread since a start. Other programs on the machine do not change it.
+#[derive(Debug)]
+pub struct Stopwatch {
+    start: Instant,
+    used_before: Option<Duration>,
+}
+
+impl Stopwatch {
+    /// Starts it.
+    pub fn start() -> Stopwatch {
+        Stopwatch { start: Instant::now(), used_before: thread_time() }
+    }
+
+    /// Returns the processor time since the start, or the time itself where the system does not report the other.
+    pub fn elapsed(&self) -> Duration {
+        let used = thread_time().zip(self.used_before).map(|(used, before)| used - before);
+        used.unwrap_or_else(|| self.start.elapsed())
+    }
+}
+
+/// Returns the processor time that the current thread has used so far.
+fn thread_time() -> Option<Duration> {
+    let report = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(report.split(' ').next()?.parse().ok()?))
+}
 
 /// Returns the text of a body in the simplest form: the words of the source, without the additions of a renderer.
 pub fn text_of_body(body: &v1::Body) -> String {

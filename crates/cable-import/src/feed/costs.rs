@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stderr, reason = "the times, to compare them")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use cable_body::testing::Stopwatch;
 
 use super::*;
 use crate::report::Report;
@@ -14,26 +16,18 @@ const BYTES: usize = (1 << 20) / if cfg!(debug_assertions) { 8 } else { 1 };
 /// times slower. The shorter documents take an eighth of the time.
 const MAX_TIME: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 * 60 / 8 } else { 250 });
 
-/// Returns the processor time of this thread so far, or the time since `start` where the system does not report it.
-fn used(start: Instant) -> Duration {
-    let report = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanos = report.ok().and_then(|line| line.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| start.elapsed(), Duration::from_nanos)
-}
-
 /// Imports each document, and returns those that took too long.
 fn slow(documents: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     let mut slow = Vec::new();
-    let start = Instant::now();
     for (name, document) in documents {
         let address = Some("https://lantern.example/news/feed".parse().unwrap());
         let page = Page { bytes: document.into_bytes(), address, charset: None };
-        let before = used(start);
+        let clock = Stopwatch::start();
         let mut feed = Feed::new(Options::default());
         let read = feed.add(page).is_ok();
         let (total, mut report) = (feed.total(), Report::default());
         let lines = feed.items().filter(|item| !report.add(item).is_empty()).count();
-        let time = used(start) - before;
+        let time = clock.elapsed();
         assert_eq!(lines as u64, total, "{name}");
         let failed = report.problems();
         eprintln!("{time:>10.1?} {total:>6} items, {failed:>6} failed, whole: {read:<5} {name}");
