@@ -176,7 +176,7 @@ async fn dispatch(
             path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_resource = is_resource || syndication::is_within(path);
         if reads && files::is_file(path) || reads && !is_resource && !calls.is_method(path) {
-            return deliver(files::respond(&request), streams);
+            return deliver(files::respond(&request, outputs.site.is_some()), streams);
         }
         if is_resource {
             let (parts, _) = request.into_parts();

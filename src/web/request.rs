@@ -113,7 +113,30 @@ pub(crate) struct DocumentRequest {
     pub(crate) keys: Arc<[String]>,
 }
 
+impl Resource<'static> {
+    /// Returns a resource of each form, which the description lists.
+    pub(crate) fn forms() -> impl Iterator<Item = Resource<'static>> {
+        let of_kind = |kind| match kind {
+            Kind::Article => {
+                vec![Resource::Articles, Resource::Entity(kind, "{id}"), Resource::Path("/{path}")]
+            }
+            kind => vec![Resource::Entities(kind), Resource::Entity(kind, "{id}")],
+        };
+        Kind::ALL.into_iter().flat_map(of_kind)
+    }
+}
+
 impl<'a> Resource<'a> {
+    /// Returns the path of resources of this form, with what differs in braces.
+    pub(crate) fn template(self) -> String {
+        match self {
+            Resource::Articles => format!("{ROOT}/{}", Kind::Article.collection()),
+            Resource::Path(_) => format!("{ROOT}/paths/{{path}}"),
+            Resource::Entities(kind) => format!("{ROOT}/{}", kind.collection()),
+            Resource::Entity(kind, _) => format!("{ROOT}/{}/{{id}}", kind.collection()),
+        }
+    }
+
     /// Returns the resource at a path.
     pub(crate) fn at(path: &'a str) -> Option<Resource<'a>> {
         let rest = path.strip_prefix(ROOT)?.strip_prefix('/')?;
