@@ -637,6 +637,20 @@ mod tests {
         }
     }
 
+    /// A consumer acknowledges the position of any checkpoint, which needs a chain.
+    #[tokio::test]
+    async fn the_checkpoint_of_an_empty_store_has_a_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, _writer) = feeds(dir.path());
+        for start in [Start::Now, Start::After { log_id: None, revision: 0, chain: None }] {
+            let (interval, may_reset) = (Duration::from_secs(60), false);
+            let watch = Watch { group_key: sea(), start, may_reset, interval };
+            let mut follower = feeds.clone().watch(watch).await.unwrap();
+            let position = next(&mut follower).await.unwrap().position.unwrap();
+            assert_eq!((position.revision, &position.chain[..]), (0, &[0; 32][..]));
+        }
+    }
+
     #[tokio::test]
     async fn followers_receive_an_error_if_store_reads_fail() {
         let dir = tempfile::tempdir().unwrap();

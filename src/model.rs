@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub(crate) use cable_proto::{limit, path, text};
+pub(crate) use cable_proto::{limit, number, path, text};
 
 /// The number of an entry in the log's total order; 0 is before the first.
 pub(crate) type Revision = i64;

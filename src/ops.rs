@@ -35,7 +35,7 @@ mod words;
 use crate::{
     health::Health,
     readiness::Readiness,
-    server::entrance::{OriginPolicy, Rejection},
+    server::entrance::OriginPolicy,
     telemetry::{Exposition, Metrics},
 };
 
@@ -129,7 +129,7 @@ async fn serve_connection(stream: TcpStream, router: Router, access: Arc<Access>
         let router = router.clone();
         async move {
             match refused {
-                Some(Rejection { status, text }) => Ok((status, text).into_response()),
+                Some(rejection) => Ok((rejection.status, rejection.text()).into_response()),
                 None => router.oneshot(request).await,
             }
         }
@@ -305,9 +305,12 @@ mod tests {
     #[tokio::test]
     async fn a_page_of_another_origin_is_refused() {
         let node = node().await;
-        for (lines, status) in
-            [("Host: evil.example", "421"), ("Host: localhost\r\nOrigin: http://evil.example", "403")]
-        {
+        for (lines, status) in [
+            ("Host: evil.example", "421"),
+            ("Host: localhost\r\nOrigin: http://evil.example", "403"),
+            ("Accept: text/plain", "400"),
+            ("Host: localhost\r\nHost: localhost", "400"),
+        ] {
             let mut stream = TcpStream::connect(node.address).await.unwrap();
             let request = format!("GET /metrics HTTP/1.1\r\n{lines}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock,
+    model::number,
     wire::{fields, v1::ArticleFilter},
 };
 
@@ -483,14 +484,7 @@ fn parse_entry(entry: Value) -> Result<Entry, String> {
 
 fn parse_hash(text: &str) -> Result<TokenHash, String> {
     let invalid = || "`token_sha256` must be 64 hexadecimal digits".to_owned();
-    let mut hash = TokenHash::default();
-    if text.len() != 2 * hash.len() || !text.is_ascii() {
-        return Err(invalid());
-    }
-    for (at, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..][..2], 16).map_err(|_| invalid())?;
-    }
-    Ok(hash)
+    TokenHash::try_from(number::hex(text).ok_or_else(invalid)?).map_err(|_| invalid())
 }
 
 /// Returns the text of the file.
@@ -608,6 +602,10 @@ mod tests {
         let (_dir, file) = file();
         file.create(new("render", Role::Reader), NOW).unwrap();
         let good = fs::read_to_string(file.path()).unwrap();
+        let with_hash = |hash: &str| {
+            let (start, rest) = good.split_once("sha256 = \"").unwrap();
+            format!("{start}sha256 = \"{hash}{}", &rest[64..])
+        };
         for (text, expected) in [
             ("[[credential]".to_owned(), "credentials.toml"),
             ("tokens = 1".to_owned(), "unknown key `tokens`"),
@@ -618,6 +616,7 @@ mod tests {
             (good.replace("name = \"render\"", "nom = \"render\""), "unknown key `nom`"),
             (good.replace("sha256 = \"", "sha256 = \"0"), "64 hexadecimal digits"),
             (good.replace("sha256 = \"", "sha256 = \"é"), "64 hexadecimal digits"),
+            (with_hash(&"+f".repeat(32)), "64 hexadecimal digits"),
             (good.clone() + "certificate = \"a\"\n", "exactly one of"),
             (good.clone() + "expires = 2026-01-31\n", "`expires` must be a time"),
             (good.clone() + "expires = 7\n", "`expires` must be a time"),

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use crate::model::number;
+
 /// A description of valid values.
 pub(super) const EXPECTED: &str = "networks such as \"10.0.0.0/8, 2001:db8::1\"";
 
@@ -40,7 +42,7 @@ impl FromStr for Network {
             text.split_once('/').map_or((text, None), |(left, right)| (left, Some(right)));
         let address = address.parse::<IpAddr>().map_err(|_| expected())?;
         let max = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Some(max), |prefix| prefix.parse().ok().filter(|bits| *bits <= max));
+        let prefix = prefix.map_or(Some(max), |prefix| number::decimal(prefix).filter(|bits| *bits <= max));
         let network = Network { address, prefix: prefix.ok_or_else(expected)? };
         if address != address.to_canonical() {
             return Err(format!("expected an IPv4 network in place of \"{text}\""));
@@ -97,6 +99,7 @@ mod tests {
             "a",
             "10.0.0.0/",
             "10.0.0.0/-1",
+            "10.0.0.0/+8",
             "/8",
             "::ffff:10.0.0.0/104",
         ] {

@@ -7,7 +7,10 @@ use super::{
     network::{self, Network},
 };
 use crate::{
-    model::text::{self, Lines},
+    model::{
+        number,
+        text::{self, Lines},
+    },
     telemetry,
 };
 
@@ -95,7 +98,7 @@ pub(super) struct Count;
 
 impl<N: TryFrom<u64> + Display> Syntax<N> for Count {
     fn parse(&self, text: &str) -> Result<N, String> {
-        let number = text.parse().ok().filter(|number| (1..=MAX_COUNT).contains(number));
+        let number = number::decimal(text).filter(|number| (1..=MAX_COUNT).contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| expected::<N>(self))
     }
 
@@ -113,7 +116,7 @@ pub(super) struct Number;
 
 impl Syntax<u32> for Number {
     fn parse(&self, text: &str) -> Result<u32, String> {
-        text.parse().map_err(|_| expected(self))
+        number::decimal(text).ok_or_else(|| expected(self))
     }
 
     fn show(&self, value: &u32) -> String {
@@ -133,7 +136,7 @@ pub(super) struct UpTo {
 
 impl Syntax<usize> for UpTo {
     fn parse(&self, text: &str) -> Result<usize, String> {
-        let number = text.parse().ok().filter(|n| (1..=self.max).contains(n));
+        let number = number::decimal(text).filter(|n| (1..=self.max).contains(n));
         number.ok_or_else(|| expected(self))
     }
 
@@ -204,7 +207,10 @@ pub(super) struct Origins;
 impl Syntax<Vec<String>> for Origins {
     fn parse(&self, text: &str) -> Result<Vec<String>, String> {
         let all = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        all.map(|origin| is_origin(origin).then(|| origin.to_owned()).ok_or_else(|| expected(self))).collect()
+        all.map(|origin| {
+            (origin == "*" || is_origin(origin)).then(|| origin.to_owned()).ok_or_else(|| expected(self))
+        })
+        .collect()
     }
 
     fn show(&self, value: &Vec<String>) -> String {
@@ -239,9 +245,6 @@ impl Syntax<Option<String>> for OptionalOrigin {
 }
 
 fn is_origin(text: &str) -> bool {
-    if text == "*" {
-        return true;
-    }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '*', '@']))
 }

@@ -262,7 +262,8 @@ impl Follower {
     }
 
     fn checkpoint(&mut self, delivered: ChainPosition) -> Message {
-        if delivered.revision > self.cursor.sent {
+        // At the same revision too: a position to resume from may have come without its chain.
+        if delivered.revision >= self.cursor.sent {
             self.cursor = Cursor::at(delivered);
         }
         let mut checkpoint = Vec::new();

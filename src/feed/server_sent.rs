@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::message;
 use crate::{
-    model::LogId,
+    model::{LogId, number},
     refusal::Refusal,
     store::history::ChainPosition,
     wire::{framed, json, v1},
@@ -73,18 +73,15 @@ pub(crate) fn parse_position(text: &str, field: &str) -> Result<v1::Position, Re
         (Some(revision), None) => ("", revision),
         _ => return Err(refusal()),
     };
-    let revision = revision.parse().map_err(|_| refusal())?;
+    let revision = number::decimal(revision).ok_or_else(refusal)?;
     let chain = chain.map_or(Some(Vec::new()), parse_chain).filter(|_| parts.next().is_none());
     let chain = chain.ok_or_else(refusal)?.into();
     Ok(v1::Position { log_id: log_id.to_owned(), revision, chain })
 }
 
 fn parse_chain(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 {
-        return BASE64_STANDARD.decode(text).ok().filter(|chain| chain.len() == 32);
-    }
-    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..64).step_by(2).map(byte).collect()
+    let chain = if text.len() == 64 { number::hex(text) } else { BASE64_STANDARD.decode(text).ok() };
+    chain.filter(|chain| chain.len() == 32)
 }
 
 #[cfg(test)]
@@ -156,6 +153,10 @@ mod tests {
         assert_eq!(parse_position(&base64, "after").unwrap().chain, chain.to_vec());
         let long = format!("00000007:1:{}:", "00".repeat(32));
         for bad in ["", "x", ":7", "00000007:", "00000007:x", "00000007:1:", "00000007:1:zz", &long] {
+            assert!(parse_position(bad, "after").is_err(), "{bad}");
+        }
+        let signs = format!("00000007:1:{}", "+f".repeat(32));
+        for bad in ["+1", "-1", "00000007:+1", "00000007:-0", &signs] {
             assert!(parse_position(bad, "after").is_err(), "{bad}");
         }
         let split = format!("00000007:1:{}", "é".repeat(32));

@@ -1,12 +1,14 @@
 //! Restricts the requests of web pages. A page from any site can make a browser send requests to a node on loopback,
 //! even under a domain name of its own that resolves there (DNS rebinding). Such a request must therefore name the node
-//! in a way that no other site can, and come from an origin that the operator allows.
+//! in a way that no other site can, and come from an origin that the operator allows. A request that does not name its
+//! host as HTTP requires is refused in any case.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::{
-    HeaderMap, Request, StatusCode, Uri,
+    HeaderMap, Method, Request, StatusCode, Uri, Version,
     header::{HOST, ORIGIN},
+    uri::Scheme,
 };
 
 /// The hosts and origins whose requests are served.
@@ -38,17 +40,60 @@ pub(crate) const ANY: &str = "*";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) status: StatusCode,
-    pub(crate) text: &'static str,
+    /// The part of the head at fault, if the head is not valid.
+    pub(crate) field: Option<&'static str>,
+    pub(crate) problem: &'static str,
+}
+
+impl Rejection {
+    const fn malformed(field: &'static str, problem: &'static str) -> Rejection {
+        Rejection { status: StatusCode::BAD_REQUEST, field: Some(field), problem }
+    }
+
+    /// Returns the response as a line of text.
+    pub(crate) fn text(&self) -> String {
+        match self.field {
+            Some(field) => format!("{field}: {}\n", self.problem),
+            None => format!("{}\n", self.problem),
+        }
+    }
 }
 
 const HOST_REJECTED: Rejection = Rejection {
     status: StatusCode::MISDIRECTED_REQUEST,
-    text: "host not allowed: this node listens on loopback; use localhost, an IP address, \
-           or the host of an origin in `web.origins`\n",
+    field: None,
+    problem: "host not allowed: this node listens on loopback; use localhost, an IP address, \
+              or the host of an origin in `web.origins`",
 };
 
-pub(crate) const ORIGIN_REJECTED: Rejection =
-    Rejection { status: StatusCode::FORBIDDEN, text: "origin not allowed: not listed in `web.origins`\n" };
+pub(crate) const ORIGIN_REJECTED: Rejection = Rejection {
+    status: StatusCode::FORBIDDEN,
+    field: None,
+    problem: "origin not allowed: not listed in `web.origins`",
+};
+
+const HOST_MISSING: Rejection = Rejection::malformed(
+    "Host",
+    "missing: send the host and port of the address, such as `Host: cable.example:7190`, or `:authority` over HTTP/2",
+);
+
+const HOST_REPEATED: Rejection = Rejection::malformed("Host", "repeated: send it once");
+
+const HOST_INVALID: Rejection =
+    Rejection::malformed("Host", "must be a host, and perhaps a port, such as `cable.example:7190`");
+
+const HOST_DIFFERS: Rejection = Rejection::malformed(
+    "Host",
+    "differs from `:authority`: send `:authority` alone, or the same value in both",
+);
+
+const AUTHORITY_INVALID: Rejection = Rejection::malformed(
+    "request target",
+    "its authority must be a host, and perhaps a port, such as `cable.example:7190`",
+);
+
+const TARGET_INVALID: Rejection =
+    Rejection::malformed("request target", "must be a path such as `/v1/articles`, or a whole address");
 
 impl OriginPolicy {
     pub(crate) fn new(listen: IpAddr, origins: &[String]) -> OriginPolicy {
@@ -67,8 +112,11 @@ impl OriginPolicy {
     /// Checks whether a request may be served, and returns the page that it comes from.
     ///
     /// # Errors
-    /// The request names a host that is not this node, or comes from a page that is not allowed.
+    /// The head is not valid, or the request names a host that is not this node, or comes from a page that is not
+    /// allowed.
     pub(crate) fn check<'a, B>(&self, request: &'a Request<B>) -> Result<Page<'a>, Rejection> {
+        check_target(request)?;
+        check_host(request)?;
         let headers = request.headers();
         if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own_host(authority))
         {
@@ -98,6 +146,87 @@ impl OriginPolicy {
     }
 }
 
+/// Whether a call over HTTP/2 names its host: in `:authority` or, as some gRPC clients do, in `host` alone. With
+/// `:authority`, gRPC ignores `host`.
+pub(crate) fn names_host<B>(request: &Request<B>) -> bool {
+    request.uri().authority().is_some() || check_host(request).is_ok()
+}
+
+/// Checks the form of the target (RFC 9112, 3.2).
+fn check_target<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let is_valid = match request.uri().path() {
+        "*" => request.method() == Method::OPTIONS,
+        path => path.starts_with('/') || request.method() == Method::CONNECT,
+    };
+    if is_valid { Ok(()) } else { Err(TARGET_INVALID) }
+}
+
+/// Checks that a request names its host, once and in a valid form (RFC 9112, 3.2; RFC 9113, 8.3.1). With a whole address
+/// as the target of HTTP/1.1, the value of Host does not count.
+fn check_host<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let (uri, is_http2) = (request.uri(), request.version() == Version::HTTP_2);
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    if authority.is_some_and(|authority| !is_host(authority.as_bytes())) {
+        return Err(AUTHORITY_INVALID);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(HOST_REPEATED),
+        (None, None) if is_http2 && authority.is_some() || request.version() < Version::HTTP_11 => Ok(()),
+        (None, None) => Err(HOST_MISSING),
+        (Some(host), None) if !is_host(host.as_bytes()) => Err(HOST_INVALID),
+        (Some(host), None) => {
+            let is_same = authority.is_none_or(|authority| {
+                host.to_str().is_ok_and(|host| is_same_host(uri.scheme(), host, authority))
+            });
+            if is_same || !is_http2 { Ok(()) } else { Err(HOST_DIFFERS) }
+        }
+    }
+}
+
+/// Whether a text is a host with or without a port (RFC 3986, 3.2). There is no http address with an empty host.
+fn is_host(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let (host, port) = split_port(text);
+    let is_port = port.is_empty() || port.parse::<u16>().is_ok();
+    is_port
+        && match host.strip_prefix('[') {
+            Some(address) => address.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+            None => is_registered_name(host),
+        }
+}
+
+fn is_registered_name(host: &str) -> bool {
+    let mut bytes = host.bytes();
+    let mut is_valid = !host.is_empty();
+    while let Some(byte) = bytes.next() {
+        let mut is_digit = || bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit());
+        is_valid &= match byte {
+            b'%' => is_digit() && is_digit(),
+            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+        };
+    }
+    is_valid
+}
+
+/// Whether two hosts with their ports are the same. A port that is left out is that of the scheme.
+fn is_same_host(scheme: Option<&Scheme>, one: &str, other: &str) -> bool {
+    let default = if scheme == Some(&Scheme::HTTPS) { "443" } else { "80" };
+    let [one, other] = [one, other].map(|authority| match split_port(authority) {
+        (host, "") => (host, default),
+        whole => whole,
+    });
+    one.0.eq_ignore_ascii_case(other.0) && one.1 == other.1
+}
+
+/// Splits an authority into its host and its port, which may be empty.
+fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, ""),
+    }
+}
+
 /// Returns the hosts that a request names, in its headers and in its target.
 fn authorities<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or("?"));
@@ -118,10 +247,7 @@ fn parse_authority(origin: &str) -> Option<&str> {
 
 /// Whether the host is an IP address or localhost, with or without a port.
 fn is_local(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
+    let (host, _) = split_port(authority);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     host.eq_ignore_ascii_case("localhost") || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
 }
@@ -164,24 +290,88 @@ mod tests {
         ] {
             assert_eq!(at("/x", &[host]), Ok(false), "{host}");
         }
-        for host in [
-            "evil.example",
-            "evil.example:7190",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "",
-            "é",
-            "localhost:x",
-            "127.0.0.1@evil.example",
-            "evil.example:127.0.0.1",
-        ] {
+        for host in ["evil.example", "evil.example:7190", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
             assert_eq!(at("/x", &[host]), Err(421), "{host}");
         }
-        assert_eq!(at("/x", &["localhost", "evil.example"]), Err(421), "every host header is checked");
         assert_eq!(at("http://evil.example/x", &["localhost"]), Err(421), "the target is checked");
-        assert_eq!(at("http://127.0.0.1:7190/x", &[]), Ok(false));
-        assert_eq!(at("/x", &[]), Ok(false), "HTTP/1.0, which no browser speaks");
+        assert_eq!(at("http://localhost/x", &["evil.example"]), Err(421), "and Host, too");
+        assert_eq!(at("http://127.0.0.1:7190/x", &["localhost"]), Ok(false));
         assert_eq!(check(Ipv4Addr::UNSPECIFIED, "/x", &[("host", "cable.example")]), Ok(false));
+    }
+
+    #[test]
+    fn a_request_names_its_host_once_and_in_a_valid_form() {
+        let policy = OriginPolicy::new(Ipv4Addr::UNSPECIFIED.into(), &[]);
+        let at = |version, method: Method, uri: &str, hosts: &[&str]| {
+            let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+            let mut request = request(uri, &headers);
+            (*request.version_mut(), *request.method_mut()) = (version, method);
+            let checked = policy.check(&request).map(drop);
+            assert!(
+                version != Version::HTTP_2 || uri.contains("://") || names_host(&request) == checked.is_ok()
+            );
+            checked
+        };
+        let (http1, http2) = (Version::HTTP_11, Version::HTTP_2);
+        let whole = "https://cable.example/x";
+        for (version, uri, hosts, expected) in [
+            (http1, "/x", &["cable.example"][..], Ok(())),
+            (http1, "/x", &[], Err(HOST_MISSING)),
+            (http1, whole, &[], Err(HOST_MISSING)),
+            (Version::HTTP_10, "/x", &[], Ok(())),
+            (Version::HTTP_10, "/x", &["a", "a"], Err(HOST_REPEATED)),
+            (http1, "/x", &["cable.example", "cable.example"], Err(HOST_REPEATED)),
+            (http1, whole, &["other.example"], Ok(())),
+            (http1, "http://ida@cable.example/x", &["cable.example"], Err(AUTHORITY_INVALID)),
+            (http2, whole, &[], Ok(())),
+            (http2, "/x", &["cable.example"], Ok(())),
+            (http2, "/x", &[], Err(HOST_MISSING)),
+            (http2, "/x", &["a", "b"], Err(HOST_REPEATED)),
+            (http2, "/x", &[""], Err(HOST_INVALID)),
+            (http2, whole, &["a", "cable.example"], Err(HOST_REPEATED)),
+            (http2, whole, &["CABLE.example:443"], Ok(())),
+            (http2, "http://cable.example:80/x", &["cable.example"], Ok(())),
+            (http2, whole, &["cable.example:80"], Err(HOST_DIFFERS)),
+            (http2, whole, &["other.example"], Err(HOST_DIFFERS)),
+            (http2, "https://ida@cable.example/x", &[], Err(AUTHORITY_INVALID)),
+        ] {
+            assert_eq!(at(version, Method::GET, uri, hosts), expected, "{version:?} {uri} {hosts:?}");
+        }
+        for host in
+            ["a", "a:", "a:80", "a_b.example", "%C3%BC.example", "192.0.2.1:1", "[2001:db8::1]:80", "[::]"]
+        {
+            assert_eq!(at(http1, Method::GET, "/x", &[host]), Ok(()), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "a:x",
+            "a:+80",
+            "a:65536",
+            "a:80:80",
+            "a/b",
+            "a b",
+            "a,b c",
+            "ida@a",
+            "http://a",
+            "a?b",
+            "%f",
+            "%zz",
+            "[::1",
+            "[a]",
+            "[]",
+            "[::1]x",
+            "[fe80::1%25eth0]",
+            "::1",
+            "é",
+        ] {
+            assert_eq!(at(http1, Method::GET, "/x", &[host]), Err(HOST_INVALID), "{host}");
+        }
+        assert_eq!(at(http1, Method::OPTIONS, "*", &["a"]), Ok(()));
+        assert_eq!(at(http1, Method::GET, "*", &["a"]), Err(TARGET_INVALID));
+        assert_eq!(at(http1, Method::GET, "cable.example:80", &["a"]), Err(TARGET_INVALID));
+        assert_eq!(at(http1, Method::CONNECT, "cable.example:80", &["a"]), Ok(()));
     }
 
     #[test]

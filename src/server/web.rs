@@ -29,7 +29,7 @@ use tower::Layer as _;
 use super::{
     calls::Calls,
     delivery::{Delivery, Pace},
-    entrance::{ORIGIN_REJECTED, OriginPolicy, Page, Rejection},
+    entrance::{self, ORIGIN_REJECTED, OriginPolicy, Page, Rejection},
     flight::Charge,
     streams::Streams,
     transport,
@@ -41,6 +41,7 @@ use crate::{
     web::{
         self,
         caching::Caching,
+        errors::HttpError,
         request,
         syndication::{self, Site},
     },
@@ -63,10 +64,13 @@ const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-req
 /// How long a browser may cache the response to a preflight request, in seconds.
 const PREFLIGHT_SECS: &str = "7200";
 
-/// Whether a request is a native gRPC call, which no web page can send.
+/// Whether a request is a native gRPC call, which no web page can send. One that names no host is none.
 pub(super) fn is_native<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    request.method() == Method::POST && is_grpc(headers) && !headers.contains_key(ORIGIN)
+    request.method() == Method::POST
+        && is_grpc(headers)
+        && !headers.contains_key(ORIGIN)
+        && entrance::names_host(request)
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -118,7 +122,7 @@ pub(super) async fn respond(
         Ok(Page::Own) => None,
         Ok(Page::Reading) => Some(HeaderValue::from_static("*")),
         Ok(Page::Allowed(origin)) => HeaderValue::from_str(origin).ok(),
-        Err(Rejection { status, text }) => return deliver(plain_text(status, text), streams),
+        Err(rejection) => return reject(&rejection, request.method() == Method::HEAD, streams),
     };
     let mut response = dispatch(calls, &outputs, streams, request, allowed_origin.is_some()).await;
     let headers = response.headers_mut();
@@ -130,6 +134,16 @@ pub(super) async fn respond(
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response
+}
+
+/// Responds to a request that is refused. A head that is not valid is an error as of any resource.
+fn reject(rejection: &Rejection, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
+    let Some(field) = rejection.field else {
+        return deliver(plain_text(rejection.status, rejection.text()), streams);
+    };
+    let status = Status::from(Refusal::field(field, rejection.problem));
+    let error = HttpError::new(status.code() as i32, status.message(), status.details());
+    documents::malformed(&error, is_head, streams)
 }
 
 /// Whether a request asks for nothing that a page of any origin may not have.
@@ -162,7 +176,7 @@ async fn dispatch(
             path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_resource = is_resource || syndication::is_within(path);
         if reads && files::is_file(path) || reads && !is_resource && !calls.is_method(path) {
-            return deliver(files::respond(&request), streams);
+            return deliver(files::respond(&request, outputs.site.is_some()), streams);
         }
         if is_resource {
             let (parts, _) = request.into_parts();
@@ -193,8 +207,8 @@ async fn dispatch(
     deliver(plain_text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text), streams)
 }
 
-fn plain_text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
+fn plain_text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

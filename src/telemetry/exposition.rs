@@ -15,7 +15,7 @@ impl Exposition {
             let ranges = accept.split(',').filter_map(|range| {
                 let mut parts = range.split(';').map(str::trim);
                 let matches = parts.next()?.eq_ignore_ascii_case(wanted);
-                let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+                let quality = parts.find_map(|part| parse_quality(part.strip_prefix("q=")?));
                 matches.then(|| quality.unwrap_or(1.0))
             });
             ranges.fold(0.0, f32::max)
@@ -41,6 +41,12 @@ impl Exposition {
             Exposition::Prometheus => to_prometheus(&openmetrics),
         }
     }
+}
+
+/// Parses a weight of a preference: 0 to 1, in digits (RFC 9110, 12.4.2).
+fn parse_quality(text: &str) -> Option<f32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|quality| is_plain && *quality <= 1.0)
 }
 
 /// Converts metrics. In the format of Prometheus a family has the name of its samples, there are neither units nor an
@@ -92,6 +98,9 @@ mod tests {
             ("text/plain;q=0.1, application/openmetrics-text", Exposition::OpenMetrics),
             ("text/html,*/*;q=0.8", Exposition::OpenMetrics),
             ("text/plain;q=0", Exposition::OpenMetrics),
+            ("text/plain;q=0.5, application/openmetrics-text;q=inf", Exposition::OpenMetrics),
+            ("text/plain;q=+2, application/openmetrics-text", Exposition::OpenMetrics),
+            ("text/plain;q=1e9, application/openmetrics-text", Exposition::OpenMetrics),
             ("\u{0};;,,q=,;q=x", Exposition::OpenMetrics),
         ] {
             assert_eq!(Exposition::preferred(accept), expected, "{accept}");

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::openapi;
+use super::{
+    openapi,
+    syndication::{Format, feed_path},
+};
 
 /// The policy of a page: it runs and shows the files and content of this node, and shows pictures from anywhere. It
 /// loads no script, style or frame of another site.
@@ -36,9 +39,39 @@ static FILES: LazyLock<Vec<(File, HeaderValue)>> = LazyLock::new(|| {
     files.into_iter().map(|file| (etag(&file.bytes), file)).map(|(etag, file)| (file, etag)).collect()
 });
 
-/// Returns the file at a path, and its etag.
-pub(crate) fn at(path: &str) -> Option<&'static (File, HeaderValue)> {
-    FILES.iter().find(|(file, _)| file.path == path)
+/// The page of a node that serves feeds: its head has links to those of all articles.
+static PAGE_WITH_FEEDS: LazyLock<(File, HeaderValue)> = LazyLock::new(|| {
+    let (page, _) = &FILES[0];
+    let html =
+        String::from_utf8_lossy(&page.bytes).replacen("<title>", &format!("{}<title>", feed_links()), 1);
+    let bytes = Bytes::from(html);
+    let etag = etag(&bytes);
+    (File { path: page.path, content_type: page.content_type, bytes }, etag)
+});
+
+/// Returns the links by which a reader of feeds finds those of all articles, one in a line. The page makes those of the
+/// lists that it shows from them.
+fn feed_links() -> String {
+    let link = |format: Format| {
+        let (path, name) = (feed_path(None, format), format.name());
+        let (media_type, href) = (format.content_type(), path.trim_start_matches('/'));
+        format!(
+            "<link rel=\"alternate\" type=\"{media_type}\" title=\"All articles, {name}\" href=\"{href}\">\n"
+        )
+    };
+    Format::ALL.map(link).concat()
+}
+
+/// Returns the file at a path, and its etag. `has_feeds` is whether the node serves feeds.
+pub(crate) fn at(path: &str, has_feeds: bool) -> Option<&'static (File, HeaderValue)> {
+    let found = FILES.iter().find(|(file, _)| file.path == path)?;
+    Some(if has_feeds && path == "/" { &PAGE_WITH_FEEDS } else { found })
+}
+
+/// Returns the paths of all files.
+#[cfg(test)]
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(file, _)| file.path)
 }
 
 fn etag(bytes: &[u8]) -> HeaderValue {

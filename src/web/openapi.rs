@@ -10,28 +10,37 @@ use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, FileDescriptor
 use super::{
     live,
     request::{Parameter, Resource},
+    syndication::{Address, Format},
 };
 use crate::{
     content::Read,
-    model::{Kind as EntityKind, limit},
+    model::limit,
     wire::{POOL, json::put_string},
 };
 
 /// Where the description is served, under [`ROOT`].
 pub(crate) const PATH: &str = "/v1/openapi.json";
 
-const ABOUT: &str = "Content as JSON over HTTP, read-only. Each resource is the canonical JSON of the response of one \
-                     method of cable.v1.ContentService. The revision at which it was served is in a header, because it \
+const ABOUT: &str = "Content over HTTP, read-only. Each resource under /v1 is the canonical JSON of the response of one \
+                     method of cable.v1.ContentService; feeds and sitemaps are made from the same articles. The revision at which it was served is in a header, because it \
                      differs between responses that are otherwise equal.";
 
 /// Returns the description.
 pub(crate) fn describe() -> String {
     let mut schemas = Schemas::default();
-    let paths = resources()
-        .into_iter()
-        .map(|(path, resource)| (path, operation(&path_id(path), resource, &mut schemas)));
-    let mut paths: Vec<(String, Json)> = paths.map(|(path, json)| (path.to_owned(), json)).collect();
+    let resources = Resource::forms().map(|resource| {
+        let path = resource.template();
+        let operation = operation(&path, resource, &mut schemas);
+        (path, operation)
+    });
+    let mut paths: Vec<(String, Json)> = resources.collect();
     paths.push((live::PATH.to_owned(), feed_operation()));
+    paths.push((PATH.to_owned(), own_operation()));
+    paths.extend(Address::forms().map(|address| {
+        let path = address.template();
+        let operation = output_operation(&path, address);
+        (path, operation)
+    }));
     let parameters =
         Parameter::ALL.iter().map(|parameter| (parameter.name().to_owned(), describe_parameter(*parameter)));
     let parameters = parameters.collect();
@@ -123,90 +132,158 @@ impl Json {
     }
 }
 
-/// Returns the resources with their paths.
-fn resources() -> Vec<(&'static str, Resource<'static>)> {
-    vec![
-        ("/v1/articles", Resource::Articles),
-        ("/v1/articles/{id}", Resource::Entity(EntityKind::Article, "")),
-        ("/v1/paths/{path}", Resource::Path("/")),
-        ("/v1/authors", Resource::Entities(EntityKind::Author)),
-        ("/v1/authors/{id}", Resource::Entity(EntityKind::Author, "")),
-        ("/v1/sections", Resource::Entities(EntityKind::Section)),
-        ("/v1/sections/{id}", Resource::Entity(EntityKind::Section, "")),
-        ("/v1/tags", Resource::Entities(EntityKind::Tag)),
-        ("/v1/tags/{id}", Resource::Entity(EntityKind::Tag, "")),
-        ("/v1/collections", Resource::Entities(EntityKind::Collection)),
-        ("/v1/collections/{id}", Resource::Entity(EntityKind::Collection, "")),
-    ]
-}
-
-/// Returns the parameter in a path.
-fn path_id(path: &str) -> Option<(&'static str, &'static str)> {
-    match path.rsplit('/').next() {
-        Some("{id}") => {
-            Some(("id", "The client's id of the entity: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -."))
-        }
-        Some("{path}") => {
-            Some(("path", "The path on the site without its first slash. It may contain slashes."))
-        }
-        _ => None,
-    }
+/// Describes the parameter in a path.
+fn path_parameter(path: &str) -> Option<Json> {
+    let string = || vec![("type".to_owned(), text("string"))];
+    let (name, about, schema) = if path.contains("{id}") {
+        ("id", "The client's id of the entity: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -.", string())
+    } else if path.contains("{path}") {
+        ("path", "The path on the site without its first slash. It may contain slashes.", string())
+    } else if path.contains("{month}") {
+        let mut month = string();
+        month.push(("pattern".to_owned(), text("^[0-9]{4}-(0[1-9]|1[0-2])(-[1-9][0-9]*)?$")));
+        ("month", "A month in UTC, and the number of a part after the first: `2026-11`, `2026-11-2`.", month)
+    } else {
+        return None;
+    };
+    Some(object([
+        ("name", text(name)),
+        ("in", text("path")),
+        ("required", Json::Bool(true)),
+        ("description", text(about)),
+        ("schema", Json::Object(schema)),
+    ]))
 }
 
 /// Describes the GET of a resource.
-fn operation(in_path: &Option<(&str, &str)>, resource: Resource<'_>, schemas: &mut Schemas) -> Json {
+fn operation(path: &str, resource: Resource<'_>, schemas: &mut Schemas) -> Json {
     let read = resource.read();
-    let mut parameters: Vec<Json> = Vec::new();
-    if let Some((name, about)) = in_path {
-        parameters.push(object([
-            ("name", text(*name)),
-            ("in", text("path")),
-            ("required", Json::Bool(true)),
-            ("description", text(*about)),
-            ("schema", object([("type", text("string"))])),
-        ]));
-    }
-    let named = resource.parameters().iter().map(|parameter| reference("parameters", parameter.name()));
-    parameters.extend(named);
+    let body = schemas.reference(&format!("cable.v1.{}Response", read.method()));
+    let named = |about| path_parameter(path).map(|_| about);
+    document(
+        path,
+        (read.method(), method_comment(read)),
+        resource.parameters(),
+        ("The response of the method.", "application/json", body),
+        &[
+            ("308", named("The entity has moved to the name in `Location`.")),
+            ("404", named("The entity does not exist or is not visible.")),
+            ("410", named(GONE)),
+        ],
+    )
+}
+
+const GONE: &str = "The entity was removed; the error has the reason.";
+
+/// Describes the GET of a feed or a sitemap.
+fn output_operation(path: &str, address: Address<'_>) -> Json {
+    let (id, summary, about) = match address {
+        Address::Feed(None, format) => (
+            format!("AllFeed{}", id_of(format)),
+            format!("Returns the newest 50 articles as {}.", format.name()),
+            "The feed.",
+        ),
+        Address::Feed(Some((kind, _)), format) => {
+            let noun = kind.noun();
+            let upper = noun[..1].to_uppercase() + &noun[1..];
+            (
+                format!("{upper}Feed{}", id_of(format)),
+                format!("Returns the newest 50 articles of one {noun} as {}.", format.name()),
+                "The feed.",
+            )
+        }
+        Address::Index => (
+            "SitemapIndex".to_owned(),
+            "Returns the index of the sitemaps: one for each month that has articles.".to_owned(),
+            "The index.",
+        ),
+        Address::Month(..) => (
+            "MonthSitemap".to_owned(),
+            "Returns the pages of the articles published in one month, 5,000 in a part.".to_owned(),
+            "The sitemap.",
+        ),
+        Address::News => (
+            "NewsSitemap".to_owned(),
+            "Returns the pages of the last 48 hours, at most 1,000, for Google News.".to_owned(),
+            "The sitemap.",
+        ),
+    };
+    let media_type = address.content_type();
+    let body = object([("type", text(if media_type.ends_with("json") { "object" } else { "string" }))]);
+    let named = |about| matches!(address, Address::Feed(Some(_), _)).then_some(about);
+    document(
+        path,
+        (&id, summary),
+        &[Parameter::AtLeastRevision],
+        (about, media_type, body),
+        &[
+            ("308", named("The entity has moved; `Location` is the feed of its new name.")),
+            ("404", Some("There is none, or the setting `site.url` is not set; the message states which.")),
+            ("410", named(GONE)),
+        ],
+    )
+}
+
+/// Returns the name of a format in an operation id.
+fn id_of(format: Format) -> String {
+    format.name().split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Describes the GET of a document. `outcomes` are the statuses that only some documents have.
+fn document(
+    path: &str,
+    (id, summary): (&str, String),
+    in_query: &[Parameter],
+    (about, media_type, body): (&str, &str, Json),
+    outcomes: &[(&str, Option<&str>)],
+) -> Json {
+    let mut parameters: Vec<Json> = path_parameter(path).into_iter().collect();
+    parameters.extend(in_query.iter().map(|parameter| reference("parameters", parameter.name())));
     parameters.push(header_parameter(
         "If-None-Match",
         "Etags of responses that the client has; the response is 304 if one is current.",
     ));
     parameters.push(header_parameter("Cable-At-Least", "As `at_least_revision`. The larger one counts."));
-    let mut found = vec![("description".to_owned(), text("The response of the method."))];
-    found.push(("headers".to_owned(), response_headers()));
-    let body = schemas.reference(&format!("cable.v1.{}Response", read.method()));
-    found.push(("content".to_owned(), object([("application/json", object([("schema", body)]))])));
-    let mut responses = vec![("200".to_owned(), Json::Object(found))];
-    responses.push((
-        "304".to_owned(),
-        object([("description", text("The response that the client has is current."))]),
-    ));
-    let is_named = in_path.is_some();
-    for (status, about, is_possible) in [
-        ("308", "The entity has moved to the name in `Location`.", is_named),
-        ("400", "A parameter is not valid; the error names it.", true),
-        ("401", "The credential is missing or not valid.", true),
-        ("403", "The role of the caller does not allow it.", true),
-        ("404", "The entity does not exist or is not visible.", is_named),
-        ("410", "The entity was removed; the error has the reason.", is_named),
-        ("429", "The caller makes too many calls: wait for `Retry-After`.", true),
-        (
-            "503",
-            "The node cannot serve the request now: retry after `Retry-After`, or at another node.",
-            true,
-        ),
-    ] {
-        if is_possible {
-            let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
-            responses.push((status.to_owned(), object([("description", text(about)), ("content", content)])));
-        }
+    let found = object([
+        ("description", text(about)),
+        ("headers", response_headers()),
+        ("content", object([(media_type, object([("schema", body)]))])),
+    ]);
+    let current = object([("description", text("The response that the client has is current."))]);
+    let mut responses = vec![("200".to_owned(), found), ("304".to_owned(), current)];
+    let mut errors = vec![
+        ("400", "A parameter is not valid; the error names it."),
+        ("401", "The credential is missing or not valid."),
+        ("403", "The role of the caller does not allow it."),
+        ("429", "The caller makes too many calls: wait for `Retry-After`."),
+        ("503", "The node cannot serve the request now: retry after `Retry-After`, or at another node."),
+    ];
+    errors.extend(outcomes.iter().filter_map(|(status, about)| Some((*status, (*about)?))));
+    errors.sort_unstable();
+    for (status, about) in errors {
+        let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
+        responses.push((status.to_owned(), object([("description", text(about)), ("content", content)])));
     }
     let get = object([
-        ("operationId", text(read.method())),
-        ("summary", text(method_comment(read))),
+        ("operationId", text(id)),
+        ("summary", text(summary)),
         ("parameters", Json::Array(parameters)),
         ("responses", Json::Object(responses)),
+    ]);
+    object([("get", get)])
+}
+
+/// Describes the GET of this description.
+fn own_operation() -> Json {
+    let body = object([("type", text("object"))]);
+    let content = object([("application/json", object([("schema", body)]))]);
+    let found = object([("description", text("The description.")), ("content", content)]);
+    let current = object([("description", text("The description that the client has is current."))]);
+    let get = object([
+        ("operationId", text("Describe")),
+        ("summary", text("Returns this description.")),
+        ("parameters", Json::Array(Vec::new())),
+        ("responses", object([("200", found), ("304", current)])),
     ]);
     object([("get", get)])
 }
@@ -494,7 +571,10 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::{super::request::ROOT, *};
+    use super::{
+        super::{files, request::ROOT},
+        *,
+    };
 
     #[test]
     fn every_reference_leads_to_a_description_and_every_parameter_has_one() {
@@ -507,11 +587,12 @@ mod tests {
             references += 1;
         }
         assert!(references > 100, "{references}");
-        for (path, resource) in resources() {
+        for resource in Resource::forms() {
+            let path = resource.template();
             let at = path.replace("{id}", "x").replace("{path}", "x");
             assert_eq!(Resource::at(&at).map(Resource::read), Some(resource.read()), "{path}");
             assert!(path.starts_with(ROOT));
-            let get = &parsed["paths"][path]["get"];
+            let get = &parsed["paths"][&path]["get"];
             assert_eq!(get["operationId"], resource.read().method());
             assert!(!get["summary"].as_str().unwrap().is_empty(), "{path}");
         }
@@ -520,8 +601,41 @@ mod tests {
         for parameter in live::PARAMETERS {
             assert!(parameters.iter().any(|of| of["name"] == parameter.name()), "{}", parameter.name());
         }
-        assert_eq!(parsed["paths"].as_object().unwrap().len(), resources().len() + 1);
         let headline = &parsed["components"]["schemas"]["cable.v1.Article"]["properties"]["headline"];
         assert!(headline["type"] == "string" && headline["description"].is_string(), "{headline}");
+    }
+
+    #[test]
+    fn every_route_is_described() {
+        let parsed: Value = serde_json::from_str(&describe()).unwrap();
+        let mut described = parsed["paths"].as_object().unwrap().clone();
+        for address in Address::forms() {
+            let path = address.template();
+            let at = path.replace("{id}", "x").replace("{month}", "2026-11-2");
+            let found = Address::at(&at).unwrap_or_else(|| panic!("{path}: no such route"));
+            assert_eq!((found.template(), found.content_type()), (path.clone(), address.content_type()));
+            let get =
+                described.remove(&path).unwrap_or_else(|| panic!("{path}: not described"))["get"].clone();
+            let content = get["responses"]["200"]["content"].as_object().unwrap();
+            assert_eq!(content.keys().collect::<Vec<_>>(), [address.content_type()], "{path}");
+            assert!(!get["summary"].as_str().unwrap().is_empty(), "{path}");
+        }
+        for resource in Resource::forms() {
+            assert!(
+                described.remove(&resource.template()).is_some(),
+                "{}: not described",
+                resource.template()
+            );
+        }
+        assert!(described.remove(live::PATH).is_some());
+        // The files other than the page and its parts.
+        for path in files::paths().filter(|path| !["/", "/room.js", "/room.css"].contains(path)) {
+            assert!(described.remove(path).is_some(), "{path}: not described");
+        }
+        assert!(described.is_empty(), "described, but no route: {described:?}");
+        let mut ids = std::collections::HashSet::new();
+        for path in parsed["paths"].as_object().unwrap().values() {
+            assert!(ids.insert(path["get"]["operationId"].as_str().unwrap()), "{path}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     content::{Read, key_of},
-    model::{Kind, Name, path},
+    model::{Kind, Name, number, path},
     refusal::Refusal,
     wire::v1::{self, ArticleView, BodyFormat, Freshness, Include},
 };
@@ -113,7 +113,30 @@ pub(crate) struct DocumentRequest {
     pub(crate) keys: Arc<[String]>,
 }
 
+impl Resource<'static> {
+    /// Returns a resource of each form, which the description lists.
+    pub(crate) fn forms() -> impl Iterator<Item = Resource<'static>> {
+        let of_kind = |kind| match kind {
+            Kind::Article => {
+                vec![Resource::Articles, Resource::Entity(kind, "{id}"), Resource::Path("/{path}")]
+            }
+            kind => vec![Resource::Entities(kind), Resource::Entity(kind, "{id}")],
+        };
+        Kind::ALL.into_iter().flat_map(of_kind)
+    }
+}
+
 impl<'a> Resource<'a> {
+    /// Returns the path of resources of this form, with what differs in braces.
+    pub(crate) fn template(self) -> String {
+        match self {
+            Resource::Articles => format!("{ROOT}/{}", Kind::Article.collection()),
+            Resource::Path(_) => format!("{ROOT}/paths/{{path}}"),
+            Resource::Entities(kind) => format!("{ROOT}/{}", kind.collection()),
+            Resource::Entity(kind, _) => format!("{ROOT}/{}/{{id}}", kind.collection()),
+        }
+    }
+
     /// Returns the resource at a path.
     pub(crate) fn at(path: &'a str) -> Option<Resource<'a>> {
         let rest = path.strip_prefix(ROOT)?.strip_prefix('/')?;
@@ -365,9 +388,8 @@ impl<'a> Values<'a> {
     /// Parses a number of seconds.
     pub(super) fn seconds(&self, parameter: Parameter) -> Result<Option<prost_types::Duration>, Refusal> {
         let Some(text) = self.get(parameter) else { return Ok(None) };
-        let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-        let seconds =
-            seconds.ok_or_else(|| Refusal::field(parameter.name(), "must be a number of seconds"))?;
+        let seconds = number::decimal(text)
+            .ok_or_else(|| Refusal::field(parameter.name(), "must be a number of seconds"))?;
         Ok(Some(prost_types::Duration { seconds, nanos: 0 }))
     }
 
@@ -387,15 +409,14 @@ impl<'a> Values<'a> {
 
     fn page_size(&self) -> Result<i32, Refusal> {
         let Some(text) = self.get(PageSize) else { return Ok(0) };
-        let size = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-        size.ok_or_else(|| Refusal::field(PageSize.name(), "must be a number from 0 to 2147483647"))
+        let problem = "must be a number from 0 to 2147483647";
+        number::decimal(text).ok_or_else(|| Refusal::field(PageSize.name(), problem))
     }
 
     /// Parses the revision to wait for, from the parameter or the header.
     pub(super) fn freshness(&self, header: Option<&[u8]>) -> Result<Option<Freshness>, Refusal> {
         let parse = |text: &str, field: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.parse::<i64>().ok()).flatten().ok_or_else(|| {
+            number::decimal(text).ok_or_else(|| {
                 Refusal::field(field, "must be a revision: a number from 0 to 9223372036854775807")
             })
         };
@@ -530,6 +551,8 @@ mod tests {
             ("/v1/articles?include=editors", "include"),
             ("/v1/articles?include=unspecified", "include"),
             ("/v1/articles?page_size=-1", "page_size"),
+            ("/v1/articles?page_size=%2B1", "page_size"),
+            ("/v1/articles?at_least_revision=%2B1", "at_least_revision"),
             ("/v1/articles?page_size=9999999999", "page_size"),
             ("/v1/articles?at_least_revision=", "at_least_revision"),
             ("/v1/articles?section=%ff", "section"),

@@ -47,6 +47,11 @@ const MAX_NEWS_PAGES: usize = 1_000;
 /// The number of articles in which pages for the news sitemap are looked for. Articles without a page are not in it.
 const MAX_NEWS_READ: usize = 5_000;
 
+/// The paths of the index and of the news sitemap, and the media type of all sitemaps.
+const INDEX_PATH: &str = "/sitemap.xml";
+const NEWS_PATH: &str = "/sitemap-news.xml";
+const SITEMAP_TYPE: &str = "application/xml";
+
 /// The addresses that there are, for the error at another one.
 pub(crate) const ADDRESSES: &str = "no such feed or sitemap; there are /feeds/all.rss, /feeds/tag/{id}.rss, \
     /feeds/section/{id}.rss and /feeds/author/{id}.rss, each also as .atom and .json, /sitemap.xml and /sitemap-news.xml";
@@ -85,7 +90,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    const ALL: [Format; 3] = [Format::Rss, Format::Atom, Format::Json];
+    pub(crate) const ALL: [Format; 3] = [Format::Rss, Format::Atom, Format::Json];
+
+    /// Returns the name that readers of feeds know.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::Rss => "RSS",
+            Format::Atom => "Atom",
+            Format::Json => "JSON Feed",
+        }
+    }
 
     fn extension(self) -> &'static str {
         match self {
@@ -95,7 +109,7 @@ impl Format {
         }
     }
 
-    fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Format::Rss => rss::MEDIA_TYPE,
             Format::Atom => atom::MEDIA_TYPE,
@@ -125,7 +139,7 @@ pub(crate) enum Address<'a> {
 }
 
 /// The kinds of entities that have feeds.
-const KINDS: [Kind; 3] = [Kind::Tag, Kind::Section, Kind::Author];
+pub(crate) const KINDS: [Kind; 3] = [Kind::Tag, Kind::Section, Kind::Author];
 
 /// A request for a feed or a sitemap.
 #[derive(Debug)]
@@ -141,7 +155,34 @@ pub(crate) fn is_within(path: &str) -> bool {
     path == "/feeds" || path.starts_with("/feeds/") || path.starts_with("/sitemap") && path.ends_with(".xml")
 }
 
+impl Address<'static> {
+    /// Returns an address of each form, which the description lists.
+    pub(crate) fn forms() -> impl Iterator<Item = Address<'static>> {
+        let lists = std::iter::once(None).chain(KINDS.map(|kind| Some((kind, "{id}"))));
+        let feeds = lists.flat_map(|of| Format::ALL.map(|format| Address::Feed(of, format)));
+        feeds.chain([Address::Index, Address::Month(Month::of(0), 1), Address::News])
+    }
+}
+
 impl<'a> Address<'a> {
+    /// Returns the path of addresses of this form, with what differs in braces.
+    pub(crate) fn template(self) -> String {
+        match self {
+            Address::Feed(of, format) => feed_path(of.map(|(kind, _)| (kind, "{id}")), format),
+            Address::Index => INDEX_PATH.to_owned(),
+            Address::Month(..) => "/sitemap-{month}.xml".to_owned(),
+            Address::News => NEWS_PATH.to_owned(),
+        }
+    }
+
+    /// Returns the media type of the response.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Address::Feed(_, format) => format.content_type(),
+            Address::Index | Address::Month(..) | Address::News => SITEMAP_TYPE,
+        }
+    }
+
     /// Returns what is at a path.
     pub(crate) fn at(path: &'a str) -> Option<Address<'a>> {
         if let Some(feed) = path.strip_prefix("/feeds/") {
@@ -168,7 +209,7 @@ impl<'a> Address<'a> {
     pub(crate) fn moved_to(self, name: &str) -> Option<String> {
         let Address::Feed(Some(_), format) = self else { return None };
         let name = Name::parse(name).filter(|name| KINDS.contains(&name.kind))?;
-        Some(feed_path(Some(&name), format))
+        Some(feed_path(Some((name.kind, name.id.as_str())), format))
     }
 
     /// Returns the request for the feed or the sitemap. `at_least` is the value of the header `cable-at-least`.
@@ -186,14 +227,14 @@ impl<'a> Address<'a> {
         let (path, output) = match self {
             Address::Feed(of, format) => {
                 let of = of.map(|(kind, id)| parse_id(kind, id)).transpose()?;
-                let path = feed_path(of.as_ref(), format);
+                let path = feed_path(of.as_ref().map(|name| (name.kind, name.id.as_str())), format);
                 let output = feed(site.clone(), path.clone(), of, format);
                 (path, output)
             }
-            Address::Index => ("/sitemap.xml".to_owned(), sitemap(site, Source::Months)),
+            Address::Index => (INDEX_PATH.to_owned(), sitemap(site, Source::Months)),
             Address::News => {
                 let source = Source::Recent { age: NEWS_AGE, pages: MAX_NEWS_PAGES, articles: MAX_NEWS_READ };
-                ("/sitemap-news.xml".to_owned(), sitemap(site, source))
+                (NEWS_PATH.to_owned(), sitemap(site, source))
             }
             Address::Month(month, part) => {
                 let skip = (part - 1) * MAX_MONTH_PAGES;
@@ -231,11 +272,12 @@ fn month_path(month: Month, part: usize) -> String {
     }
 }
 
-fn feed_path(of: Option<&Name>, format: Format) -> String {
+/// Returns the path of the feed of all articles, or of an entity by its id.
+pub(crate) fn feed_path(of: Option<(Kind, &str)>, format: Format) -> String {
     let extension = format.extension();
     match of {
         None => format!("/feeds/all.{extension}"),
-        Some(Name { kind, id }) => format!("/feeds/{}/{id}.{extension}", kind.noun()),
+        Some((kind, id)) => format!("/feeds/{}/{id}.{extension}", kind.noun()),
     }
 }
 
@@ -263,7 +305,7 @@ fn sitemap(site: &Arc<Site>, source: Source) -> Output {
         source,
         // One key for all articles: thousands of keys have no room.
         keys: Arc::new(["articles".to_owned(), "list:articles".to_owned()]),
-        content_type: "application/xml",
+        content_type: SITEMAP_TYPE,
         write: Arc::new(move |collected| match collected {
             Collected::Months(months) => sitemap::write_index(&site, &months),
             Collected::Pages(pages) if is_news => sitemap::write_news(&site, &pages),

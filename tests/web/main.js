@@ -64,6 +64,7 @@ async function main() {
   await operations(demo);
   await tokens();
   await restart();
+  if (!usesProxy) await feeds();
 }
 
 /** Returns the origin of the page of a node. */
@@ -856,6 +857,44 @@ async function restart() {
     await page.waitForFunction(() => document.querySelector('.live[data-state="live"] .wire-row .wire-text a')?.textContent === "A boat, after",
       { timeout: WAIT_MILLIS * 2 });
     assert.deepEqual((await rows(page)).map((row) => row.text), ["A boat, before A boat, after", "A boat A boat, before"]);
+    await page.close();
+  });
+}
+
+/** The page in web/dist has no links to feeds: a node that has a site adds them. */
+async function feeds() {
+  const node = new Node(program, path.join(home, "feeds"), ["--data", "data"]);
+  ends.push(() => node.stop());
+  fs.writeFileSync(path.join(node.home, "cable.toml"), '[site]\nurl = "https://news.example"\nname = "News"\nlanguage = "en"\n');
+  await node.start();
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/quay", displayName: "Quay & <shore>" }));
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/desk", displayName: "Desk", kind: "TAG_KIND_INTERNAL" }));
+  await node.cable(["section", "put", "-"], JSON.stringify({ name: "sections/port", displayName: "Port" }));
+  await node.cable(["author", "put", "-"], JSON.stringify({ name: "authors/ida", displayName: "Ida" }));
+  await node.put({ name: "articles/boat", headline: "A boat", tags: ["tags/quay"] });
+  await check("the head of each page leads to the feeds of its list", async () => {
+    const page = await open(`http://${node.host}/`);
+    const links = () => page.$$eval('head link[rel="alternate"]', (all) => all.map(({ type, title, href }) => ({ type, title, href })));
+    const everything = await links();
+    assert.deepEqual(everything.map((link) => link.title), ["RSS", "Atom", "JSON Feed"].map((format) => `All articles, ${format}`));
+    const cases = [
+      ["#/tag/quay", "Quay & <shore>", "tag/quay"], ["#/section/port", "Port", "section/port"], ["#/author/ida", "Ida", "author/ida"],
+      ["#/tag/desk", "", ""], ["#/article/boat", "", ""], ["#/tags", "", ""], ["#/tag/quay", "Quay & <shore>", "tag/quay"], ["#/", "", ""],
+    ];
+    for (const [hash, title, list] of cases) {
+      await go(page, hash);
+      const shown = await links();
+      assert.deepEqual(shown.slice(-3), everything, hash);
+      const titles = list ? ["RSS", "Atom", "JSON Feed"].map((format) => `${title}, ${format}`) : [];
+      assert.deepEqual(shown.slice(0, -3).map((link) => link.title), titles, hash);
+      for (const { type, href } of shown) {
+        assert.ok(href.startsWith(`http://${node.host}/feeds/`), href);
+        const feed = await fetch(href);
+        assert.deepEqual([feed.status, feed.headers.get("content-type")], [200, type], href);
+      }
+      if (list) assert.deepEqual(shown.slice(0, 3).map((link) => new URL(link.href).pathname), ["rss", "atom", "json"].map((end) => `/feeds/${list}.${end}`));
+    }
+    await clean(page);
     await page.close();
   });
 }

@@ -1,5 +1,6 @@
 // The page: routes, the frame around the views, and failures.
 
+import { showFeeds } from "./alternates";
 import { explain, token, type Failure } from "./api";
 import { announce, byId, el, fill } from "./dom";
 import { idOf, route, routeOf } from "./links";
@@ -73,6 +74,7 @@ async function show(): Promise<void> {
   main.removeAttribute("aria-busy");
   document.body.classList.toggle("inside", main.querySelector(".front") === null);
   document.title = view.title;
+  showFeeds(view.feeds);
   // The heading takes the focus, so that a keyboard and a screen reader continue there. Nothing may wait before that: a
   // reader who types already would lose the focus.
   if (!isFirst) {

@@ -1,6 +1,7 @@
 // A view: what a page shows, and the parts that several pages share.
 
 import { ConnectError } from "@connectrpc/connect";
+import type { Feeds } from "./alternates";
 import { ArticleType, type Article, type Author, type Includes, type Section, type Tag, TagKind } from "./schema";
 import { append, el, type Child } from "./dom";
 import { figure } from "./body";
@@ -15,6 +16,8 @@ const PAGE = 24;
 export interface View {
   title: string;
   content: HTMLElement;
+  /** The list whose feeds the head names. */
+  feeds?: Feeds | undefined;
   /** Called once the view is in the page. */
   start?: () => void;
 }

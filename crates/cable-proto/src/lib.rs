@@ -4,6 +4,7 @@ mod body;
 pub mod change;
 mod filter;
 pub mod limit;
+pub mod number;
 #[cfg(feature = "path")]
 pub mod path;
 mod position;

@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, str::FromStr};
 
-use crate::v1::{Freshness, Position};
+use crate::{
+    number,
+    v1::{Freshness, Position},
+};
 
 /// The error of a text that is not a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +51,11 @@ fn parse(text: &str) -> Option<Position> {
         _ => return None,
     };
     let is_log_id = log_id.len() == 8 && log_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if parts.len() > 1 && !is_log_id || !chain.is_ascii() || !chain.len().is_multiple_of(2) {
+    if parts.len() > 1 && !is_log_id {
         return None;
     }
-    let bytes = (0..chain.len()).step_by(2).map(|at| u8::from_str_radix(&chain[at..at + 2], 16).ok());
-    let chain = bytes.collect::<Option<Vec<u8>>>()?;
-    let revision = revision.parse().ok().filter(|revision| *revision >= 0)?;
-    Some(Position { log_id: log_id.to_owned(), revision, chain: chain.into() })
+    let chain = number::hex(chain)?.into();
+    Some(Position { log_id: log_id.to_owned(), revision: number::decimal(revision)?, chain })
 }
 
 impl From<&Position> for Position {
@@ -87,5 +88,32 @@ impl From<i64> for Freshness {
     /// Requires the freshness of this revision, of any log that the server has.
     fn from(revision: i64) -> Self {
         Freshness { at_least_revision: revision, ..Freshness::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_has_one_text() {
+        let chain = "00ff".repeat(16);
+        for text in ["0", "7190", "fe49a3a5:7190", &format!("fe49a3a5:7190:{chain}")] {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+        let sign = format!("fe49a3a5:7190:+f{}", "00".repeat(31));
+        for text in [
+            "",
+            "+7190",
+            "-1",
+            "-0",
+            "fe49a3a5:+7190",
+            "+e49a3a5:7190",
+            "fe49a3a5:7190:",
+            "fe49a3a5:7190:0",
+            &sign,
+        ] {
+            assert!(text.parse::<Position>().is_err(), "{text}");
+        }
     }
 }

@@ -170,11 +170,26 @@ pub(super) fn refused(
     whole(error.status, headers, body, parts.method == Method::HEAD, streams)
 }
 
-/// Returns the headers that follow from an error, and its body.
-fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
+/// Responds to a request whose head is not valid. Caches may not keep the error: their key need not contain the fault.
+pub(super) fn malformed(error: &HttpError, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
+    let (mut headers, body) = json_head(error);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    whole(error.status, headers, body, is_head, streams)
+}
+
+/// Returns the headers of every error, and its body.
+fn json_head(error: &HttpError) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let body = Bytes::from(error.body.clone());
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    (headers, body)
+}
+
+/// Returns the headers that follow from an error, and its body.
+fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
+    let (mut headers, body) = json_head(error);
     headers.insert(VARY, HeaderValue::from_static("authorization"));
     if let Some(target) = &error.moved_to {
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -187,8 +202,6 @@ fn error_head(error: &HttpError, parts: &Parts) -> (HeaderMap, Bytes) {
     if error.status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    let body = Bytes::from(error.body.clone());
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     (headers, body)
 }
 

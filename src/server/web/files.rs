@@ -17,10 +17,11 @@ use crate::web::{caching::names_etag, files};
 const NOTHING: &str = "not found: there are gRPC, gRPC-Web, a page for people at /, and content as JSON under /v1, such as \
                        /v1/articles; /v1/openapi.json describes it; feeds are under /feeds, sitemaps at /sitemap.xml\n";
 
-/// Responds to a GET or HEAD of a path that is neither a method nor under `/v1`.
-pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
+/// Responds to a GET or HEAD of a path that is neither a method nor under `/v1`. `has_feeds` is whether the node serves
+/// feeds, to which the page has links then.
+pub(super) fn respond<B>(request: &Request<B>, has_feeds: bool) -> Response<Body> {
     let path = request.uri().path();
-    let Some((file, etag)) = files::at(path) else {
+    let Some((file, etag)) = files::at(path, has_feeds) else {
         let mut response = plain_text(StatusCode::NOT_FOUND, NOTHING);
         if request.method() == Method::HEAD {
             *response.body_mut() = Body::empty();
@@ -55,5 +56,5 @@ pub(super) fn respond<B>(request: &Request<B>) -> Response<Body> {
 
 /// Whether there is a file at a path.
 pub(super) fn is_file(path: &str) -> bool {
-    files::at(path).is_some()
+    files::at(path, false).is_some()
 }

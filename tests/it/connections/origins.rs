@@ -30,9 +30,15 @@ fn status(response: &str) -> &str {
 
 /// Returns the status of one request over HTTP/2. The status must be in HPACK's static table, or be written out.
 async fn request_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -> String {
+    let fields: Vec<_> = [(":authority", authority)].iter().chain(headers).copied().collect();
+    post_http2(node, &fields).await
+}
+
+/// As `request_http2`, with `:authority` only if it is one of the fields.
+async fn post_http2(node: &Node, fields: &[(&str, &str)]) -> String {
     let mut peer = Peer::handshake(node.address, &[]).await;
     let mut block = vec![0x83, 0x86];
-    for (name, value) in [(":path", LIST_TAGS), (":authority", authority)].iter().chain(headers) {
+    for (name, value) in [(":path", LIST_TAGS)].iter().chain(fields) {
         literal(&mut block, name, value);
     }
     peer.write(&frame(HEADERS, END_HEADERS, 1, &block)).await;
@@ -40,6 +46,7 @@ async fn request_http2(node: &Node, authority: &str, headers: &[(&str, &str)]) -
     let payload = peer.expect(HEADERS).await.payload;
     match payload[0] {
         0x88 => "200".to_owned(),
+        0x8c => "400".to_owned(),
         // The value of `:status` is Huffman-coded or plain. The three digits are found by trying.
         _ => ["403", "405", "415", "421"]
             .into_iter()
@@ -98,6 +105,91 @@ async fn a_page_needs_the_nodes_own_host_or_an_allowed_origin() {
     assert_eq!(request_http2(&node, "localhost", &native).await, "403");
     // No page can send this request. A client may use any authority, as proxies do.
     assert_eq!(request_http2(&node, "cable.example", &[("content-type", "application/grpc")]).await, "200");
+}
+
+/// Sends a head over HTTP/1. Returns the whole response.
+async fn send_head(node: &Node, head: &str) -> String {
+    let mut io = soon(TcpStream::connect(node.address)).await.unwrap();
+    io.write_all(head.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    soon(io.read_to_end(&mut response)).await.unwrap();
+    String::from_utf8(response).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_over_http1_names_its_host_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    for (line, hosts, expected, field) in [
+        ("GET /v1/tags HTTP/1.1", &["localhost"][..], "200", ""),
+        ("GET /v1/tags HTTP/1.0", &[], "200", ""),
+        ("GET http://localhost/v1/tags HTTP/1.1", &["127.0.0.1"], "200", ""),
+        ("GET /v1/tags HTTP/1.1", &[], "400", "Host"),
+        ("GET http://localhost/v1/tags HTTP/1.1", &[], "400", "Host"),
+        ("GET /v1/feed HTTP/1.1", &[], "400", "Host"),
+        ("GET / HTTP/1.1", &[], "400", "Host"),
+        ("POST /cable.v1.ContentService/ListTags HTTP/1.1", &[], "400", "Host"),
+        ("GET /v1/tags HTTP/1.1", &["localhost", "localhost"], "400", "Host"),
+        ("GET /v1/tags HTTP/1.0", &["localhost", "127.0.0.1"], "400", "Host"),
+        ("GET /v1/tags HTTP/1.1", &[""], "400", "Host"),
+        ("GET /v1/tags HTTP/1.1", &["localhost:x"], "400", "Host"),
+        ("GET /v1/tags HTTP/1.1", &["ida@localhost"], "400", "Host"),
+        ("GET /v1/tags HTTP/1.1", &["localhost/v1"], "400", "Host"),
+        ("GET http://ida@localhost/v1/tags HTTP/1.1", &["localhost"], "400", "request target"),
+        ("GET localhost:80 HTTP/1.1", &["localhost"], "400", "request target"),
+        ("GET http://evil.example/v1/tags HTTP/1.1", &["localhost"], "421", ""),
+        ("GET http://localhost/v1/tags HTTP/1.1", &["evil.example"], "421", ""),
+    ] {
+        let hosts_lines: String = hosts.iter().map(|host| format!("host: {host}\r\n")).collect();
+        let response = send_head(&node, &format!("{line}\r\n{hosts_lines}connection: close\r\n\r\n")).await;
+        assert_eq!(status(&response), expected, "{line} {hosts:?}: {response}");
+        if expected == "400" {
+            let (head, body) = response.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("content-type: application/json\r\n"), "{head}");
+            assert!(head.contains("cache-control: no-store\r\n"), "{head}");
+            let error: serde_json::Value = serde_json::from_str(body).unwrap();
+            let details = error["details"].as_array().unwrap();
+            let violations = details.iter().find_map(|detail| detail["fieldViolations"].as_array()).unwrap();
+            assert_eq!(
+                (error["code"].as_i64(), violations[0]["field"].as_str()),
+                (Some(3), Some(field)),
+                "{body}"
+            );
+        }
+    }
+    let head = send_head(&node, "HEAD /v1/tags HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert!(status(&head) == "400" && head.ends_with("\r\n\r\n"), "{head}");
+    // A connection survives the error, and its next request is served.
+    let twice =
+        "GET /v1/tags HTTP/1.1\r\n\r\nGET /v1/tags HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let both = send_head(&node, twice).await;
+    assert!(both.starts_with("HTTP/1.1 400 ") && both.contains("HTTP/1.1 200 "), "{both}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_over_http2_names_its_host_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    for (fields, web, native) in [
+        (&[(":authority", "localhost")][..], "200", "200"),
+        (&[(":authority", "localhost"), ("host", "localhost")], "200", "200"),
+        // Some clients of gRPC send `host` alone. No page can send a native call, so it may name any host.
+        (&[("host", "localhost")], "200", "200"),
+        (&[("host", "cable.example")], "421", "200"),
+        (&[], "400", "400"),
+        (&[("host", "")], "400", "400"),
+        (&[("host", "localhost"), ("host", "localhost")], "400", "400"),
+        // gRPC ignores `host` beside `:authority`.
+        (&[(":authority", "localhost"), ("host", "127.0.0.1")], "400", "200"),
+        (&[(":authority", "localhost"), ("host", "localhost"), ("host", "localhost")], "400", "200"),
+    ] {
+        for (kind, expected) in [(WEB, web), ("application/grpc", native)] {
+            let fields: Vec<_> = fields.iter().chain(&[("content-type", kind)]).copied().collect();
+            assert_eq!(post_http2(&node, &fields).await, expected, "{fields:?}");
+        }
+    }
+    node.stop().await;
 }
 
 #[tokio::test]

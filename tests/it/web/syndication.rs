@@ -269,6 +269,75 @@ async fn without_a_site_the_error_names_the_setting() {
     node.stop().await;
 }
 
+/// Returns the attributes of the links to feeds in the head of a page.
+fn alternates(page: &Response) -> Vec<[String; 3]> {
+    let html = page.text();
+    let head = html.split_once("</head>").unwrap().0;
+    let attribute = |link: &str, name: &str| {
+        let value = link.split_once(&format!("{name}=\"")).unwrap_or_else(|| panic!("{link}: no {name}")).1;
+        value.split('"').next().unwrap().to_owned()
+    };
+    let links = head.split("<link ").skip(1).map(|rest| rest.split('>').next().unwrap());
+    let feeds = links.filter(|link| link.contains("rel=\"alternate\""));
+    feeds.map(|link| ["type", "title", "href"].map(|name| attribute(link, name))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_leads_to_the_feeds_if_there_are_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let page = get(node.address, "/").await;
+    let links = alternates(&page);
+    assert_eq!(links.len(), 3, "{}", page.text());
+    for [media_type, title, href] in links {
+        let feed = get(node.address, &format!("/{href}")).await;
+        assert_eq!((feed.status, feed.header("content-type")), (200, &media_type[..]), "{href}");
+        assert!(title.starts_with("All articles, "), "{title}");
+        parse(&feed);
+    }
+    let head = request(node.address, "HEAD", "/", &[]).await;
+    assert_eq!(head.header("content-length"), page.body.len().to_string());
+    let etag = page.header("etag").to_owned();
+    assert_eq!(get_with(node.address, "/", &[("if-none-match", &etag)]).await.status, 304);
+    node.stop().await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), |config| config.site = Default::default()).await;
+    let bare = get_with(node.address, "/", &[("if-none-match", &etag)]).await;
+    assert_eq!((bare.status, alternates(&bare)), (200, Vec::new()));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_response_is_one_that_the_description_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, raw, _hands) = start(dir.path()).await;
+    put_tag(&raw, "storm", 1).await;
+    put(&raw, json!({"name": "articles/storm", "headline": "S", "path": "/storm", "tags": ["tags/storm"]}))
+        .await;
+    let description = get(node.address, "/v1/openapi.json").await.json();
+    let (mut found, mut absent) = (0, 0);
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        if path == "/v1/feed" {
+            // A stream has no end; its response is tested elsewhere.
+            continue;
+        }
+        for id in ["storm", "absent"] {
+            let month = if id == "storm" { "2026-11" } else { "1999-01-9" };
+            let target = path.replace("{id}", id).replace("{path}", id).replace("{month}", month);
+            let response = get(node.address, &target).await;
+            let described = &operations["get"]["responses"][response.status.to_string()];
+            let content = described["content"].as_object();
+            let content = content.unwrap_or_else(|| panic!("{target}: {} is not described", response.status));
+            assert!(content.contains_key(response.header("content-type")), "{target}: {response:?}");
+            (found, absent) =
+                (found + usize::from(response.status == 200), absent + usize::from(response.status == 404));
+        }
+    }
+    assert!(found > 20 && absent > 10, "{found} {absent}");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_article_is_in_the_news_sitemap_for_48_hours() {
     let dir = tempfile::tempdir().unwrap();

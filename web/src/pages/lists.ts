@@ -135,6 +135,7 @@ export async function section(id: string, signal: AbortSignal): Promise<View> {
   ];
   return {
     title: text,
+    feeds: { kind: "section", id, title: text },
     content: withPanel([
       el("header", { class: "page-head" },
         el("p", { class: "label" }, "Section"),
@@ -169,6 +170,7 @@ export async function author(id: string, signal: AbortSignal): Promise<View> {
   ];
   return {
     title: text,
+    feeds: { kind: "author", id, title: text },
     content: withPanel([
       el("header", { class: "page-head author-head" },
         el("div", null,
@@ -198,6 +200,8 @@ export async function tag(id: string, signal: AbortSignal): Promise<View> {
   ];
   return {
     title: text,
+    // A tag for filters alone has no feed.
+    feeds: entity?.kind === TagKind.INTERNAL ? undefined : { kind: "tag", id, title: text },
     content: withPanel([
       el("header", { class: "page-head" },
         el("p", { class: "label" }, "Tag"),
