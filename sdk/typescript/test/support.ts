@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { accessSync, constants } from "node:fs";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
@@ -33,7 +33,8 @@ function missingProgram(): string | false {
   return problem;
 }
 
-const skip = missingProgram();
+/** The reason to skip the tests that need the program. */
+export const skip = missingProgram();
 
 /** A test against a server of its own, which is stopped at the end. */
 export function serverTest(
@@ -166,4 +167,11 @@ export async function consumers(server: TestServer): Promise<Record<string, bigi
   const { stdout } = await promisify(execFile)(program, args, { cwd: server.directory });
   const lines = stdout.split("\n").filter(Boolean).map((line) => JSON.parse(line));
   return Object.fromEntries(lines.map(({ consumer, position }) => [consumer, BigInt(position.revision ?? 0)]));
+}
+
+/** Creates a token on a server, as an operator does. */
+export function newToken(server: TestServer, name: string): string {
+  const program = process.env["CABLE_PROGRAM"] ?? "cable";
+  const data = join(server.directory, "store");
+  return execFileSync(program, ["token", "new", name, "--role", "publisher", "--data", data], { encoding: "utf8", stdio: "pipe" }).trim();
 }
