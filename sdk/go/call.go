@@ -18,11 +18,9 @@ import (
 )
 
 const (
-	maxAttempts      = 3
-	firstWait        = 50 * time.Millisecond // After a first failure; it doubles with each further one.
-	longestCallWait  = 2 * time.Second
-	longestFeedWait  = 5 * time.Second
-	longestRetryInfo = time.Minute
+	maxAttempts                                        = 3
+	firstWait                                          = 50 * time.Millisecond // After a first failure; it doubles with each further one.
+	longestCallWait, longestFeedWait, longestRetryInfo = 2 * time.Second, 5 * time.Second, time.Minute
 )
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
@@ -87,12 +85,11 @@ type clientStream struct {
 
 func (s *clientStream) RecvMsg(message any) error {
 	err := s.ClientStream.RecvMsg(message)
-	if err == nil || err == io.EOF {
-		return err
+	if err != nil && err != io.EOF {
+		failure := toError(s.ctx, err)
+		failure.token, err = s.token, failure
 	}
-	failure := toError(s.ctx, err)
-	failure.token = s.token
-	return failure
+	return err
 }
 
 // authorize returns the context of an attempt, with the token, and the number of the token.
@@ -112,7 +109,7 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 		err := attempt(ctx)
 		if err == nil {
 			return nil
-		} else if !isReplaced && !err.final && c.credentials.replace(ctx, err) {
+		} else if err.Code == codes.Unauthenticated && !isReplaced && !err.final && c.credentials.replace(ctx, err) {
 			isReplaced, failures = true, failures-1
 		} else if failures == maxAttempts || !err.Retryable || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
 			return err
@@ -128,10 +125,9 @@ func wait(failures int, longest time.Duration, err *Error) time.Duration {
 
 // sleep waits. It returns false if the context ends before.
 func sleep(ctx context.Context, wait time.Duration) bool {
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
-	}
+	timer, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	<-timer.Done()
 	return ctx.Err() == nil
 }
 

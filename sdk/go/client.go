@@ -87,22 +87,19 @@ func New(config Config) (*Client, error) {
 	nodeResolver := manual.NewBuilderWithScheme("cable")
 	nodeResolver.InitialState(nodes)
 	reconnect := backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.25, MaxDelay: longestCallWait}
-	conn, err := grpc.NewClient("cable:///"+nodes.Addresses[0].Addr,
-		grpc.WithResolvers(nodeResolver),
+	conn, err := grpc.NewClient("cable:///"+nodes.Addresses[0].Addr, grpc.WithResolvers(nodeResolver),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
-		grpc.WithUserAgent("cable-go/0.1.0"),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)), grpc.WithUserAgent("cable-go/0.1.0"),
 	)
 	if err != nil {
 		return nil, newError(codes.InvalidArgument, "Endpoints: %w", err)
 	}
 	token := credentials{source: config.Token, lock: make(chan struct{}, 1)}
 	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second), credentials: token}
-	c.ContentServiceClient = cablev1.NewContentServiceClient(c)
-	c.PublishingServiceClient = cablev1.NewPublishingServiceClient(c)
+	c.ContentServiceClient, c.PublishingServiceClient = cablev1.NewContentServiceClient(c), cablev1.NewPublishingServiceClient(c)
 	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
 	return c, nil
 }
@@ -167,13 +164,10 @@ func (c *credentials) get(ctx context.Context, refused int) (string, int, error)
 	return c.token, c.number, nil
 }
 
-// replace reports whether a server has refused the token, and there is another one.
+// replace reports whether there is another token than that of the call, which a server has refused.
 func (c *credentials) replace(ctx context.Context, failure *Error) bool {
-	if failure.Code == codes.Unauthenticated {
-		_, number, err := c.get(ctx, failure.token)
-		return err == nil && number != failure.token
-	}
-	return false
+	_, number, err := c.get(ctx, failure.token)
+	return err == nil && number != failure.token
 }
 
 // Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error; get it by

@@ -21,17 +21,17 @@ import (
 
 // FeedOptions has the options of a feed on this side. The zero value is usable.
 type FeedOptions struct {
-	Store          PositionStore // Saves the position. One in it takes precedence over the start of the request.
+	Store          PositionStore // Saves the position. One in it takes precedence over the start. If nil, see Feed.
 	MaxCommitBytes int           // Of the largest commit to accept. If 0, of the largest that a server can send.
 	OnRetry        func(error)   // Called before each retry, for example to log the error.
+	consumer       string        // The name under which a mirror acknowledges positions.
 }
 
 const (
-	missedCheckpoints = 3                      // In a row, after which a feed reconnects.
-	maxServerFaults   = 5                      // In a row, after which a feed ends: a retry repairs no damaged record.
-	maxCommitBytes    = 500 * (5 << 19)        // 500 changes of 2.5 MiB.
-	saveInterval      = 200 * time.Millisecond // The shortest time between two saves while a feed runs.
-	saveTimeout       = 5 * time.Second
+	missedCheckpoints         = 3                                       // In a row, after which a feed reconnects.
+	maxServerFaults           = 5                                       // In a row, after which a feed ends: a retry repairs no damaged record.
+	maxCommitBytes            = 500 * (5 << 19)                         // 500 changes of 2.5 MiB.
+	saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // The shortest time between two saves while a feed runs, and the longest of one.
 )
 
 // Feed follows the changes that match a filter, without gaps and without repeats, across lost connections, failed
@@ -40,11 +40,13 @@ const (
 //
 // A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
 // never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
+// If the request names a Consumer and the options no Store, the node stores the position, and resumes the feed after it.
 //
 // The feed retries without limit, and ends with the context or an error that a retry cannot help: a refused request, a
 // position that cannot be saved or, without AllowReset, not be resumed from, or five faults of the server in a row.
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
+		options.consumer = cmp.Or(options.consumer, request.GetConsumer())
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
 		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages come again.
 		err := f.load(ctx)
@@ -68,20 +70,19 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 
 // feed is the state of a feed between two messages.
 type feed struct {
-	client           *Client
-	options          FeedOptions
-	request          *cablev1.WatchRequest // Its start is that of the next stream.
-	messages         chan received         // Of the open stream, or nil.
-	cancel           context.CancelFunc    // Ends the last stream.
-	patience, wait   time.Duration         // The longest wait for a message, and that before the next stream.
-	position         *cablev1.Position     // That of the last message. Nil during a snapshot.
-	records          int64                 // The records received of the current snapshot.
-	parts            []*cablev1.FeedChange // Of an incomplete commit.
-	bytes            int                   // The size of the parts.
-	failures, faults int                   // Since the last new position.
-	isTokenReplaced  bool
-	applied, saved   *cablev1.Position
-	savedAt          time.Time
+	client                  *Client
+	options                 FeedOptions
+	request                 *cablev1.WatchRequest // Its start is that of the next stream.
+	messages                chan received         // Of the open stream, or nil.
+	cancel                  context.CancelFunc    // Ends the last stream.
+	patience, wait          time.Duration         // The longest wait for a message, and that before the next stream.
+	position                *cablev1.Position     // That of the last message. Nil during a snapshot.
+	applied, saved          *cablev1.Position
+	records                 int64                 // The records received of the current snapshot.
+	parts                   []*cablev1.FeedChange // Of an incomplete commit.
+	bytes, failures, faults int                   // The size of the parts, and failures since the last new position.
+	isTokenReplaced         bool
+	savedAt                 time.Time
 }
 
 type received struct {
@@ -106,14 +107,29 @@ func (f *feed) load(ctx context.Context) (err error) {
 
 // save saves the position of the last applied message, unless it is saved.
 func (f *feed) save(ctx context.Context) error {
-	if f.options.Store == nil || f.applied == nil || proto.Equal(f.applied, f.saved) {
+	if f.options.Store == nil && f.options.consumer == "" || f.applied == nil || proto.Equal(f.applied, f.saved) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	f.saved, f.savedAt = f.applied, time.Now()
-	if err := f.options.Store.Save(ctx, f.applied); err != nil {
+	if f.options.Store == nil {
+		return f.acknowledge(ctx)
+	} else if err := f.options.Store.Save(ctx, f.applied); err != nil {
 		return newError(codes.Internal, "the position of the feed could not be saved: %w", err)
+	}
+	return nil
+}
+
+// acknowledge stores the position on the node. If no node accepts it yet, the next message or stream repeats it.
+func (f *feed) acknowledge(ctx context.Context) error {
+	_, err := cablev1.NewFeedServiceClient(f.client).AcknowledgePosition(ctx, &cablev1.AcknowledgePositionRequest{Consumer: f.options.consumer, Position: f.applied})
+	switch failure := toError(ctx, err); failure.Code {
+	case codes.OK, codes.FailedPrecondition, codes.OutOfRange: // No feed can resume after it. This one learns that itself.
+	case codes.Canceled, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable:
+		f.saved = nil
+	default:
+		return failure
 	}
 	return nil
 }
@@ -151,23 +167,20 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 // watch opens a stream and reads it until its end or the end of its context.
 func (c *Client) watch(ctx context.Context, request *cablev1.WatchRequest, messages chan<- received) {
 	stream, err := cablev1.NewFeedServiceClient(c).Watch(ctx, request)
-	for next := (received{err: err}); ; {
+	var message *cablev1.WatchResponse
+	for isOpen := true; isOpen; isOpen = err == nil {
 		if err == nil {
-			next.message, next.err = stream.Recv()
+			message, err = stream.Recv()
 		}
 		select {
-		case messages <- next:
+		case messages <- received{message, err}:
 		case <-ctx.Done():
-		}
-		if next.err != nil {
-			return
 		}
 	}
 }
 
 // accept returns the message for the caller, or nil if it has nothing new.
 func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, error) {
-	changes := message.GetChanges()
 	switch event := message.Event.(type) {
 	case nil: // An event of a later release.
 		return nil, nil
@@ -184,16 +197,16 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 		}
 		f.records = 0
 	case *cablev1.WatchResponse_Changes:
-		f.parts = append(f.parts, changes.Changes...)
+		f.parts = append(f.parts, event.Changes.Changes...)
 		if f.bytes += proto.Size(message); f.bytes > cmp.Or(f.options.MaxCommitBytes, maxCommitBytes) {
 			return nil, newError(codes.ResourceExhausted, "commit above MaxCommitBytes: raise it, or use a smaller view or filter")
-		} else if changes.MoreFollows {
+		} else if event.Changes.MoreFollows {
 			return nil, nil
 		}
 		isSameLog := message.Position.GetLogId() == f.position.GetLogId()
 		isOld := func(change *cablev1.FeedChange) bool { return isSameLog && change.Revision <= f.position.GetRevision() }
-		changes.Changes, f.parts, f.bytes = slices.DeleteFunc(f.parts, isOld), nil, 0
-		if len(changes.Changes) == 0 {
+		event.Changes.Changes, f.parts, f.bytes = slices.DeleteFunc(f.parts, isOld), nil, 0
+		if len(event.Changes.Changes) == 0 {
 			return nil, nil
 		}
 	}
@@ -227,8 +240,7 @@ func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchRespo
 	if isFinal || f.faults >= maxServerFaults {
 		return nil, failure
 	}
-	f.failures++
-	f.wait = wait(f.failures, longestFeedWait, failure)
+	f.failures, f.wait = f.failures+1, wait(f.failures+1, longestFeedWait, failure)
 	if f.options.OnRetry != nil {
 		f.options.OnRetry(failure)
 	}
@@ -256,8 +268,8 @@ func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) {
 	return m.position.Load(), nil
 }
 
-func (m *MemoryPosition) Save(_ context.Context, position *cablev1.Position) error {
-	m.position.Store(position)
+func (m *MemoryPosition) Save(_ context.Context, p *cablev1.Position) error {
+	m.position.Store(p)
 	return nil
 }
 

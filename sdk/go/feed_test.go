@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	cable "cable.example/go"
@@ -280,4 +282,114 @@ func TestAMirrorEqualsASnapshot(t *testing.T) {
 	assertEqual(t, mirror.Lag() < 10*time.Second, true)
 	mirror.Close()
 	assertEqual(t, errors.Is(mirror.Ready(ctx), context.Canceled) || mirror.Ready(ctx) == nil, true)
+}
+
+// consumers returns the revisions of the consumers that `cable consumer ls` shows, by name.
+func consumers(t *testing.T, server *cabletest.Server) map[string]int64 {
+	t.Helper()
+	revisions := map[string]int64{}
+	for line := range strings.Lines(server.Run("consumer", "ls", "--endpoint", server.Endpoint(), "-o", "jsonl")) {
+		var consumer cablev1.Consumer
+		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(line), &consumer); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		revisions[consumer.Consumer] = consumer.Position.Revision
+	}
+	return revisions
+}
+
+func TestTheNodeStoresThePositionOfAConsumer(t *testing.T) {
+	server := cabletest.Start(t)
+	client := server.Client()
+	put(t, client, article("a", "A", "storm"))
+	request := snapshot(storm())
+	request.Consumer = "search"
+	first, stop := context.WithCancel(testContext(t))
+	feed := follow(t, client.Feed(first, request, cable.FeedOptions{}))
+	feed.until("snapshot 1", "end 1", "checkpoint")
+	applied := feed.position.Revision
+	put(t, client, article("b", "B", "storm"))
+	feed.until("changes b")
+	stop()
+	_, _, _ = feed.next() // Now `b` is applied, and the feed ends with its context.
+	assertEqual(t, consumers(t, server)["search"], feed.position.Revision)
+	assertEqual(t, feed.position.Revision > applied, true)
+
+	// Another program of the same name: no snapshot, only what came since.
+	put(t, client, article("c", "C", "storm"))
+	var retried atomic.Int64
+	again := follow(t, client.Feed(testContext(t), request, cable.FeedOptions{OnRetry: func(error) { retried.Add(1) }}))
+	again.until("changes c")
+	server.Kill() // The acknowledgement of `c` fails, and is repeated.
+	restarted := make(chan struct{})
+	go func() {
+		defer close(restarted)
+		for retried.Load() == 0 && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		server.Restart()
+	}()
+	again.until("checkpoint", "checkpoint")
+	<-restarted
+	for consumers(t, server)["search"] < again.position.Revision {
+		again.until("checkpoint")
+	}
+}
+
+func TestAMessageAtWhichTheLoopBreaksIsNotAcknowledged(t *testing.T) {
+	server := cabletest.Start(t)
+	client := server.Client()
+	before := put(t, client, article("before", "Before")).Result.Revision
+	request := storm()
+	request.Consumer = "purger"
+	for _, err := range client.Feed(testContext(t), request, cable.FeedOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break // At the first checkpoint: the node has the position at which the consumer began.
+	}
+	put(t, client, article("a", "A", "storm"))
+	for range 2 {
+		for message, err := range client.Feed(testContext(t), request, cable.FeedOptions{}) {
+			if err != nil {
+				t.Fatal(err)
+			} else if message.GetChanges() != nil {
+				assertEqual(t, cable.ChangeName(message.GetChanges().Changes[0]), "articles/a")
+				break
+			}
+		}
+	}
+	assertEqual(t, consumers(t, server)["purger"], before)
+}
+
+func TestAMirrorAcknowledgesAsAConsumer(t *testing.T) {
+	server := cabletest.Start(t)
+	client := server.Client()
+	put(t, client, article("a", "A", "storm"))
+	request := storm()
+	request.Consumer = "copy"
+	for _, expected := range []string{"a b", "a b c"} { // The second one starts with a snapshot, as each mirror does.
+		mirror := client.Mirror(testContext(t), request, cable.FeedOptions{})
+		if err := mirror.Ready(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		id := expected[len(expected)-1:]
+		written := put(t, client, article(id, id, "storm")).Result.Revision
+		for ctx := testContext(t); consumers(t, server)["copy"] < written; time.Sleep(20 * time.Millisecond) {
+			if ctx.Err() != nil {
+				t.Fatalf("the mirror has not acknowledged %d: %v", written, consumers(t, server))
+			}
+		}
+		assertEqual(t, names(mirror.Tagged("tags/storm")), expected)
+		mirror.Close()
+	}
+}
+
+func TestAConsumerThatTheNodeRefusesEndsTheFeed(t *testing.T) {
+	client := cabletest.Start(t).Client()
+	request := storm()
+	request.Consumer = "not a name"
+	for _, err := range client.Feed(testContext(t), request, cable.FeedOptions{}) {
+		assertEqual(t, asError(t, err).Field, "consumer")
+	}
 }

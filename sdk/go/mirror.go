@@ -29,18 +29,19 @@ type Mirror struct {
 }
 
 // Mirror starts a mirror, which runs until [Mirror.Close] or the end of the context. The start of the request and its
-// AllowReset and IncludeBackfill do not apply, nor does the store of the options.
+// AllowReset and IncludeBackfill do not apply, nor does the store of the options. If the request names a Consumer, the
+// mirror acknowledges what it has applied, which shows its lag; it starts with a snapshot nevertheless.
 func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) *Mirror {
 	ctx, cancel := context.WithCancel(ctx)
 	m := &Mirror{cancel: cancel, changed: make(chan struct{}), currentAt: time.Now(), incoming: map[string]*cablev1.Record{}}
 	request = proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))
-	request.Start, request.AllowReset, request.IncludeBackfill, request.Consumer = &cablev1.WatchRequest_Snapshot{Snapshot: true}, true, true, ""
 	onRetry := options.OnRetry
-	options.Store, options.OnRetry = nil, func(err error) {
+	options.Store, options.consumer, options.OnRetry = nil, request.Consumer, func(err error) {
 		if m.update(func() { m.isCurrent = false }); onRetry != nil {
 			onRetry(err)
 		}
 	}
+	request.Start, request.AllowReset, request.IncludeBackfill, request.Consumer = &cablev1.WatchRequest_Snapshot{Snapshot: true}, true, true, ""
 	go func() {
 		defer cancel()
 		for message, err := range c.Feed(ctx, request, options) {
@@ -60,15 +61,13 @@ func (m *Mirror) Ready(ctx context.Context) error {
 
 // Get returns the record with this name, such as `articles/storm`, or nil if it does not match.
 func (m *Mirror) Get(name string) *cablev1.Record {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	defer m.read()()
 	return m.records[name]
 }
 
 // Tagged returns the articles with this tag, such as `tags/storm`, sorted by name.
 func (m *Mirror) Tagged(tag string) (articles []*cablev1.Article) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	defer m.read()()
 	for _, name := range slices.Sorted(maps.Keys(m.records)) {
 		if article := m.records[name].GetArticle(); slices.Contains(article.GetTags(), tag) {
 			articles = append(articles, article)
@@ -79,23 +78,20 @@ func (m *Mirror) Tagged(tag string) (articles []*cablev1.Article) {
 
 // Snapshot returns all records by name, and their position, which is nil until the first snapshot is complete.
 func (m *Mirror) Snapshot() (map[string]*cablev1.Record, *cablev1.Position) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	defer m.read()()
 	return maps.Clone(m.records), m.position
 }
 
 // Lag returns the time since the mirror was known to be up to date: with a working node, below the checkpoint interval.
 func (m *Mirror) Lag() time.Duration {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	defer m.read()()
 	return time.Since(m.currentAt)
 }
 
 // Changes returns an iterator that yields the position after each change of the content from now on. It skips changes
 // that are made while the loop is busy, and ends after an error: that of the feed, or of the context.
 func (m *Mirror) Changes(ctx context.Context) iter.Seq2[*cablev1.Position, error] {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	defer m.read()()
 	seen := m.version
 	return func(yield func(*cablev1.Position, error) bool) {
 		for isOpen := true; isOpen; {
@@ -125,6 +121,8 @@ func (m *Mirror) wait(ctx context.Context, condition func() bool) error {
 		}
 	}
 }
+
+func (m *Mirror) read() (end func()) { m.mu.RLock(); return m.mu.RUnlock }
 
 func (m *Mirror) update(change func()) {
 	m.mu.Lock()

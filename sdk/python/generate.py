@@ -179,7 +179,7 @@ def feeds(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> str:
     assert fields[0].name == "filter"
     text = ""
     for name, doc in [("feed", FEED_DOC), ("mirror", MIRROR_DOC)]:
-        fixed = ["snapshot", "after", "allow_reset", "include_backfill", "consumer"] if name == "mirror" else []
+        fixed = ["snapshot", "after", "allow_reset", "include_backfill"] if name == "mirror" else []
         own = [field for field in fields[1:] if field.name not in (*fixed, "checkpoint_interval")]
         # A mirror starts with a snapshot: a stored position without its content would leave a gap.
         others = [keyword for keyword in FEED_ARGUMENTS if not (name == "mirror" and keyword.startswith("store"))]
@@ -212,14 +212,20 @@ FEED_ARGUMENTS = [
     "store: PositionStore | None = None",
     "on_retry: Callable[[CableError], None] | None = None",
 ]
-FEED_PASSED = ["after", "snapshot", "checkpoint_interval", "max_commit_bytes", "store", "on_retry"]
+FEED_PASSED = ["after", "snapshot", "checkpoint_interval", "store", "max_commit_bytes", "on_retry"]
 FEED_DOC = """Follows the changes to what a filter matches: from now, `after` a position, or with a `snapshot`.
 
 A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
 snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
 times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+
+With a `consumer` and no `store`, the node stores the position under this name, and starts the next feed of the name
+after it, unless that one starts `after` another.
 """
-MIRROR_DOC = """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+MIRROR_DOC = """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`.
+
+As a `consumer`, it acknowledges what it has applied, which shows its lag. It starts with a snapshot nevertheless.
+"""
 
 
 SYNC_IMPORTS = """from __future__ import annotations
@@ -279,9 +285,9 @@ class Calls(ABC):
         request: v1.WatchRequest,
         after: v1.Position | None,
         snapshot: bool,
-        checkpoint_interval: float,
-        max_commit_bytes: int | None,
+        interval: float,
         store: PositionStore | None,
+        max_commit_bytes: int | None,
         on_retry: Callable[[CableError], None] | None,
     ) -> Feed:
         \"\"\"Returns a feed.\"\"\"

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import json
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec
@@ -20,6 +22,7 @@ from cable_client import (
     record_name,
     v1,
 )
+from cable_client.testing import Server
 
 P = ParamSpec("P")
 # No test waits for longer than this. It is no measure of speed: the machine can be busy.
@@ -163,3 +166,11 @@ async def proxy(upstream: str) -> AsyncIterator[Proxy]:
         listener.close()
         for task in tasks:
             task.cancel()
+
+
+def consumers(server: Server) -> dict[str, int]:
+    """Returns the revisions of the consumers that `cable consumer ls` shows, by name."""
+    command = [server.program, "consumer", "ls", "--endpoint", server.endpoint, "-o", "jsonl"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    return {consumer["consumer"]: int(consumer["position"].get("revision", 0)) for consumer in found}

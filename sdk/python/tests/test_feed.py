@@ -3,10 +3,11 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from support import PATIENCE, Follower, article, asynchronous, proxy, snapshot, tagged, until
+from support import PATIENCE, Follower, article, asynchronous, consumers, proxy, snapshot, tagged, until
 
 from cable_client import (
     Cable,
@@ -278,3 +279,59 @@ async def test_a_closed_feed_ends_its_loop(server: Server) -> None:
         await feed.aclose()
         with pytest.raises(StopAsyncIteration):
             await waiting
+
+
+@asynchronous
+async def test_the_node_stores_the_position_of_a_consumer(server: Server) -> None:
+    options: dict[str, Any] = {"snapshot": True, "consumer": "search", "checkpoint_interval": 1}
+    async with Cable(server.endpoint, timeout=30, attempts=100) as cable:
+        await cable.put_article(article("a"))
+        async with cable.feed(tagged("a"), **options) as feed:
+            async for event in feed:
+                if isinstance(event, Checkpoint):
+                    written = await cable.put_article(article("b"))
+                if isinstance(event, Changes):
+                    break
+            await feed.save()
+        assert consumers(server)["search"] == written.position.revision
+
+        # Another feed of the name: no snapshot, only what came since.
+        await cable.put_article(article("c"))
+        async with cable.feed(tagged("a"), **options) as feed:
+            while isinstance(event := await anext(feed), Checkpoint):
+                pass
+            assert isinstance(event, Changes)
+            assert [change_name(change) for change in event.changes] == ["articles/c"]
+            # While the node is away, the acknowledgement of `c` fails, and is repeated.
+            server.stop(signal.SIGKILL)
+            following = asyncio.create_task(feed.__anext__())
+            await asyncio.sleep(0.5)
+            server.start()
+            await following
+            while consumers(server)["search"] < event.position.revision:
+                await anext(feed)
+
+
+@asynchronous
+async def test_an_event_at_which_the_loop_breaks_is_not_acknowledged(server: Server) -> None:
+    async with Cable(server.endpoint) as cable:
+        await cable.put_article(article("before"))
+        async with cable.feed(consumer="purger", checkpoint_interval=1) as feed:
+            await anext(feed)  # The node stores the position at which a consumer begins.
+        begin = consumers(server)["purger"]
+        written = await cable.put_article(article("a"))
+        for _ in range(2):
+            async with cable.feed(consumer="purger", checkpoint_interval=1) as feed:
+                async for event in feed:
+                    if isinstance(event, Changes):
+                        assert [change.revision for change in event.changes] == [written.result.revision]
+                        break
+        assert consumers(server)["purger"] == begin
+
+
+@asynchronous
+async def test_a_consumer_that_the_node_refuses_ends_the_feed(server: Server) -> None:
+    async with Cable(server.endpoint) as cable, cable.feed(consumer="not a name") as feed:
+        with pytest.raises(CableError) as refused:
+            await anext(feed)
+        assert refused.value.field == "consumer"

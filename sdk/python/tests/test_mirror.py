@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from support import PATIENCE, article, asynchronous, snapshot, tagged, until
+from support import PATIENCE, article, asynchronous, consumers, snapshot, tagged, until
 
 from cable_client import Cable, CableError, FeedFilter, v1
 from cable_client.testing import Server
@@ -93,3 +93,19 @@ async def test_a_mirror_whose_feed_ends_raises_its_error(server: Server) -> None
         with pytest.raises(CableError) as refused:
             await asyncio.wait_for(mirror.ready(), PATIENCE)
         assert refused.value.reason == "FIELD_INVALID"
+
+
+@asynchronous
+async def test_a_mirror_acknowledges_as_a_consumer(server: Server) -> None:
+    async with Cable(server.endpoint) as cable:
+        for expected in ({"articles/a"}, {"articles/a", "articles/b"}):
+            # The second one starts with a snapshot, as each mirror does.
+            async with cable.mirror(consumer="copy", checkpoint_interval=1) as mirror:
+                await mirror.ready()
+                written = await cable.put_article(article(max(expected).removeprefix("articles/")))
+
+                async def is_acknowledged(revision: int = written.result.revision) -> bool:
+                    return consumers(server).get("copy", 0) >= revision
+
+                await until(is_acknowledged)
+                assert set(mirror) == expected

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import article, tagged
+from support import article, consumers, tagged
 
 from cable_client import Changes, Checkpoint, FilePosition, NotFoundError, change_name, v1
 from cable_client.sync import Cable
@@ -70,3 +70,19 @@ def test_a_mirror_is_read_by_several_threads(server: Server) -> None:
             thread.join()
         assert errors == []
         assert len(mirror.by_tag("a")) == 50
+
+
+def test_a_feed_of_a_consumer_resumes_after_what_it_has_acknowledged(server: Server) -> None:
+    with Cable(server.endpoint) as cable:
+        cable.put_article(article("before"))
+        with cable.feed(consumer="sync", checkpoint_interval=1) as feed:
+            next(feed)
+        for name in ("a", "b"):
+            cable.put_article(article(name))
+            with cable.feed(consumer="sync", checkpoint_interval=1) as feed:
+                while isinstance(event := next(feed), Checkpoint):
+                    pass
+                assert isinstance(event, Changes)
+                assert [change_name(change) for change in event.changes] == [f"articles/{name}"]
+                feed.save()
+            assert consumers(server)["sync"] == event.position.revision

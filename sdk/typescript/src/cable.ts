@@ -6,6 +6,7 @@ import { Feed, type FeedOptions } from "./feed.js";
 import * as v1 from "./gen/v1.js";
 import { Mirror, type MirrorOptions } from "./mirror.js";
 import type { ChannelFactory } from "./pool.js";
+import { consumerStore } from "./position.js";
 
 /** The options of one call. */
 export type CallSettings = Pick<CallOptions, "signal" | "timeoutMs">;
@@ -71,7 +72,10 @@ export class Cable {
   feed(options: FeedOptions = {}): Feed { return new Feed(this.#calls, options); }
 
   /** Mirrors what a filter matches, and keeps the copy up to date until it is closed. */
-  mirror(options: MirrorOptions = {}): Mirror { return new Mirror(this.feed({ ...options, ...MIRRORED })); }
+  mirror({ consumer, ...options }: MirrorOptions = {}): Mirror {
+    // The node must not start the feed: a stored position without its content would leave a gap.
+    return new Mirror(this.feed({ ...options, ...MIRRORED, positionStore: consumerStore(this.#calls, consumer) }));
+  }
 
   /** Closes all connections. Calls in flight fail. */
   close(): void { this.#calls.nodes.forEach((node) => node.disconnect(false)); }

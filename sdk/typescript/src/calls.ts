@@ -209,6 +209,4 @@ async function* messagesOf<T>(stream: AsyncIterable<T>, { node, end }: Opened<un
 }
 
 /** Returns the input of a call with one request. */
-export async function* once<T>(request: T): AsyncGenerator<T, undefined> {
-  yield request;
-}
+export async function* once<T>(request: T): AsyncGenerator<T, undefined> { yield request; }

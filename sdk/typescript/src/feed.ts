@@ -4,7 +4,7 @@ import { Code } from "@connectrpc/connect";
 import { once, type Calls } from "./calls.js";
 import { CableError, cancelled, isPermanent, malformed } from "./errors.js";
 import * as v1 from "./gen/v1.js";
-import { isSamePosition, PositionSaver, type PositionStore } from "./position.js";
+import { consumerStore, isSamePosition, PositionSaver, type PositionStore } from "./position.js";
 import { backoff, sleep } from "./time.js";
 
 /** The options of a feed. */
@@ -28,7 +28,12 @@ export interface FeedOptions {
   checkpointIntervalMs?: number | undefined;
   /** The largest commit in encoded bytes. If unset, the largest one that a server can send. */
   maxCommitBytes?: number | undefined;
-  /** The store of the position. A position in it takes precedence over `start`. */
+  /**
+   * The name of the consumer as which the feed follows: the node stores its position, shows its lag, and starts its next
+   * feed there, unless `start` has a position. What is applied is acknowledged as a `positionStore` would save it.
+   */
+  consumer?: string | undefined;
+  /** The store of the position, instead of the node. A position in it takes precedence over `start`. */
   positionStore?: PositionStore | undefined;
   /** A function that is called with the error before each retry. */
   onRetry?: ((error: CableError) => void) | undefined;
@@ -103,17 +108,18 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
 
   /** @internal */
   constructor(private readonly calls: Calls, private readonly options: FeedOptions) {
-    const { start, filter, view, bodyFormat, allowReset, includeBackfill, positionStore } = options;
+    const { start, filter, view, bodyFormat, allowReset, includeBackfill, consumer } = options;
     this.#intervalMs = options.checkpointIntervalMs ?? 10_000;
     if (!(this.#intervalMs >= 1_000 && this.#intervalMs <= 300_000)) {
       throw new CableError("checkpointIntervalMs: want 1000 to 300000", Code.InvalidArgument);
     }
     const checkpointInterval = durationFromMs(this.#intervalMs);
-    const request = { filter, view, bodyFormat, allowReset, includeBackfill, checkpointInterval };
+    const request = { filter, view, bodyFormat, allowReset, includeBackfill, consumer, checkpointInterval };
     this.#request = create(v1.WatchRequestSchema, request);
     if (start === "snapshot") this.#request.start = { case: "snapshot", value: true };
     if (typeof start === "object") this.#request.start = { case: "after", value: start.after };
-    this.#saver = positionStore && new PositionSaver(positionStore);
+    const store = options.positionStore ?? consumerStore(calls, consumer);
+    this.#saver = store && new PositionSaver(store);
   }
 
   /** The position of the last event that has one or, before it, the one that the feed starts after. */
@@ -210,10 +216,8 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
         this.#snapshotRecords = 0;
         return { type: "snapshotEnd", count: Number(count), damage, position: this.#advance(position) };
       }
-      case "checkpoint": {
-        const { behind } = event.value;
-        return { type: event.case, behind, position: this.#advance(position, !behind) };
-      }
+      case "checkpoint":
+        return { type: event.case, behind: event.value.behind, position: this.#advance(position, !event.value.behind) };
       case "changes": {
         const parts = this.#join(event.value);
         if (parts === undefined) return undefined;

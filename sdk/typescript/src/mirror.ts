@@ -4,7 +4,10 @@ import type { Entity, Feed, FeedEvent, FeedOptions } from "./feed.js";
 import type { Article, Position } from "./gen/v1.js";
 import { now, within } from "./time.js";
 
-/** The options of a mirror: those of a feed that a mirror does not set itself. */
+/**
+ * The options of a mirror: those of a feed that a mirror does not set itself. As a `consumer`, a mirror acknowledges
+ * what it has applied, which shows its lag. It starts with a snapshot nevertheless.
+ */
 export type MirrorOptions = Omit<FeedOptions, "start" | "allowReset" | "includeBackfill" | "positionStore">;
 
 /** The changes of a mirror since the last ones: one or several commits. */
@@ -40,9 +43,7 @@ export class Mirror {
   constructor(private readonly feed: Feed) { void this.#run(); }
 
   /** Resolves once the first snapshot is complete and the changes since are applied. Rejects if the feed ends. */
-  async ready(signal?: AbortSignal): Promise<void> {
-    while (!this.#isReady) await this.#changed(signal);
-  }
+  async ready(signal?: AbortSignal): Promise<void> { while (!this.#isReady) await this.#changed(signal); }
 
   /** The entity with this resource name, such as `articles/storm`. */
   get(name: string): Entity | undefined { return this.#entities.get(name); }
@@ -55,17 +56,15 @@ export class Mirror {
 
   /** The articles that have this tag, such as `tags/weather`. */
   byTag(tag: string): readonly Article[] {
-    if (!this.#byTag) {
-      this.#byTag = new Map();
-      for (const { value } of this.#entities.values()) {
-        for (const tag of "tags" in value ? value.tags : []) {
-          const articles = this.#byTag.get(tag) ?? [];
-          this.#byTag.set(tag, articles);
-          if ("tags" in value) articles.push(value);
-        }
-      }
+    return (this.#byTag ??= this.#index()).get(tag) ?? [];
+  }
+
+  #index(): Map<string, Article[]> {
+    const byTag = new Map<string, Article[]>();
+    for (const { value } of this.#entities.values()) {
+      if ("tags" in value) for (const tag of value.tags) if (!byTag.get(tag)?.push(value)) byTag.set(tag, [value]);
     }
-    return this.#byTag.get(tag) ?? [];
+    return byTag;
   }
 
   /** All entities by name. The map changes with the mirror; a reset replaces it. */

@@ -18,9 +18,7 @@ export interface NodeOptions extends ClientOptions {
 }
 
 /** Returns a client over gRPC, for Node. */
-export function connect({ tls, ...options }: NodeOptions): Cable {
-  return new Cable(options, (url) => openChannel(url, tls));
-}
+export const connect = ({ tls, ...options }: NodeOptions): Cable => new Cable(options, (url) => openChannel(url, tls));
 
 /** Returns a token source that reads a file. A rotation needs no restart. */
 export const fileToken = (path: string) => (): Promise<string> => readFile(path, "utf8");

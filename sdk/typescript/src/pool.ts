@@ -27,9 +27,7 @@ export class Node {
   get channel(): Channel { return (this.#channel ??= this.open(this.url)); }
 
   /** Whether the traffic is encrypted, or stays on this machine. */
-  get isPrivate(): boolean {
-    return /^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$)/.test(this.url);
-  }
+  get isPrivate(): boolean { return /^(https:|http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$)/.test(this.url); }
 
   /** The rank by which nodes are tried: a usable one that is least busy, else the one that failed first. */
   rank(): number { return Math.max(this.#avoidedUntil - now(), 0) * 1e6 + this.calls + Math.random(); }

@@ -1,15 +1,13 @@
 import { create, equals } from "@bufbuild/protobuf";
-import { Code } from "@connectrpc/connect";
+import { Code, createClient, type Transport } from "@connectrpc/connect";
 import { CableError, describe } from "./errors.js";
-import { PositionSchema, type Position } from "./gen/v1.js";
+import { FeedService, PositionSchema, type Position } from "./gen/v1.js";
 
 /** Returns bytes in hex. */
 export const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Returns the text of a position: `LOG:REVISION:CHAIN`, with the chain in hex. */
-export function formatPosition({ logId, revision, chain }: Position): string {
-  return `${logId}:${revision}:${hex(chain)}`;
-}
+export const formatPosition = ({ logId, revision, chain }: Position): string => `${logId}:${revision}:${hex(chain)}`;
 
 /** Parses the text of a position. */
 export function parsePosition(text: string): Position {
@@ -81,10 +79,26 @@ export class PositionSaver {
         await this.store.save(position);
       }
     } catch (cause) {
-      this.#error = storeError("saved", cause);
+      const error = cause instanceof CableError ? cause : storeError("saved", cause);
+      // No feed can resume after such a position: the feed itself learns that.
+      const isOfNoFeed = error.reason === "LOG_CHANGED" || error.reason === "REVISION_COMPACTED";
+      if (LATE_CODES.includes(error.code)) this.#newest = undefined; // The next event repeats it.
+      else if (!isOfNoFeed) this.#error = error;
     }
     this.#writing = undefined;
   }
+}
+
+/** The codes of acknowledgements that succeed later. A feed outlives a node that cannot be reached. */
+const LATE_CODES = [Code.Canceled, Code.DeadlineExceeded, Code.ResourceExhausted, Code.Unavailable];
+
+
+/** Returns the store of a consumer. Its position is on the node, which starts the feed after it. */
+export function consumerStore(transport: Transport, consumer: string | undefined): PositionStore | undefined {
+  if (consumer === undefined) return undefined;
+  const { acknowledgePosition } = createClient(FeedService, transport);
+  const save = async (position: Position) => void (await acknowledgePosition({ consumer, position }, { timeoutMs: 5_000 }));
+  return { load: async () => undefined, save };
 }
 
 const storeError = (action: string, cause: unknown): CableError =>

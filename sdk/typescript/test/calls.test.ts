@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { Code, CableError, connect, fileToken, pages, type TestServer } from "../src/node.js";
 import * as v1 from "../src/gen/v1.js";
-import { failure, FakeServer, Proxy, put, refusal, serverTest } from "./support.js";
+import { failure, FakeServer, newToken, Proxy, put, refusal, serverTest } from "./support.js";
 
 serverTest("an article is put and read", async (server) => {
   const cable = connect({ endpoints: server.endpoint });
@@ -190,13 +190,6 @@ test("settings are checked when the client is made", () => {
     });
   }
 });
-
-/** Creates a token on a server, as an operator does. */
-function newToken(server: TestServer, name: string): string {
-  const program = process.env["CABLE_PROGRAM"] ?? "cable";
-  const data = join(server.directory, "store");
-  return execFileSync(program, ["token", "new", name, "--role", "publisher", "--data", data], { encoding: "utf8", stdio: "pipe" }).trim();
-}
 
 function revokeToken(server: TestServer, name: string): void {
   const program = process.env["CABLE_PROGRAM"] ?? "cable";

@@ -18,7 +18,7 @@ import {
   type FeedEvent,
   type Position,
 } from "../src/node.js";
-import { failure, FakeServer, nextOf, Proxy, put, refusal, serverTest } from "./support.js";
+import { consumers, failure, FakeServer, nextOf, Proxy, put, refusal, serverTest } from "./support.js";
 
 /** A copy that applies events as a follower does, and checks the promises of a feed. */
 class Copy {
@@ -387,4 +387,59 @@ test("a position has a text, and a file holds it whole or not at all", async (t)
     assert.throws(() => parsePosition(invalid), /LOG:REVISION:CHAIN/, invalid);
   }
   assert.deepEqual(parsePosition(":3:"), create(v1.PositionSchema, { revision: 3n }));
+});
+
+serverTest("the node stores the position of a consumer, and the next feed of the name resumes there", async (server) => {
+  const cable = connect({ endpoints: server.endpoint });
+  await put(cable, "a");
+  const options = { start: "snapshot", consumer: "search", checkpointIntervalMs: 1000 } as const;
+  const feed = cable.feed(options);
+  await nextOf(feed, "checkpoint");
+  const revision = await put(cable, "b");
+  assert.deepEqual((await nextOf(feed, "changes")).changes.map(({ name }) => name), ["articles/b"]);
+  await feed.save();
+  await feed.close();
+  assert.equal((await consumers(server))["search"], revision);
+
+  await put(cable, "c");
+  const again = cable.feed(options);
+  let first: FeedEvent | undefined;
+  do first = (await again.next()).value;
+  while (first?.type === "checkpoint");
+  assert.ok(first?.type === "changes", "no snapshot");
+  assert.deepEqual(first.changes.map(({ name }) => name), ["articles/c"]);
+  // While the node is away, the acknowledgement of `c` fails, and is repeated.
+  await server.kill();
+  const next = again.next();
+  await server.restart();
+  assert.equal((await next).done, false);
+  while ((await consumers(server))["search"] !== first.position.revision) await again.next();
+  await again.close();
+  cable.close();
+});
+
+serverTest("an event at which the loop breaks is not acknowledged", async (server) => {
+  const cable = connect({ endpoints: server.endpoint });
+  const options = { consumer: "purger", checkpointIntervalMs: 1000 };
+  await put(cable, "before");
+  // The node stores the position at which a consumer begins.
+  for await (const event of cable.feed(options)) if (event.type === "checkpoint") break;
+  const begin = (await consumers(server))["purger"];
+  const revision = await put(cable, "a");
+  for (const _ of [1, 2]) {
+    for await (const event of cable.feed(options)) {
+      if (event.type !== "changes") continue;
+      assert.deepEqual(event.changes.map((change) => change.revision), [revision]);
+      break;
+    }
+  }
+  assert.equal((await consumers(server))["purger"], begin);
+  cable.close();
+});
+
+serverTest("a feed ends with the error of a consumer that the node refuses", async (server) => {
+  const cable = connect({ endpoints: server.endpoint });
+  const error = await failure(cable.feed({ consumer: "not a name" }).next());
+  assert.deepEqual([error.reason, error.field], ["FIELD_INVALID", "consumer"]);
+  cable.close();
 });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
 import { RemovalReason } from "../src/gen/v1.js";
 import { connect, type Cable, type Mirror } from "../src/node.js";
-import { failure, Proxy, put, serverTest } from "./support.js";
+import { consumers, failure, Proxy, put, serverTest } from "./support.js";
 
 /** The names and etags that a fresh snapshot has. */
 async function snapshot(cable: Cable): Promise<[string, string][]> {
@@ -86,5 +87,18 @@ serverTest("a mirror that is refused rejects", async (server) => {
   const error = await failure(mirror.ready());
   assert.deepEqual([error.reason, error.field], ["FIELD_INVALID", "filter.any_tags[0]"]);
   assert.equal(await failure(mirror.changes().next()), error);
+  cable.close();
+});
+
+serverTest("a mirror acknowledges as a consumer, and starts with a snapshot nevertheless", async (server) => {
+  const cable = connect({ endpoints: server.endpoint });
+  for (const id of ["a", "b"]) {
+    const mirror = cable.mirror({ consumer: "copy", checkpointIntervalMs: 1000 });
+    await mirror.ready();
+    const revision = await put(cable, id);
+    while (((await consumers(server))["copy"] ?? 0n) < revision) await sleep(20);
+    assert.deepEqual([...mirror.entities.keys()].sort(), ["articles/a", "articles/b"].slice(0, id === "a" ? 1 : 2));
+    await mirror.close();
+  }
   cable.close();
 });

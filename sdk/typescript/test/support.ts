@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { execFile, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { accessSync, constants } from "node:fs";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
 import { connect as connectSocket, createServer, type Socket } from "node:net";
-import { delimiter, join } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { ConnectError, type Code, type ConnectRouter } from "@connectrpc/connect";
@@ -31,7 +33,8 @@ function missingProgram(): string | false {
   return problem;
 }
 
-const skip = missingProgram();
+/** The reason to skip the tests that need the program. */
+export const skip = missingProgram();
 
 /** A test against a server of its own, which is stopped at the end. */
 export function serverTest(
@@ -155,4 +158,20 @@ export async function put(cable: Cable, id: string, headline = id, tags: string[
   const { result } = await cable.publishing.putArticle({ article: { name: `articles/${id}`, headline, tags } });
   assert.ok(result);
   return result.revision;
+}
+
+/** Returns the revisions of the consumers that `cable consumer ls` shows, by name. */
+export async function consumers(server: TestServer): Promise<Record<string, bigint>> {
+  const program = resolve(process.env["CABLE_PROGRAM"] || "cable");
+  const args = ["consumer", "ls", "--endpoint", server.endpoint, "-o", "jsonl"];
+  const { stdout } = await promisify(execFile)(program, args, { cwd: server.directory });
+  const lines = stdout.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  return Object.fromEntries(lines.map(({ consumer, position }) => [consumer, BigInt(position.revision ?? 0)]));
+}
+
+/** Creates a token on a server, as an operator does. */
+export function newToken(server: TestServer, name: string): string {
+  const program = process.env["CABLE_PROGRAM"] ?? "cable";
+  const data = join(server.directory, "store");
+  return execFileSync(program, ["token", "new", name, "--role", "publisher", "--data", data], { encoding: "utf8", stdio: "pipe" }).trim();
 }

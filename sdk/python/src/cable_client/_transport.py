@@ -196,7 +196,8 @@ class Transport:
             if failures + 1 < attempts:
                 bound = min(bound, timeout * ATTEMPT_SHARE)
             try:
-                metadata, token = await asyncio.wait_for(self._metadata(node), bound)
+                # Meanwhile another call may have given up the channel.
+                (metadata, token), channel = await asyncio.wait_for(self._metadata(node), bound), node.channel()
                 result = await attempt(node, channel, bound, metadata)
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from cable_client._token import Credentials, TokenSource
 from cable_client._transport import Node, Transport
 from cable_client.errors import CableError, ConfigError, incomplete
 from cable_client.feed import Feed
+from cable_client.positions import Saver
 from cable_client.v1.calls import Calls
 from cable_client.v1.methods import STREAM_ARTICLES
 
@@ -99,19 +101,16 @@ class Cable(Closing, Calls):
         raise CableError(grpc.StatusCode.UNAVAILABLE, f"the stream ended early, after {count} articles")
 
     def follow(
-        self,
-        request: v1.WatchRequest,
-        after: v1.Position | None,
-        snapshot: bool,
-        checkpoint_interval: float,
-        *options: Any,
+        self, request: v1.WatchRequest, after: v1.Position | None, snapshot: bool, interval: float, *options: Any
     ) -> Feed:
         """Returns a feed. Use `feed`, which has all its options."""
         if after is not None and snapshot:
             raise ConfigError("feed: `after` and `snapshot` exclude each other")
         request.MergeFrom(v1.WatchRequest(snapshot=True) if snapshot else v1.WatchRequest(after=after))
-        request.checkpoint_interval.FromMilliseconds(round(checkpoint_interval * 1000))
-        return Feed(self._transport, request, *options)
+        request.checkpoint_interval.FromMilliseconds(round(interval * 1000))
+        acknowledge = functools.partial(self.acknowledge_position, request.consumer, timeout=5.0)
+        saver = Saver(options[0], acknowledge) if options[0] is not None or request.consumer else None
+        return Feed(self._transport, request, saver, *options[1:])
 
 
 def _pem(source: Pem | None) -> bytes | None:

@@ -10,7 +10,7 @@ from cable_client import v1
 from cable_client._method import Closing
 from cable_client._transport import Stream, Transport, pause
 from cable_client.errors import CableError, MalformedError, TooLargeError
-from cable_client.positions import PositionStore, Saver
+from cable_client.positions import Saver
 from cable_client.v1.methods import WATCH
 
 OnRetry = Callable[[CableError], None] | None
@@ -68,10 +68,7 @@ Event = Changes | Snapshot | SnapshotEnd | Checkpoint | Reset
 
 def change_name(change: v1.FeedChange) -> str:
     """Returns the name that changed, whatever the kind of change."""
-    kind = change.WhichOneof("change")
-    if kind == "upsert":
-        return record_name(change.upsert)
-    return change.removed.name if kind == "removed" else change.left or change.unreadable
+    return record_name(change.upsert) or change.removed.name or change.left or change.unreadable
 
 
 def record_name(record: v1.Record) -> str:
@@ -89,17 +86,11 @@ class Feed(Closing):
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        request: v1.WatchRequest,
-        limit: int | None,
-        store: PositionStore | None,
-        on_retry: OnRetry,
+        self, transport: Transport, request: v1.WatchRequest, saver: Saver | None, limit: int | None, on_retry: OnRetry
     ) -> None:
-        self._transport, self._request, self._on_retry = transport, request, on_retry
+        self._transport, self._request, self._saver, self._on_retry = transport, request, saver, on_retry
         self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
         self._max_commit_bytes = MAX_COMMIT_BYTES if limit is None else limit
-        self._saver = Saver(store) if store is not None else None
         self._stream: Stream[v1.WatchResponse] | None = None
         self._parts: list[v1.FeedChange] = []
         # Failures since the last new position, and how many of them are faults of the server.

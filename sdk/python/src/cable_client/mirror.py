@@ -22,6 +22,8 @@ class Mirror(Closing, Mapping[str, Entity]):
 
     def __init__(self, feed: Feed) -> None:
         self._feed, self._lock, self._changed = feed, threading.Lock(), asyncio.Event()
+        # The node must not start the feed of a consumer: a stored position without its content would leave a gap.
+        feed._request.ClearField("consumer")
         self._entities: dict[str, Entity] = {}
         self._incoming: dict[str, Entity] = {}
         self._tags: dict[str, dict[str, v1.Article]] = {}

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from cable_client.errors import ConfigError, PositionStoreError
+from cable_client.errors import CableError, ConfigError, PositionStoreError
 from cable_client.v1 import Position
 
 # The shortest interval between two writes of a position.
@@ -87,16 +88,16 @@ class FilePosition:
 class Saver:
     """A writer for the positions that were applied. It writes with a delay, and only the newest one."""
 
-    def __init__(self, store: PositionStore) -> None:
-        self._store = store
+    def __init__(self, store: PositionStore | None, acknowledge: Callable[..., Awaitable[object]]) -> None:
+        self._store, self._acknowledge = store, acknowledge
         self._newest: Position | None = None
         self._pending: Position | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def load(self) -> Position | None:
-        """Returns the position that was saved last."""
+        """Returns the position that was saved last. Without a store, the node knows it, and starts the feed there."""
         try:
-            self._newest = await asyncio.to_thread(self._store.load)
+            self._newest = None if self._store is None else await asyncio.to_thread(self._store.load)
         except Exception as error:
             raise PositionStoreError(f"position could not be loaded: {error}") from error
         return self._newest
@@ -121,6 +122,15 @@ class Saver:
             await asyncio.sleep(WRITE_INTERVAL)
             position, self._pending = self._pending, None
             try:
-                await asyncio.to_thread(self._store.save, position)
+                if self._store is None:
+                    await self._acknowledge(position=position)
+                else:
+                    await asyncio.to_thread(self._store.save, position)
+            except CableError as error:
+                # A feed outlives a node that cannot be reached: the next event repeats the acknowledgement.
+                if error.retryable or error.code.name in ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"):
+                    self._newest = None
+                elif error.reason not in ("LOG_CHANGED", "REVISION_COMPACTED"):  # Of these, the feed learns itself.
+                    raise
             except Exception as error:
                 raise PositionStoreError(f"position could not be saved: {error}") from error

@@ -38,9 +38,9 @@ class Calls(ABC):
         request: v1.WatchRequest,
         after: v1.Position | None,
         snapshot: bool,
-        checkpoint_interval: float,
-        max_commit_bytes: int | None,
+        interval: float,
         store: PositionStore | None,
+        max_commit_bytes: int | None,
         on_retry: Callable[[CableError], None] | None,
     ) -> Feed:
         """Returns a feed."""
@@ -526,8 +526,11 @@ class Calls(ABC):
         A position in the `store` takes precedence over the start. `allow_reset` lets the server restart the feed with a
         snapshot if it cannot resume it; otherwise it ends with LOG_CHANGED or REVISION_COMPACTED. After a silence of three
         times the `checkpoint_interval`, in seconds, the feed reconnects. `on_retry` receives each error.
+
+        With a `consumer` and no `store`, the node stores the position under this name, and starts the next feed of the name
+        after it, unless that one starts `after` another.
         """
-        return self.follow(v1.WatchRequest(filter=filter, view=view, body_format=body_format, allow_reset=allow_reset, include_backfill=include_backfill, consumer=consumer), after, snapshot, checkpoint_interval, max_commit_bytes, store, on_retry)
+        return self.follow(v1.WatchRequest(filter=filter, view=view, body_format=body_format, allow_reset=allow_reset, include_backfill=include_backfill, consumer=consumer), after, snapshot, checkpoint_interval, store, max_commit_bytes, on_retry)
 
     def mirror(
         self,
@@ -535,11 +538,15 @@ class Calls(ABC):
         *,
         view: v1.ArticleView.ValueType = v1.ARTICLE_VIEW_UNSPECIFIED,
         body_format: v1.BodyFormat.ValueType = v1.BODY_FORMAT_UNSPECIFIED,
+        consumer: str = "",
         checkpoint_interval: float = 10.0,
         max_commit_bytes: int | None = None,
         on_retry: Callable[[CableError], None] | None = None,
     ) -> Mirror:
-        """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`."""
+        """Returns a copy of what a filter matches, which `with` opens and keeps up to date; see `feed`.
+
+        As a `consumer`, it acknowledges what it has applied, which shows its lag. It starts with a snapshot nevertheless.
+        """
         from cable_client.mirror import Mirror
 
-        return Mirror(self.feed(filter=filter, view=view, body_format=body_format, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry, snapshot=True, allow_reset=True, include_backfill=True))
+        return Mirror(self.feed(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry, snapshot=True, allow_reset=True, include_backfill=True))
