@@ -51,6 +51,7 @@ mod record;
 pub(crate) mod request;
 mod row;
 mod salvage;
+mod scan;
 mod schema;
 pub(crate) mod scrub;
 mod session;

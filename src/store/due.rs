@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Snapshot, listing::Cursor, read::row_name};
+use super::{Error, Snapshot, listing::Cursor, read::row_name, scan};
 use crate::{
     entry::{Claim, Entry},
     model::{Id, Kind, Name, Revision, Slot},
@@ -37,11 +37,15 @@ impl Snapshot<'_> {
         let after = after.map_or((i64::MIN, 0, 0, ""), |due| {
             (due.time, due.name.kind as i64, due.slot as i64, due.name.id.as_str())
         });
+        let mut previous = (after.0, after.1, after.2, after.3.to_owned());
         let mut rows = statement.query(params![time, after.0, after.1, after.2, after.3, limit as i64])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let key = row_name(row)?.zip(Slot::from_number(row.get(2)?));
             let time = row.get(3)?;
+            let place = (time, row.get(0)?, row.get(2)?, row.get(1)?);
+            scan::check_order(&previous, &place)?;
+            previous = place;
             found.extend(key.map(|(name, slot)| Due { time, name, slot }));
         }
         Ok(found)
@@ -58,14 +62,15 @@ impl Snapshot<'_> {
                      WHERE slot = 2 AND live = 1 AND (due, id) > (?1, ?2) ORDER BY due, id LIMIT ?3";
         let mut statement = self.connection.prepare_cached(timed)?;
         let (due, id) = after.map_or((i64::MIN, ""), |cursor| (cursor.key, &cursor.id));
-        let mut found = cursors(statement.query(params![due, id, limit as i64])?)?;
+        let after_timed = Cursor { key: due, id: id.to_owned() };
+        let mut found = cursors(statement.query(params![due, id, limit as i64])?, after_timed)?;
         if found.len() < limit {
             let untimed = "SELECT ?1, id FROM doc INDEXED BY pending
                            WHERE slot = 2 AND live = 1 AND due IS NULL AND id > ?2 ORDER BY id LIMIT ?3";
             let mut statement = self.connection.prepare_cached(untimed)?;
             let id = after.filter(|cursor| cursor.key == UNTIMED).map_or("", |cursor| &cursor.id);
             let rows = statement.query(params![UNTIMED, id, (limit - found.len()) as i64])?;
-            found.extend(cursors(rows)?);
+            found.extend(cursors(rows, Cursor { key: UNTIMED, id: id.to_owned() })?);
         }
         Ok(found)
     }
@@ -168,10 +173,13 @@ pub(crate) struct Counts {
 /// The number of pending versions whose paths are looked up for each count: some 5 ms.
 const MAX_PATH_LOOKUPS: i64 = 1_000;
 
-fn cursors(mut rows: rusqlite::Rows<'_>) -> Result<Vec<(Name, Cursor)>, Error> {
+/// Returns the names of rows with their cursors, which are above `after`.
+fn cursors(mut rows: rusqlite::Rows<'_>, mut after: Cursor) -> Result<Vec<(Name, Cursor)>, Error> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let cursor = Cursor { key: row.get(0)?, id: row.get(1)? };
+        scan::check_order(&after, &cursor)?;
+        after = cursor.clone();
         let id = Id::parse(&cursor.id);
         found.extend(id.map(|id| (Name { kind: Kind::Article, id }, cursor)));
     }

@@ -13,7 +13,7 @@ use super::{
     Error, Record, Snapshot, envelope,
     read::{self, LIVE_SLOT},
     row::{ANY_TERM, COLUMNS, Columns, unpack_departures, unpack_terms},
-    salvage,
+    salvage, scan,
 };
 use crate::{
     digest::Hash,
@@ -221,12 +221,17 @@ impl RangeReader<'_> {
                    ORDER BY revision, term, id";
         let mut statement = connection.prepare_cached(sql)?;
         let mut departures = match departed_terms {
-            Some(terms) => Some(Departures { rows: statement.query([after, head])?, terms, next: None }),
+            Some(terms) => {
+                Some(Departures { rows: statement.query([after, head])?, terms, after, next: None })
+            }
             None => None,
         };
+        let mut previous = after;
         while let Some(row) = entries.next()? {
             let columns = Columns::read(row)?;
             let (revision, is_intact) = (columns.revision, columns.is_intact());
+            scan::check_order(&previous, &revision)?;
+            previous = revision;
             if let Some(departures) = &mut departures
                 && let Some(stopped_at) = self.departures_before(departures, revision)?
             {
@@ -332,6 +337,8 @@ impl RangeReader<'_> {
 struct Departures<'a> {
     rows: Rows<'a>,
     terms: &'a TermSet,
+    /// The revision after which the rows are.
+    after: Revision,
     /// The row that was read and is not processed yet. It has a name if the article has left one of the lists.
     next: Option<(Revision, Option<Name>)>,
 }
@@ -340,8 +347,12 @@ impl Departures<'_> {
     fn read(&mut self) -> Result<Option<(Revision, Option<Name>)>, Error> {
         let Some(row) = self.rows.next()? else { return Ok(None) };
         let is_selected = self.terms.contains(row.get(1)?);
+        let revision = row.get(0)?;
+        scan::check_order(&self.after, &revision)?;
+        // A revision has several rows.
+        self.after = revision - 1;
         let id = row.get_ref(2)?.as_str().ok().filter(|_| is_selected).and_then(Id::parse);
-        Ok(Some((row.get(0)?, id.map(|id| Name { kind: Kind::Article, id }))))
+        Ok(Some((revision, id.map(|id| Name { kind: Kind::Article, id }))))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Error, Snapshot, read::LIVE_SLOT};
+use super::{Error, Snapshot, read::LIVE_SLOT, scan};
 use crate::{
     entry::Term,
     model::{Id, Kind, Name, Revision},
@@ -260,7 +260,18 @@ impl Reader {
         Ok(self.rows.pop_front())
     }
 
-    fn batch(&self, connection: &Connection) -> rusqlite::Result<VecDeque<(i64, String)>> {
+    fn batch(&self, connection: &Connection) -> Result<VecDeque<(i64, String)>, Error> {
+        let rows = self.fetch(connection)?;
+        if let (Some(below), Some((time, id))) = (&self.below, rows.front()) {
+            scan::check_order(&(*time, id), &(below.key, &below.id))?;
+        }
+        for (row, next) in rows.iter().zip(rows.iter().skip(1)) {
+            scan::check_order(next, row)?;
+        }
+        Ok(rows)
+    }
+
+    fn fetch(&self, connection: &Connection) -> rusqlite::Result<VecDeque<(i64, String)>> {
         let all = "SELECT time, id FROM listing WHERE term = ?1 ORDER BY time DESC, id DESC LIMIT ?2";
         let below = "SELECT time, id FROM listing WHERE term = ?1 AND (time, id) < (?3, ?4)
                      ORDER BY time DESC, id DESC LIMIT ?2";
@@ -405,6 +416,7 @@ fn by_revision_scanned(
         let (revision, time): (Revision, i64) = (row.get(0)?, row.get(1)?);
         let (id, kind, live): (String, i64, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
         scanned += 1;
+        scan::check_order(&revision, &slice.next.map_or(below, |last| last.key))?;
         slice.next = Some(Cursor::by_revision(revision));
         let candidate = live && kind == Kind::Article as i64 && query.is_in_time_range(time);
         let is_match = candidate

@@ -6,7 +6,7 @@ use super::{
     Damage, Error, Head, Record, Snapshot, damage, envelope,
     listing::{Cursor, Query},
     record::PERMANENT,
-    row,
+    row, scan,
 };
 use crate::{
     digest::{Hash, SetDigest},
@@ -126,8 +126,11 @@ impl Snapshot<'_> {
         let [moved, killed] = PERMANENT.map(|reason| reason as i32);
         let mut rows =
             statement.query(params![after, LIVE_SLOT, pending, floor, moved, killed, limit as i64])?;
+        let mut last = after;
         while let Some(row) = rows.next()? {
             let revision = row.get(2)?;
+            scan::check_order(&last, &revision)?;
+            last = revision;
             let stored = row.get_ref(3)?.as_blob().unwrap_or_default();
             let opened = row_name(row)?;
             let slot = Slot::from_number(row.get(4)?);
@@ -169,6 +172,7 @@ impl Snapshot<'_> {
             } else if columns.slot == LIVE_SLOT {
                 record_count.contents.extend(columns.content_hash);
             }
+            scan::check_order(&record_count.last.unwrap_or(range.0), &columns.revision)?;
             record_count.last = Some(columns.revision);
         }
         Ok(record_count)
@@ -182,8 +186,14 @@ impl Snapshot<'_> {
         let after = after.map_or("", |cursor| &cursor.id);
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![kind as i64, LIVE_SLOT, after, limit as i64], row_name)?;
-        let names: rusqlite::Result<Vec<_>> = rows.collect();
-        Ok(names?.into_iter().flatten().collect())
+        let names: Vec<Name> =
+            rows.filter_map(rusqlite::Result::transpose).collect::<rusqlite::Result<_>>()?;
+        let mut last = after;
+        for name in &names {
+            scan::check_order(&last, &name.id.as_str())?;
+            last = name.id.as_str();
+        }
+        Ok(names)
     }
 
     /// Returns the article that a path leads to, by the path's normal form: the live article that owns it; otherwise

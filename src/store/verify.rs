@@ -8,6 +8,7 @@ use super::{
     Damage, Error, Head, Snapshot, due, envelope,
     read::row_name,
     row::{self, ANY_TERM, COLUMNS, Columns, DepartureRow, unpack_departures, unpack_terms},
+    scan,
 };
 use crate::{
     digest::{self, Hash, SetDigest},
@@ -35,8 +36,12 @@ impl Snapshot<'_> {
         let head = self.head()?;
         let mut check = Check::new(self);
         check.check_integrity()?;
-        check.check_records(&head)?;
-        check.check_chain(&head)?;
+        for result in [check.check_records(&head), check.check_chain(&head)] {
+            match result {
+                Err(Error::Malformed(cause)) => check.report_fault(cause.to_string()),
+                result => result?,
+            }
+        }
         let damaged = check.damage.names.iter().map(|name| format!("{name}: checksum mismatch"));
         check.faults.splice(0..0, damaged);
         check.faults.truncate(MAX_FAULTS);
@@ -113,6 +118,7 @@ impl<'a> Check<'a> {
         while let Some(row) = rows.next()? {
             let columns = Columns::read(row)?;
             let revision = columns.revision;
+            scan::check_order(&last.unwrap_or(after), &revision)?;
             last = Some(revision);
             (sums.last, self.records) = (revision, self.records + 1);
             let stored = row.get_ref("entry")?.as_blob().unwrap_or_default();

@@ -8,7 +8,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Cursor, MAX_SCANNED, Plan, Query, Slice, by_time};
-use crate::store::{Error, Snapshot};
+use crate::store::{Error, Snapshot, scan};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -128,6 +128,7 @@ fn count_days(connection: &Connection, term: i64, walk: &mut MonthWalk) -> Resul
             walk.is_done = true;
             return Ok(());
         };
+        scan::check_order(&time, &before)?;
         let day = time.saturating_sub(time.rem_euclid(DAY));
         let articles: i64 = count.query_row(params![term, day, before], |row| row.get(0))?;
         walk.count(time, articles as usize);

@@ -1,11 +1,11 @@
 //! Connections while the node stops.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::Request;
 use serde_json::json;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tonic::Code;
 
 use super::{
@@ -157,32 +157,34 @@ async fn a_restart_fails_no_accepted_call() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(dir.path()).await;
     let address = node.address;
-    let calling = tokio::spawn(call_repeatedly(address, millis(3_000)));
-    for _ in 0..3 {
-        tokio::time::sleep(millis(600)).await;
+    let (count, mut counted) = watch::channel(0);
+    let calling = tokio::spawn(call_repeatedly(address, count));
+    for restart in 1..=3 {
+        soon(counted.wait_for(|count| *count >= restart * 30)).await.unwrap();
         node.stop().await;
         node = Node::start_on(address.port(), dir.path(), |_| {}).await;
     }
-    let (calls, failed) = calling.await.unwrap();
-    assert!(calls > 100 && failed.is_empty(), "{} of {calls} failed: {failed:?}", failed.len());
+    soon(counted.wait_for(|count| *count >= 120)).await.unwrap();
+    drop(counted);
+    let failed = calling.await.unwrap();
+    assert!(failed.is_empty(), "{} failed: {failed:?}", failed.len());
 }
 
-/// Makes a call every 10 ms, on a new connection whenever the last one ends. Returns the number of calls and the failed
-/// ones.
-async fn call_repeatedly(address: SocketAddr, time: Duration) -> (usize, Vec<String>) {
-    let (end, mut calls) = (Instant::now() + time, Vec::new());
-    let mut connection = None;
-    while Instant::now() < end {
+/// Makes a call every 10 ms, on a new connection whenever the last one ends, and counts the calls, until the receiver of
+/// their number is dropped. Returns the failed ones.
+async fn call_repeatedly(address: SocketAddr, count: watch::Sender<usize>) -> Vec<String> {
+    let (mut calls, mut connection) = (Vec::new(), None);
+    while !count.is_closed() {
         tokio::time::sleep(millis(10)).await;
         let Some(send) = ready(&mut connection, address).await else { continue };
         calls.push(tokio::spawn(call(send)));
+        count.send_replace(calls.len());
     }
-    let count = calls.len();
     let mut failed = Vec::new();
     for call in calls {
         failed.extend(call.await.unwrap().err());
     }
-    (count, failed)
+    failed
 }
 
 type Send = h2::client::SendRequest<Bytes>;
