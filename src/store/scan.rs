@@ -74,8 +74,8 @@ mod tests {
         bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
     }
 
-    /// Returns the first two pages below the root of a tree, if it has several.
-    fn first_children(connection: &Connection, root: u32) -> Option<(u32, u32)> {
+    /// Returns the pages below the root of a tree in their order, if it has several.
+    fn children(connection: &Connection, root: u32) -> Vec<u32> {
         let page: Vec<u8> = connection
             .query_row("SELECT data FROM sqlite_dbpage WHERE pgno = ?1", [root], |row| row.get(0))
             .unwrap();
@@ -85,11 +85,12 @@ mod tests {
             let at = number(&page[12 + 2 * cell..14 + 2 * cell]) as usize;
             number(&page[at..at + 4])
         };
-        // After the last cell, the header has one more child.
-        is_interior.then(|| (child(0), if cells > 1 { child(1) } else { number(&page[8..12]) }))
+        // The header has the last child.
+        let children = (0..cells as usize).map(child).chain([number(&page[8..12])]);
+        if is_interior { children.collect() } else { Vec::new() }
     }
 
-    /// Exchanges two pages of each tree in turn, and runs the scans. Returns the names of the trees.
+    /// Exchanges the last page of each tree with each other one in turn, and runs the scans. Returns the names of the trees.
     fn with_exchanged_pages(run: impl Fn(&str, &Store, Snapshot<'_>)) -> BTreeSet<String> {
         let dir = tempfile::tempdir().unwrap();
         store(dir.path());
@@ -101,20 +102,23 @@ mod tests {
         let trees: Vec<(String, u32)> = trees.collect::<rusqlite::Result<_>>().unwrap();
         let mut exchanged = BTreeSet::new();
         for (name, root) in trees {
-            let Some((first, second)) = first_children(connection, root) else { continue };
-            let page = |number: u32| -> Vec<u8> {
+            let mut pages = children(connection, root);
+            let Some(last) = pages.pop() else { continue };
+            let data = |page: u32| -> Vec<u8> {
                 let sql = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
-                connection.query_row(sql, [number], |row| row.get(0)).unwrap()
+                connection.query_row(sql, [page], |row| row.get(0)).unwrap()
             };
-            let exchange = || {
-                let sql = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
-                let (of_first, of_second) = (page(first), page(second));
-                connection.execute(sql, params![first, of_second]).unwrap();
-                connection.execute(sql, params![second, of_first]).unwrap();
-            };
-            exchange();
-            run(&name, &store, snapshot(&writer));
-            exchange();
+            for page in pages.into_iter().rev().take(5) {
+                let (of_page, of_last) = (data(page), data(last));
+                let write = |of_page: &[u8], of_last: &[u8]| {
+                    let sql = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
+                    connection.execute(sql, params![page, of_page]).unwrap();
+                    connection.execute(sql, params![last, of_last]).unwrap();
+                };
+                write(&of_last, &of_page);
+                run(&name, &store, snapshot(&writer));
+                write(&of_page, &of_last);
+            }
             exchanged.insert(name);
         }
         exchanged
