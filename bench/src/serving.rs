@@ -94,8 +94,7 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
     let scratch = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let content = runtime.block_on(Content::prepare(&program, scratch.path(), ARTICLES))?;
-    let schema = protox::compile(["cable/v1/content.proto"], [root.join("proto")])?;
-    fs::write(scratch.path().join("cable.binpb"), schema.encode_to_vec())?;
+    fs::write(scratch.path().join("cable.binpb"), cable_proto::DESCRIPTORS)?;
     let bench = Bench {
         rivals: Rivals::new(root, &program, scratch.path(), &content),
         loader: Loader::new(&program, scratch.path())?,

@@ -1,5 +1,5 @@
-//! Builds the Go server that Cable is compared with. protoc-gen-go generates its messages. protox, a compiler written
-//! in Rust, parses the schema, so protoc is not needed.
+//! Builds the Go server that Cable is compared with. protoc-gen-go generates its messages from the compiled schema, so
+//! protoc is not needed.
 
 use std::{
     fs,
@@ -9,13 +9,15 @@ use std::{
 };
 
 use prost::Message as _;
-use prost_types::compiler::{CodeGeneratorRequest, CodeGeneratorResponse};
+use prost_types::{
+    FileDescriptorSet,
+    compiler::{CodeGeneratorRequest, CodeGeneratorResponse},
+};
 
 use super::tools::{go_tool, run};
 use crate::Outcome;
 
 const SOURCES: [&str; 3] = ["main.go", "go.mod", "go.sum"];
-const SCHEMA: &str = "cable/v1/content.proto";
 /// The import path and the name of the generated Go package, which `main.go` imports.
 const PACKAGE: &str = "cable/bench/grpc-go/cable/v1;cablev1";
 const GENERATOR: (&str, &str) = ("google.golang.org/protobuf/cmd/protoc-gen-go", "v1.36.12");
@@ -30,7 +32,7 @@ pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
     for source in SOURCES {
         fs::copy(root.join("bench/rivals/grpc-go").join(source), work.join(source))?;
     }
-    generate(root, &go_tool(tools, GENERATOR.0, GENERATOR.1)?, &work)?;
+    generate(&go_tool(tools, GENERATOR.0, GENERATOR.1)?, &work)?;
     let program = work.join("grpc-go");
     run(Command::new("go").current_dir(&work).args(["build", "-o"]).arg(&program).arg("."))?;
     Ok(program)
@@ -38,8 +40,8 @@ pub(super) fn build(root: &Path, tools: &Path) -> Outcome<PathBuf> {
 
 /// Generates the Go messages. The generator is a protoc plugin: it reads a request from standard input and writes a
 /// response with the files to standard output.
-fn generate(root: &Path, generator: &Path, work: &Path) -> Outcome<()> {
-    let set = protox::compile([SCHEMA], [root.join("proto")])?;
+fn generate(generator: &Path, work: &Path) -> Outcome<()> {
+    let set = FileDescriptorSet::decode(cable_proto::DESCRIPTORS)?;
     let cable_files = set.file.iter().map(|file| file.name()).filter(|name| name.starts_with("cable/"));
     let files: Vec<String> = cable_files.map(str::to_owned).collect();
     let packages = files.iter().map(|file| format!("M{file}={PACKAGE}"));
