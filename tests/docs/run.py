@@ -62,8 +62,10 @@ SAVE = re.compile(r"\b[Ss]ave (?:this|it|this program) as\s+`([^`]+)`")
 INTERRUPT = re.compile(r"\bInterrupt (?:the|both) (follower|server|page|newsroom)s?\b")
 HERE_DOCUMENT = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
 
-# Limit on a command, on two cores: a release build takes ten minutes, all tests twenty.
-LIMIT_SECONDS = 2400
+# Limit on a command that builds, on two cores: a release build takes ten minutes, all tests twenty.
+BUILD_SECONDS = 2400
+# Limit on every other command. The longest installs packages.
+LIMIT_SECONDS = 300
 # Limit on the expected output of a watching command, which takes far less.
 WATCH_SECONDS = 60
 # Time that a reader looks at a command that watches before it is interrupted.
@@ -88,6 +90,11 @@ class Command:
     def exit_code(self):
         match = re.search(r"\(exit code (\d+)\)", self.text)
         return int(match[1]) if match else 0
+
+    @property
+    def limit(self):
+        """The longest time that it may take, in seconds."""
+        return BUILD_SECONDS if re.search(r"\bcargo\b|deploy/build", self.text) else LIMIT_SECONDS
 
     @property
     def watches(self):
@@ -402,7 +409,7 @@ class Reader:
         terminal = Terminal(command, self.state, self.clone)
         if command.serves:
             self.servers.append(terminal)
-            if not terminal.until(SERVES.search, LIMIT_SECONDS):
+            if not terminal.until(SERVES.search, command.limit):
                 raise self.failure(terminal, "the server did not report that it serves")
         elif command.watches:
             self.watchers.append(terminal)
@@ -413,14 +420,14 @@ class Reader:
             else:
                 terminal.until(lambda output: False, 2)
         else:
-            self.ended(terminal, terminal.wait(LIMIT_SECONDS))
+            self.ended(terminal, terminal.wait(command.limit))
         elapsed = time.monotonic() - terminal.started
         self.times.append((elapsed, command.text.splitlines()[0]))
 
     def ended(self, terminal, code):
         wanted = terminal.command.exit_code
         if code is None:
-            raise self.failure(terminal, f"still running after {LIMIT_SECONDS} s")
+            raise self.failure(terminal, f"still running after {terminal.command.limit} s")
         if code != wanted:
             raise self.failure(terminal, f"exit code {code}, expected {wanted}")
         line = mismatch(terminal.command.shown, terminal.output)
