@@ -78,12 +78,13 @@ impl Session {
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::engine(&path, source);
         let io = |source| OpenError::Io { path: path.clone(), source };
-        let old = session_files(dir).map_err(io)?;
+        let mut old = session_files(dir).map_err(io)?;
         let records: Vec<_> = old.iter().map(|file| Record::read(file)).collect();
         let database = FileId::of(&path).map_err(io)?;
         let marks = Marks::read(connection).map_err(engine)?;
         let chain = |revision| chain_at(connection, revision);
-        let lineage = lineage::decide(&records, database, marks, chain).map_err(engine)?;
+        let family = lineage::family(&records, marks.id);
+        let lineage = lineage::decide(family.as_deref(), database, marks, chain).map_err(engine)?;
         let head = read::head(connection).map_err(engine)?;
         let (log_id, previous) = match lineage {
             Lineage::Same => (head.log_id, marks.id),
@@ -100,6 +101,7 @@ impl Session {
         let record = Record { id, previous, database, revision: head.revision, chain: head.chain };
         let session = Session::create(dir, record).map_err(io)?;
         name_session(connection, log_id, (id, marks.id)).map_err(engine)?;
+        lineage::sort_for_removal(&mut old, &family.unwrap_or_default());
         session.replace(dir, &old).map_err(io)
     }
 
@@ -116,9 +118,12 @@ impl Session {
 
     /// Removes the files of older sessions: the database names this one.
     fn replace(mut self, dir: &Path, old: &[PathBuf]) -> io::Result<Session> {
-        old.iter().try_for_each(fs::remove_file)?;
-        // Until no power cut can bring them back, the record shows that they belong to the same history.
-        sync_directory(dir)?;
+        for file in old {
+            fs::remove_file(file)?;
+            // A power cut cannot bring this one back without the next ones.
+            sync_directory(dir)?;
+        }
+        // Nor any of them now, so that the record need not show that they belong to the same history.
         self.record.previous = 0;
         self.file.write_all_at(&self.record.encode(), 0)?;
         self.file.sync_all()?;

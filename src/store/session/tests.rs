@@ -240,26 +240,34 @@ fn a_crash_at_the_start_of_a_session_continues_the_history() {
     }
 }
 
-/// Each start either names its session in the database or does not get that far.
+/// Each start either names its session in the database or does not get that far. The last one, whose order of removals
+/// is that of every start, is cut off after some of them.
 #[test]
 fn starts_that_are_cut_off_in_a_row_continue_the_history() {
-    for naming in 0..1_u64 << 4 {
+    for (naming, removals) in
+        (0..1_u64 << 3).flat_map(|naming| (0..=4).map(move |removals| (naming, removals)))
+    {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("store");
         let head = run(&dir, 1);
         let first = Record::read(&session_file(&dir)).unwrap();
         let mut named = first.id;
-        for start in 0..4 {
-            let id = 100 + start;
-            let session = Session::create(&dir, Record { id, previous: named, ..first }).unwrap();
-            if naming >> start & 1 == 1 {
+        let mut start = |id: u64, is_named: bool| {
+            Session::create(&dir, Record { id, previous: named, ..first }).unwrap();
+            if is_named {
                 let mut connection = Connection::open(dir.join(DATABASE)).unwrap();
                 name_session(&mut connection, ORIGINAL, (id, named)).unwrap();
                 named = id;
             }
-            drop(session);
-        }
-        assert_eq!(opened(&dir), head, "{naming:b}");
+            named
+        };
+        let named = (0..3).map(|n| start(100 + n, naming >> n & 1 == 1)).last().unwrap();
+        let mut old = session_files(&dir).unwrap();
+        let records: Vec<_> = old.iter().map(|file| Record::read(file)).collect();
+        start(103, true);
+        lineage::sort_for_removal(&mut old, &lineage::family(&records, named).unwrap());
+        old[..removals].iter().for_each(|file| fs::remove_file(file).unwrap());
+        assert_eq!(opened(&dir), head, "named {naming:03b}, {removals} removed");
         session_file(&dir);
     }
 }

@@ -166,8 +166,8 @@ impl<'a> Directory<'a> {
         self.wait_until_closed();
         let after = self.state()?;
         // A store that was never served may get another log id.
-        if before.is_some_and(|before| before.revision > 0 && before != after) {
-            return Err(format!("the node changed the store to {after:?}"));
+        if let Some(before) = before.filter(|before| before.revision > 0 && *before != after) {
+            return Err(format!("the node changed the store from {before:?} to {after:?}"));
         }
         let mut files: Vec<_> = fs::read_dir(&self.dir)
             .unwrap()
