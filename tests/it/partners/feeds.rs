@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cable_client::Position;
+use futures_util::future::join_all;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::Streaming;
@@ -150,10 +151,12 @@ fn readable(received: &[Vec<u8>]) -> Vec<String> {
     received.iter().map(|one| decode("WatchResponse", one.clone().into()).to_string()).collect()
 }
 
-/// Compares each start, from several positions.
+/// Compares each start, from several positions. A feed after a future position waits for a second before it is refused,
+/// so all are open at the same time.
 pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
     compare_live(pair).await;
     let head = pair.head().await;
+    let mut requests = Vec::new();
     for _ in 0..6 {
         pair.count += 1;
         let request = json!({
@@ -162,20 +165,22 @@ pub(super) async fn compare(pair: &mut Pair, rng: &mut Rng) {
             "view": 3,
             "include_backfill": rng.one_in(2),
         });
-        let start = |name: &str, value: Value| {
+        let mut start = |name: &str, value: Value| {
             let mut request = request.clone();
             request[name] = value;
-            request
+            requests.push(request);
         };
-        expect_equal(pair, start("snapshot", json!(true))).await;
+        start("snapshot", json!(true));
         for after in [0, rng.between(0, head), rng.between(0, head), head.saturating_sub(3), head, head + 1] {
-            expect_equal(pair, start("after", json!({"revision": after}))).await;
+            start("after", json!({"revision": after}));
         }
-        let mut foreign = start("after", json!({"revision": rng.between(0, head), "log_id": "00000001"}));
-        expect_equal(pair, foreign.clone()).await;
-        foreign["allow_reset"] = json!(true);
-        expect_equal(pair, foreign).await;
+        let foreign = json!({"revision": rng.between(0, head), "log_id": "00000001"});
+        start("after", foreign.clone());
+        start("after", foreign);
+        requests.last_mut().unwrap()["allow_reset"] = json!(true);
     }
+    let pair = &*pair;
+    join_all(requests.into_iter().map(|request| expect_equal(pair, request))).await;
 }
 
 async fn expect_equal(pair: &Pair, request: Value) {
