@@ -1,5 +1,5 @@
 //! A file system that is full: a small tmpfs in namespaces of its own, filled by the program and by a file of another
-//! one. Nothing stands in for the disk here.
+//! one. Nothing replaces the disk here.
 
 use std::{
     collections::BTreeSet,

@@ -140,8 +140,8 @@ impl FeedDriver {
         outage.since.checked_add(self.max_outage?)
     }
 
-    /// Returns the error with which an outage ends the feed. An attempt that its end has cut short says less than the
-    /// failure before it.
+    /// Returns the error with which an outage ends the feed. If its end has cut the last attempt short, the
+    /// failure before it has the cause.
     fn outage_error(&mut self, error: Error, limit: Duration) -> Error {
         let failure = self.outage.take().and_then(|outage| outage.failure);
         let cause = failure.filter(|_| error.kind() == ErrorKind::DeadlineExceeded);
