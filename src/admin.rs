@@ -193,8 +193,8 @@ fn check_backup_target(to: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// The write-ahead log of the store is damaged, or lacks its database.
-pub fn check_log(dir: &Path) -> Result<(), Error> {
-    Ok(store::check_log(dir)?)
+pub fn check_log_intact(dir: &Path) -> Result<(), Error> {
+    Ok(store::check_log_intact(dir)?)
 }
 
 /// Refuses an output file that is or leads to a file of a store.

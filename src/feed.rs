@@ -417,7 +417,8 @@ mod tests {
     use super::*;
     use crate::{
         compose::Shape,
-        entry::Entry,
+        entry::{Entry, Term},
+        model::Id,
         store::{
             Writer,
             fixture::{self, apply, article, open},
@@ -634,6 +635,49 @@ mod tests {
             let caught_up = v1::watch_response::Event::Checkpoint(v1::FeedCheckpoint { behind: false });
             assert_eq!(first.event, Some(caught_up));
             assert_eq!(first.position.unwrap().revision, 2);
+        }
+    }
+
+    /// A partner whose filter matches one change after very many others. Each read ends after a bounded number of rows,
+    /// and the checkpoint after it is a position that another stream resumes after.
+    #[tokio::test]
+    async fn a_rare_filter_progresses_over_a_long_history_in_bounded_steps() {
+        const OTHERS: usize = 100_000;
+        let dir = tempfile::tempdir().unwrap();
+        let (feeds, mut writer) = feeds(dir.path());
+        for first in (0..OTHERS).step_by(1_000) {
+            let others = (first..first + 1_000).map(|n| article(&format!("o{n}"), "A", &["land"], 1));
+            apply(&mut writer, &others.collect::<Vec<_>>());
+        }
+        let head = apply(&mut writer, &[article("a", "Storm", &["sea"], 2)]);
+        let mut limited = GroupKey { filter: Filter::parse(&v1::FeedFilter::default()).unwrap(), ..sea() };
+        limited.filter.narrow(vec![Term::Tag(Id::parse("sea").unwrap())]);
+        for key in [sea(), limited] {
+            let (mut reached, mut chain, mut steps) = (0, None, 0);
+            loop {
+                let start = Start::After { log_id: Some(feeds.log_id), revision: reached, chain };
+                // Without an interval, each read without a match is followed by a checkpoint.
+                let watch =
+                    Watch { group_key: key.clone(), start, may_reset: false, interval: Duration::ZERO };
+                let mut follower = feeds.clone().watch(watch).await.unwrap();
+                let message = next(&mut follower).await.unwrap();
+                let position = message.position.unwrap();
+                if let Some(v1::watch_response::Event::Changes(changes)) = message.event {
+                    assert_eq!((changes.changes.len(), position.revision), (1, head));
+                    let caught_up = next(&mut follower).await.unwrap();
+                    let expected =
+                        v1::watch_response::Event::Checkpoint(v1::FeedCheckpoint { behind: false });
+                    assert_eq!(caught_up.event, Some(expected));
+                    break;
+                }
+                let behind = v1::watch_response::Event::Checkpoint(v1::FeedCheckpoint { behind: true });
+                assert_eq!(message.event, Some(behind));
+                let rows = usize::try_from(position.revision - reached).unwrap();
+                assert!((1..=SLICE_BOUNDS.rows).contains(&rows), "{rows} rows after {reached}");
+                (reached, chain) = (position.revision, Some(position.chain[..].try_into().unwrap()));
+                steps += 1;
+            }
+            assert_eq!(steps, OTHERS / SLICE_BOUNDS.rows, "the last read has the match");
         }
     }
 

@@ -69,7 +69,7 @@ pub(crate) use directory::{DATABASE, is_backup, is_database, is_store, mark_back
 pub(crate) use error::Error;
 use ledger::Ledgers;
 pub(crate) use ledger::Tally;
-pub(crate) use open::{OpenError, Options, check_log};
+pub(crate) use open::{OpenError, Options, check_log_intact};
 pub(crate) use read::RecordCount;
 pub(crate) use read_only::ReadOnlyStore;
 use readers::Readers;

@@ -47,7 +47,8 @@ pub(crate) struct Watch {
     /// Name of a consumer: the service stores the position of what is printed; the feed resumes after that position.
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Exit once caught up.
+    /// Exit once caught up, or with an error if no node serves the feed for as long as --timeout. Without this option, the
+    /// command retries until one does.
     #[arg(long)]
     until_caught_up: bool,
 }
@@ -218,6 +219,9 @@ fn open(watch: &Watch, cable: &Cable) -> Feed {
         .on_retry(log_retry());
     if watch.include_backfill {
         feed = feed.include_backfill();
+    }
+    if watch.until_caught_up {
+        feed = feed.max_outage(cable.timeout());
     }
     if let Some(position) = &watch.start.after {
         feed = feed.after(position);

@@ -29,7 +29,8 @@ const MIN_WRITE_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Mirror {
     #[command(flatten)]
     filter: Filter,
-    /// Exit once the file contains everything that matches.
+    /// Exit once the file contains everything that matches, or with an error if no node serves it for as long as
+    /// --timeout. Without this option, the command retries until one does.
     #[arg(long)]
     once: bool,
     /// File to write: one record per line as `cable export` writes them, sorted by name. It is replaced as a whole, at
@@ -47,7 +48,11 @@ pub(crate) async fn run(args: Mirror, cable: &Cable) -> Result<(), Error> {
 }
 
 async fn update_file(Mirror { filter, once, file }: Mirror, cable: &Cable) -> Result<(), Error> {
-    let mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(log_retry()).start();
+    let mut mirror = cable.mirror(filter.to_message()).view(View::Full).on_retry(log_retry());
+    if once {
+        mirror = mirror.max_outage(cable.timeout());
+    }
+    let mirror = mirror.start();
     mirror.ready().await?;
     let mut changed = mirror.watch();
     let mut damage = None;

@@ -105,7 +105,7 @@ pub(crate) async fn run(serve: Serve, output: &mut Output) -> Result<(), Error> 
     let log_level = telemetry::init(level, config.log.format);
     // Check before the node listens: a client must not wait for a store that is refused.
     if !demo {
-        admin::check_log(&config.store.dir)?;
+        admin::check_log_intact(&config.store.dir)?;
     }
     if demo {
         return serve_demo(config, output).await;

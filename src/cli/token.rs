@@ -1,9 +1,10 @@
 //! `cable token`: creates, lists, replaces and revokes the credentials of a node on this machine.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cable::{
     auth::{CredentialFile, Entry, NewCredential, Role, Scope},
+    clock::Clock,
     config,
 };
 use cable_client::v1::ArticleFilter;
@@ -140,10 +141,8 @@ fn file(data: Data) -> Result<CredentialFile, Error> {
     Ok(CredentialFile::new(data.config()?.credentials_path()))
 }
 
-/// Returns the time in microseconds since 1970 UTC.
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    Clock::system().now()
 }
 
 /// Prints a token alone on standard output, so that it can be written to a file.

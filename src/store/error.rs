@@ -25,10 +25,12 @@ pub(crate) enum Error {
     #[error("the queue of the store is full")]
     Overloaded,
     /// The free space is reserved. Free some space; reads and removals continue.
-    #[error("disk space low: {free} bytes free, {reserve} reserved for removals")]
+    #[error(
+        "disk space low: {free} bytes free, {reserve} reserved for removals; free space on the disk of the store"
+    )]
     Full { free: u64, reserve: u64 },
     /// The operation has certainly not happened. Free some space; reads and removals continue.
-    #[error("disk full")]
+    #[error("disk full: free space on the disk of the store")]
     NoSpace(#[source] Arc<rusqlite::Error>),
     /// The disk has no room for a copy of the store beside what is reserved.
     #[error("disk space low: a copy of the store needs {required} bytes with the reserve, {free} are free")]

@@ -134,7 +134,7 @@ impl Store {
         wal::check_orphan(&dir)?;
         session::check_absent(&dir)?;
         wal::check(&dir)?;
-        session::check_log(&dir)?;
+        session::check_log_origin(&dir)?;
         let path = dir.join(DATABASE);
         let engine = |source| OpenError::engine(&path, source);
         let mut connection = Connection::open(&path).map_err(engine)?;
@@ -196,7 +196,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 ///
 /// # Errors
 /// Fails with `DamagedLog` or `OrphanLog`, or if a file cannot be read.
-pub(crate) fn check_log(dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_log_intact(dir: &Path) -> Result<(), OpenError> {
     if is_served(dir) {
         return Ok(());
     }

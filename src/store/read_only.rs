@@ -5,8 +5,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    DATABASE, Error, OpenError, Snapshot, check_log, copy::copy_database, directory::is_served, schema,
-    session,
+    DATABASE, Error, OpenError, Snapshot, check_log_intact, copy::copy_database, directory::is_served,
+    schema, session,
 };
 
 /// The database of a store, open for reading. A node may serve the store meanwhile.
@@ -23,8 +23,8 @@ impl ReadOnlyStore {
         if !path.exists() {
             return Err(OpenError::Absent(dir.to_owned()));
         }
-        check_log(dir)?;
-        let has_log = !is_served(dir) && session::check_log(dir)?;
+        check_log_intact(dir)?;
+        let has_log = !is_served(dir) && session::check_log_origin(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let engine = |source| OpenError::engine(&path, source);
         let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;

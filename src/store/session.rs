@@ -193,7 +193,7 @@ pub(super) fn check_absent(dir: &Path) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// Fails with `ForeignLog`.
-pub(super) fn check_log(dir: &Path) -> Result<bool, OpenError> {
+pub(super) fn check_log_origin(dir: &Path) -> Result<bool, OpenError> {
     let (path, log) = (dir.join(DATABASE), dir.join(format!("{DATABASE}-wal")));
     if fs::metadata(&log).map_or(0, |meta| meta.len()) == 0 {
         return Ok(false);

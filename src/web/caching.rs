@@ -5,7 +5,7 @@
 
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, micros};
 
 const SECOND: i64 = 1_000_000;
 
@@ -37,7 +37,6 @@ impl Caching {
         settings: &crate::config::Web,
         next_due: watch::Receiver<Option<i64>>,
     ) -> Caching {
-        let micros = |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let (max_age, step) = (micros(settings.max_age), micros(settings.horizon).max(SECOND));
         Caching { clock, max_age, step, next_due }
     }

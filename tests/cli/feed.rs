@@ -3,9 +3,13 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
 };
 
-use crate::support::{Demo, code, follow, interrupt, put_article, read_feed, stderr, stdout};
+use crate::support::{Demo, cable, code, follow, interrupt, put_article, read_feed, run, stderr, stdout};
 
 #[test]
 fn a_feed_prints_one_line_per_change_with_its_position() {
@@ -106,6 +110,67 @@ fn a_foreign_position_ends_a_feed_unless_reset_is_allowed() {
     let restarted = read_feed(&demo, dir.path(), "--any-tag russia --after 00000000:5 --allow-reset");
     assert_eq!(restarted[0]["reset"]["reason"], "LOG_CHANGED");
     assert!(restarted[1]["snapshot"].is_object() && restarted.last().unwrap()["checkpoint"].is_object());
+}
+
+/// Commands that end once they have everything.
+const ENDING: [&str; 2] = ["feed watch --until-caught-up", "mirror --once copy.jsonl"];
+
+#[test]
+fn a_command_that_ends_by_itself_also_ends_if_no_node_serves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for command in ENDING {
+        let refused = (closed, "UNAVAILABLE", "Connection refused");
+        // Connections are accepted by the system, and no program responds.
+        let unanswered = (silent.local_addr().unwrap(), "DEADLINE_EXCEEDED", "no response from");
+        for (address, status, cause) in [refused, unanswered] {
+            let started = Instant::now();
+            let line = format!("{command} --timeout 300ms --endpoint http://{address}");
+            let output = run(dir.path(), &line);
+            assert_eq!((code(&output), stdout(&output)), (5, String::new()), "{line}: {}", stderr(&output));
+            let text = stderr(&output);
+            let last = text.lines().last().unwrap();
+            assert!(last.starts_with(&format!("cable: {status}: ")), "{line}: {text}");
+            for part in [&address.to_string(), cause, "no node has served the feed for 300ms"] {
+                assert!(last.contains(part), "{line}: {part} in {text}");
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{line}: {:?}", started.elapsed());
+        }
+    }
+    assert!(!dir.path().join("copy.jsonl").exists());
+}
+
+/// The limit is that of commands that end by themselves.
+#[test]
+fn a_follower_waits_for_a_node_without_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Demo::serve(dir.path(), "store");
+    let endpoint = first.endpoint.clone();
+    assert_eq!(first.stop(), 0);
+    let mut command = cable(dir.path());
+    let line = format!("feed watch --timeout 100ms --endpoint {endpoint}");
+    command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let mut errors = BufReader::new(follower.stderr.take().unwrap()).lines();
+    let retrying = errors.next().unwrap().unwrap();
+    assert!(retrying.starts_with("cable: UNAVAILABLE: ") && retrying.ends_with("; retrying"), "{retrying}");
+    // Many times the timeout.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(follower.try_wait().unwrap(), None);
+    let again = serve_at(dir.path(), "store", &endpoint);
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("{\"checkpoint\":{}"));
+    assert_eq!(code(&interrupt(follower)), 0);
+    drop(again);
+}
+
+/// Starts a node on an existing store, at the address of an endpoint.
+fn serve_at(dir: &Path, data: &str, endpoint: &str) -> Demo {
+    let address = endpoint.strip_prefix("http://").unwrap();
+    let line = format!("serve --data {data} --listen {address} --ops-listen off");
+    let process = cable(dir).args(line.split_whitespace()).stderr(Stdio::null()).spawn().unwrap();
+    Demo { process, endpoint: endpoint.to_owned(), suggested: Vec::new() }
 }
 
 #[test]

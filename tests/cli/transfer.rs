@@ -49,6 +49,42 @@ fn an_import_reports_refused_records_and_writes_the_rest() {
     assert_eq!(code(&demo.run(dir.path(), "tag get new")), 0);
 }
 
+/// As after a copy that was interrupted. The last line is cut within its last string, or by its last brace only.
+#[test]
+fn json_lines_that_were_cut_off_are_imported_up_to_the_last_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::serve(dir.path(), "store");
+    let tag = |id: &str| format!("{{\"tag\":{{\"name\":\"tags/{id}\",\"displayName\":\"{id}\"}}}}\n");
+    for (id, cut) in [("a", 1), ("b", 2), ("c", 6), ("d", 30)] {
+        let whole = tag(&format!("{id}1")) + &tag(&format!("{id}2")) + &tag(&format!("{id}3"));
+        // Without the line feed at the end, the file is complete.
+        let file = whole.trim_end();
+        fs::write(dir.path().join("cut.jsonl"), &file[..file.len() - cut]).unwrap();
+        let output = demo.run(dir.path(), "import jsonl cut.jsonl --report report.jsonl");
+        assert_eq!(code(&output), 1, "{id}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "cable: 1 items failed or were refused\n");
+        let summary = stdout(&output);
+        assert!(summary.contains("line 3: INVALID_ARGUMENT"), "{id}: {summary}");
+        let report = fs::read_to_string(dir.path().join("report.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> =
+            report.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 1, "{report}");
+        assert!(report.contains("\"line 3\"") && report.contains("EOF while parsing"), "{id}: {report}");
+        for (number, exit_code) in [(1, 0), (2, 0), (3, 3)] {
+            assert_eq!(
+                code(&demo.run(dir.path(), &format!("tag get {id}{number}"))),
+                exit_code,
+                "{id}{number}"
+            );
+        }
+        // The complete file needs no other command, and changes nothing twice.
+        fs::write(dir.path().join("cut.jsonl"), file).unwrap();
+        let output = demo.run(dir.path(), "import jsonl cut.jsonl");
+        assert_eq!(code(&output), 0, "{id}: {}", stderr(&output));
+        assert_eq!(code(&demo.run(dir.path(), &format!("tag get {id}3"))), 0);
+    }
+}
+
 /// Returns a WordPress export with one post, in the form of one of its files.
 fn export(site: &str, id: u32, title: &str, more: &str) -> String {
     format!(

@@ -16,6 +16,8 @@ use crate::{
     raw::Raw,
 };
 
+mod full;
+
 const PUBLISHING: &str = "cable.v1.PublishingService";
 
 /// The program on a disk whose faults are triggered by files.
@@ -98,15 +100,23 @@ impl Faulty {
     }
 
     async fn is_serving(&self, service: &str) -> bool {
-        let channel = Endpoint::from_shared(self.endpoint()).unwrap().connect().await.unwrap();
-        let request = HealthCheckRequest { service: service.into() };
-        HealthClient::new(channel).check(request).await.unwrap().into_inner().status == 1
+        is_serving(&self.endpoint(), service).await
     }
 
-    /// Waits until a service has the given health.
     async fn wait_for_health(&self, service: &str, serving: bool) {
-        soon(async { while self.is_serving(service).await != serving {} }).await;
+        wait_for_health(&self.endpoint(), service, serving).await;
     }
+}
+
+async fn is_serving(endpoint: &str, service: &str) -> bool {
+    let channel = Endpoint::from_shared(endpoint.to_owned()).unwrap().connect().await.unwrap();
+    let request = HealthCheckRequest { service: service.into() };
+    HealthClient::new(channel).check(request).await.unwrap().into_inner().status == 1
+}
+
+/// Waits until a service of a node has the given health.
+async fn wait_for_health(endpoint: &str, service: &str, serving: bool) {
+    soon(async { while is_serving(endpoint, service).await != serving {} }).await;
 }
 
 fn refusal(code: Code, reason: &str) -> Result<(), (Code, String)> {

@@ -26,6 +26,10 @@ pub(crate) const AUTHOR: &str = "author";
 /// The attributes of a live post that schema.org has no property for.
 pub(crate) const KEY_EVENT: &str = "data-key-event";
 pub(crate) const PINNED: &str = "data-pinned";
+/// The attribute of a picture with its focal point: fractions of its width and height, such as `0.375 0.5`.
+pub(crate) const FOCAL_POINT: &str = "data-focal-point";
+/// The attribute of a player with its playing time in seconds, such as `74` or `9.5`.
+pub(crate) const DURATION: &str = "data-duration-seconds";
 
 /// Returns the body in the given format, or an empty text if the format is not a text format.
 pub fn render(body: &Body, format: BodyFormat) -> String {

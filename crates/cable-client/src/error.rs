@@ -199,6 +199,12 @@ impl Error {
         self.0.connection == Connection::Refused
     }
 
+    /// Adds to the message that a feed had no node for its longest outage.
+    pub(crate) fn with_outage(mut self, limit: Duration) -> Error {
+        self.0.message += &format!("; no node has served the feed for {limit:?}");
+        self
+    }
+
     /// Adds to the message that other addresses have failed too.
     pub(crate) fn with_failed_addresses(mut self, others: usize) -> Error {
         match others {

@@ -92,6 +92,12 @@ impl MirrorBuilder {
         MirrorBuilder(self.0.on_retry(callback))
     }
 
+    /// Sets the longest time without a node, after which the mirror ends with the last error; see
+    /// [`FeedBuilder::max_outage`].
+    pub fn max_outage(self, limit: Duration) -> Self {
+        MirrorBuilder(self.0.max_outage(limit))
+    }
+
     /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped.
     ///
     /// # Panics

@@ -13,7 +13,8 @@ use crate::Error;
 /// one accepts the connection, or none does; this is not limited by the policy.
 ///
 /// Imports and exports make three times as many attempts, unless only one is allowed, and count them from the last
-/// progress. Feeds use the same waits, but their attempts are not limited.
+/// progress. Feeds use the same waits, but their attempts are not limited, unless
+/// [`max_outage`](crate::FeedBuilder::max_outage) limits their time.
 ///
 /// ```
 /// use std::time::Duration;

@@ -75,6 +75,12 @@ impl Cable {
         let scope = Scope { timeout, metadata: self.scope.metadata.clone() };
         Cable { shared: Arc::clone(&self.shared), scope: Arc::new(scope) }
     }
+
+    /// Returns the timeout of the calls of this client.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.scope.timeout
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     notes::quoted,
     runs, urls,
 };
+use crate::render::FOCAL_POINT;
 use cable_proto::limit;
 use cable_proto::v1::{self, Block, Span, block::Kind};
 
@@ -346,7 +347,15 @@ pub(super) fn media(walker: &mut Walker<'_>, img: ElementRef<'_>) -> Option<v1::
             renditions.push(file);
         }
     }
-    Some(v1::Media { renditions, alt_text, caption: Vec::new(), ..attached })
+    let focal_point = focal_point(img).or(attached.focal_point);
+    Some(v1::Media { renditions, alt_text, caption: Vec::new(), focal_point, ..attached })
+}
+
+/// Returns the focal point of a picture that Cable rendered.
+fn focal_point(img: ElementRef<'_>) -> Option<v1::FocalPoint> {
+    let (x, y) = img.attr(FOCAL_POINT)?.trim().split_once(' ')?;
+    let fraction = |text: &str| text.parse().ok().filter(|part: &f32| (0.0..=1.0).contains(part));
+    Some(v1::FocalPoint { x: fraction(x)?, y: fraction(y)? })
 }
 
 /// Returns the files of a `srcset` whose width is known.

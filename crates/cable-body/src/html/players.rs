@@ -9,12 +9,16 @@ use super::{
     notes::quoted,
     urls,
 };
+use crate::render::DURATION;
 use cable_proto::limit;
 use cable_proto::v1::{self, block::Kind};
 
 /// The maximum size in bytes of a text for browsers without a player. A longer one is content: for example, an element
 /// that is never closed contains the rest of the article.
 const MAX_FALLBACK_BYTES: usize = 256;
+
+/// The longest time that `google.protobuf.Duration` allows, in seconds.
+const MAX_SECONDS: i64 = 315_576_000_000;
 
 /// Adds a `video` or an `audio` with its files, or its HTML if it has none.
 pub(super) fn player(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
@@ -24,7 +28,8 @@ pub(super) fn player(walker: &mut Walker<'_>, element: ElementRef<'_>, context: 
     }
     let label = element.attr("aria-label").or_else(|| element.attr("title")).map(collapse);
     let alt_text = head(&label.unwrap_or_default(), limit::PARAGRAPH.maximum as usize).to_owned();
-    let media = v1::Media { renditions, alt_text, ..Default::default() };
+    let duration = playing_time(element).and_then(|time| time.parse().ok());
+    let media = v1::Media { renditions, alt_text, duration, ..Default::default() };
     let kind = if element.value().name() == "video" {
         let poster = element.attr("poster").and_then(urls::file).unwrap_or_default();
         let media = v1::Media { poster, kind: v1::MediaKind::Video.into(), ..media };
@@ -34,6 +39,17 @@ pub(super) fn player(walker: &mut Walker<'_>, element: ElementRef<'_>, context: 
     };
     flow.blocks.push(block(kind));
     fallback(walker, element, context, flow);
+}
+
+/// Returns the playing time of a player that Cable rendered, in the JSON form of a Duration: seconds, with a fraction of
+/// at most nine digits.
+fn playing_time(element: ElementRef<'_>) -> Option<String> {
+    let text = element.attr(DURATION)?.trim();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = are_digits(seconds) && are_digits(fraction) && (1..=9).contains(&fraction.len());
+    let is_within = seconds.parse().is_ok_and(|seconds: i64| seconds <= MAX_SECONDS);
+    (is_number && is_within).then(|| format!("{text}s"))
 }
 
 /// Returns the files of the element and of its sources, without duplicates.

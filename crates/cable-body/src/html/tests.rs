@@ -631,3 +631,32 @@ fn line_feeds_and_shortcodes_mean_nothing_in_plain_html() {
     assert_eq!(text_of_body(&converted.body), "one two [gallery] https://video.example/1\n[form]\n");
     assert_eq!((converted.raw_html, converted.dropped), (0, 0));
 }
+
+#[test]
+fn focal_points_and_playing_times_of_other_forms_are_ignored() {
+    let point = |value: &str| match one(&format!("<img src='/a.jpg' data-focal-point='{value}'>")) {
+        Kind::Image(image) => image.media.unwrap().focal_point.map(|point| (point.x, point.y)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((point("0.375 0.5"), point(" 0 1 ")), (Some((0.375, 0.5)), Some((0.0, 1.0))));
+    for value in ["", "0.5", "0.5,0.5", "0.5 1.1", "-0.1 0.5", "NaN 0.5", "inf 0", "0.5 0.5 0.5", "50% 50%"] {
+        assert_eq!(point(value), None, "{value}");
+    }
+    let time = |value: &str| {
+        let html = format!("<video src='/a.mp4' data-duration-seconds='{value}'></video>");
+        match one(&html) {
+            Kind::Video(video) => video.media.unwrap().duration.map(|time| (time.seconds, time.nanos)),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        (time("74"), time("9.5"), time("0.000000001")),
+        (Some((74, 0)), Some((9, 500_000_000)), Some((0, 1)))
+    );
+    assert_eq!(time("315576000000"), Some((315_576_000_000, 0)));
+    for value in
+        ["", ".5", "-1", "+1", "1e3", "PT9S", "9:30", "0.0000000001", "315576000001", "99999999999999999999"]
+    {
+        assert_eq!(time(value), None, "{value}");
+    }
+}

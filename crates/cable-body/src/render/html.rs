@@ -1,8 +1,8 @@
 //! A body as HTML: semantic elements without classes, except a code block's language.
 //!
 //! A picture is a `figure`, with the credit in `small` after the caption. Files of one picture become `srcset` if they
-//! have the type of the largest file, so that no browser selects one that it cannot read. The focal point has no
-//! attribute, and styles are not allowed: it is left out.
+//! have the type of the largest file, so that no browser selects one that it cannot read. HTML has no
+//! attributes for a focal point and a playing time, and styles are not allowed: each has a `data-` attribute.
 
 mod player;
 mod post;
@@ -12,13 +12,13 @@ pub(super) use post::{start_tag as post_start_tag, time_elements};
 use std::fmt::Write as _;
 
 use super::{
-    Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, is_token, language, largest,
-    level, link, span_of, stand_in,
+    FOCAL_POINT, Marks, Stops, are_blank, credit, embed_texts, files, first_number, is_blank, is_token,
+    language, largest, level, link, span_of, stand_in,
 };
 use crate::sanitise::{clean_char, link_target, safe_html};
 use cable_proto::v1::{
-    Block, Body, Code, Embed, Gallery, Image, Link, List, ListItem, Mark, Media, PullQuote, Quote, Span,
-    Table, TableCell, TableRow, block::Kind,
+    Block, Body, Code, Embed, FocalPoint, Gallery, Image, Link, List, ListItem, Mark, Media, PullQuote,
+    Quote, Span, Table, TableCell, TableRow, block::Kind,
 };
 
 pub(super) fn render(body: &Body, capacity: usize) -> String {
@@ -266,6 +266,9 @@ impl Html {
                 self.number(name, value);
             }
         }
+        if let Some(point) = focal_point(media) {
+            self.attribute(FOCAL_POINT, &point);
+        }
         self.out.push('>');
     }
 
@@ -356,6 +359,12 @@ impl Html {
         self.blocks(&cell.blocks);
         self.close(tag);
     }
+}
+
+/// Returns the focal point as text, if it is within the picture.
+fn focal_point(media: &Media) -> Option<String> {
+    let FocalPoint { x, y } = media.focal_point.as_ref()?;
+    [x, y].iter().all(|part| (0.0..=1.0).contains(*part)).then(|| format!("{x} {y}"))
 }
 
 fn tag_of(mark: Mark) -> &'static str {

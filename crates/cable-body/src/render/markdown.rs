@@ -3,8 +3,8 @@
 //! If a parser for this dialect reads the text back, it finds the same words, marks and links. A mark becomes an HTML
 //! element where a parser would not recognise its Markdown delimiters (within words, beside punctuation), and for sub-
 //! and superscript. A post of a live blog is Markdown between the tags of an HTML element, which has its properties.
-//! Other properties without a Markdown form are left out: ids of blocks, sizes and focal points of pictures, other files
-//! than the largest or first, cells that cover others.
+//! Other properties without a Markdown form are left out: ids of blocks, sizes and focal points of pictures, playing times,
+//! other files than the largest or first, cells that cover others.
 
 mod cell;
 mod inline;

@@ -2,8 +2,8 @@
 
 use super::*;
 use cable_proto::v1::{
-    Audio, Block, Code, Credit, Divider, Gallery, Heading, Image, List, ListItem, LivePost, Paragraph,
-    PullQuote, Quote, RawHtml, Table, TableCell, TableRow, Video, block::Kind,
+    Audio, Block, Code, Credit, Divider, FocalPoint, Gallery, Heading, Image, List, ListItem, LivePost,
+    Paragraph, PullQuote, Quote, RawHtml, Table, TableCell, TableRow, Video, block::Kind,
 };
 
 mod properties;
@@ -182,12 +182,14 @@ fn pictures_have_caption_and_credit() {
         alt_text: "A \"boat\"".to_owned(),
         caption: vec![span("The "), marked("Gull", &[Mark::Emphasis]), span(".")],
         credit: "Ann Vale/Harbour Press".to_owned(),
+        focal_point: Some(FocalPoint { x: 0.375, y: 0.5 }),
         ..Media::default()
     };
     assert_forms(
         vec![block(Kind::Image(Image { media: Some(media), href: "/boat".to_owned() }))],
         "<figure><a href=\"/boat\"><img src=\"/l.jpg\" srcset=\"/s.jpg 400w, /l.jpg 800w\" \
-         alt=\"A &quot;boat&quot;\" width=\"800\" height=\"600\"></a>\
+         alt=\"A &quot;boat&quot;\" width=\"800\" height=\"600\" \
+         data-focal-point=\"0.375 0.5\"></a>\
          <figcaption>The <em>Gull</em>. <small>Ann Vale/Harbour Press</small></figcaption></figure>",
         "[![A \"boat\"](/l.jpg)](/boat)\\\n*The Gull. Ann Vale/Harbour Press*",
         "The Gull. Ann Vale/Harbour Press",
@@ -295,9 +297,11 @@ fn players_have_files_poster_caption_and_credit() {
         caption: vec![span("High water.")],
         credit: "Ann Vale".to_owned(),
         poster: "/p.jpg".to_owned(),
+        duration: Some(prost_types::Duration { seconds: 74, nanos: 0 }),
         ..Media::default()
     };
-    let sound = Media { renditions: vec![file("/b.mp3", "audio/mpeg", 0)], ..Media::default() };
+    let duration = Some(prost_types::Duration { seconds: 9, nanos: 500_000_000 });
+    let sound = Media { renditions: vec![file("/b.mp3", "audio/mpeg", 0)], duration, ..Media::default() };
     let lost = Media { alt_text: "Gone".to_owned(), ..Media::default() };
     assert_forms(
         vec![
@@ -306,10 +310,11 @@ fn players_have_files_poster_caption_and_credit() {
             block(Kind::Video(Video { media: Some(lost) })),
             block(Kind::Audio(Audio::default())),
         ],
-        "<figure id=\"v\"><video controls=\"\" poster=\"/p.jpg\" aria-label=\"The quay\" width=\"640\">\
+        "<figure id=\"v\"><video controls=\"\" poster=\"/p.jpg\" aria-label=\"The quay\" width=\"640\" \
+         data-duration-seconds=\"74\">\
          <source src=\"/a.mp4\" type=\"video/mp4\"><source src=\"/a.webm\"></video>\
          <figcaption>High water. <small>Ann Vale</small></figcaption></figure>\n\
-         <figure><audio controls=\"\"><source src=\"/b.mp3\" type=\"audio/mpeg\"></audio></figure>\n\
+         <figure><audio controls=\"\" data-duration-seconds=\"9.5\"><source src=\"/b.mp3\" type=\"audio/mpeg\"></audio></figure>\n\
          <figure><figcaption>Gone</figcaption></figure>",
         "[The quay](/a.mp4)\\\n*High water. Ann Vale*\n\n[/b.mp3](/b.mp3)\n\n*Gone*",
         "High water. Ann Vale\n\n/b.mp3\n\nGone",

@@ -39,6 +39,7 @@ impl Cable {
             max_commit_bytes: MAX_COMMIT_BYTES,
             store: None,
             on_retry: None,
+            max_outage: None,
         }
     }
 }
@@ -72,6 +73,7 @@ pub struct FeedBuilder {
     max_commit_bytes: usize,
     store: Option<Arc<dyn PositionStore>>,
     on_retry: Option<OnRetry>,
+    max_outage: Option<Duration>,
 }
 
 impl fmt::Debug for FeedBuilder {
@@ -205,7 +207,29 @@ impl FeedBuilder {
         self
     }
 
-    /// Returns the feed. It connects when it is first polled, and retries without limit while no node can be reached.
+    /// Ends the feed with the last error if no node has sent a message for this long, from the first failure or the first
+    /// attempt to connect. For a program that reads up to the newest change and ends. If unset, the feed retries without
+    /// limit.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::FeedFilter;
+    /// use futures_util::TryStreamExt as _;
+    ///
+    /// let mut feed = cable.feed(FeedFilter::default()).with_snapshot().max_outage(cable.timeout()).open();
+    /// while !feed.is_caught_up() {
+    ///     println!("{:?}", feed.try_next().await?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_outage(mut self, limit: Duration) -> Self {
+        self.max_outage = Some(limit);
+        self
+    }
+
+    /// Returns the feed. It connects when it is first polled, and retries without limit while no node can be reached,
+    /// unless [`max_outage`](FeedBuilder::max_outage) sets one.
     pub fn open(mut self) -> Feed {
         self.request.checkpoint_interval = self.checkpoint_interval.try_into().ok();
         let status = Arc::new(FeedStatus::default());
@@ -220,6 +244,8 @@ impl FeedBuilder {
             request: self.request,
             max_silence: self.checkpoint_interval.saturating_mul(MISSED_CHECKPOINTS),
             on_retry: self.on_retry,
+            max_outage: self.max_outage,
+            outage: None,
             resume: self.start,
             snapshot_records: 0,
             stream: None,

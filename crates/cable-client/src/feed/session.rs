@@ -27,6 +27,10 @@ pub(super) struct FeedDriver {
     pub(super) request: WatchRequest,
     pub(super) max_silence: Duration,
     pub(super) on_retry: Option<OnRetry>,
+    /// The longest time without a message from any node. The feed then ends with the last error.
+    pub(super) max_outage: Option<Duration>,
+    /// The attempts since the last message.
+    pub(super) outage: Option<Outage>,
     /// The start of the next stream.
     pub(super) resume: Start,
     /// The number of records delivered of the current snapshot.
@@ -112,7 +116,10 @@ impl FeedDriver {
         }
         let Some(OpenStream { messages, node }) = &mut self.stream else { return Err(stream_ended()) };
         match timeout(self.max_silence, messages.message()).await {
-            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(Some(message))) => {
+                self.outage = None;
+                Ok(message)
+            }
             Ok(Ok(None)) => Err(stream_ended()),
             Ok(Err(status)) => {
                 let error = Error::from_call(status, Some(node.peer()));
@@ -127,6 +134,20 @@ impl FeedDriver {
         }
     }
 
+    /// Returns the time at which the feed ends unless a node serves it before. An outage starts here if there is none.
+    fn outage_end(&mut self) -> Option<Instant> {
+        let outage = self.outage.get_or_insert_with(|| Outage { since: Instant::now(), failure: None });
+        outage.since.checked_add(self.max_outage?)
+    }
+
+    /// Returns the error with which an outage ends the feed. If its end has cut the last attempt short, the
+    /// failure before it has the cause.
+    fn outage_error(&mut self, error: Error, limit: Duration) -> Error {
+        let failure = self.outage.take().and_then(|outage| outage.failure);
+        let cause = failure.filter(|_| error.kind() == ErrorKind::DeadlineExceeded);
+        cause.unwrap_or(error).with_outage(limit)
+    }
+
     /// Opens a stream that starts where the last one stopped, after the wait that the last failure requires.
     async fn connect(&mut self) -> Result<()> {
         if let Some(until) = self.pause_until.take() {
@@ -138,7 +159,11 @@ impl FeedDriver {
             Start::Snapshot => Some(watch_request::Start::Snapshot(true)),
         };
         self.request.start = start;
-        let (messages, node) = self.cable.open(|| self.request.clone(), None, &Retry::none()).await?;
+        let timeout = self.outage_end().map(|end| {
+            let left = end.saturating_duration_since(Instant::now());
+            left.min(self.cable.scope.timeout)
+        });
+        let (messages, node) = self.cable.open(|| self.request.clone(), timeout, &Retry::none()).await?;
         self.stream = Some(OpenStream { messages, node });
         self.status.lock().streams += 1;
         Ok(())
@@ -244,9 +269,18 @@ impl FeedDriver {
             return Err(error);
         }
         self.failures += 1;
-        self.pause_until = Some(Instant::now() + self.cable.shared.retry.pause(self.failures, &error));
+        let next = Instant::now() + self.cable.shared.retry.pause(self.failures, &error);
+        if let (Some(end), Some(limit)) = (self.outage_end(), self.max_outage)
+            && next >= end
+        {
+            return Err(self.outage_error(error, limit));
+        }
+        self.pause_until = Some(next);
         if let Some(callback) = &self.on_retry {
             callback(&error);
+        }
+        if let Some(outage) = &mut self.outage {
+            outage.failure = Some(error);
         }
         Ok((self.snapshot_records > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
     }
@@ -259,6 +293,14 @@ impl FeedDriver {
         let first = !std::mem::replace(&mut self.is_token_replaced, true);
         first && self.cable.replace_token(node.token_number, error).await
     }
+}
+
+/// A time in which no node has sent a message.
+pub(super) struct Outage {
+    /// The time of the first failure, or of the first attempt to connect.
+    since: Instant,
+    /// The last failure that was followed by another attempt.
+    failure: Option<Error>,
 }
 
 /// The start of the next stream.

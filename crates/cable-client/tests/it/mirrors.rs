@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use v1::watch_request::Start;
 
 use crate::{
-    feeds::{changes, checkpoint, open, part, removed, reset, serve_watch, snapshot_end, upsert},
+    feeds::{broken, changes, checkpoint, open, part, removed, reset, serve_watch, snapshot_end, upsert},
     support::{Responses, article, position, refusal},
 };
 
@@ -341,4 +341,12 @@ async fn dropping_the_last_clone_ends_a_mirror() {
     drop(clone);
     assert_eq!(changed.changed().await.unwrap_err().kind(), ErrorKind::Cancelled);
     ended.notified().await;
+}
+
+#[tokio::test]
+async fn a_mirror_with_a_longest_outage_reports_that_no_node_serves_it() {
+    let (server, _) = serve_watch(0, |_, _| broken(vec![], refusal(Code::Unavailable, "DRAINING")));
+    let mirror = server.client().mirror(FeedFilter::default()).max_outage(Duration::from_millis(50)).start();
+    let error = mirror.ready().await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::Draining), "{error:?}");
 }

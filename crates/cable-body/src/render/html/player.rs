@@ -1,7 +1,7 @@
 //! Videos and sounds: a player with its files, in a figure with caption and credit. It never starts on its own.
 
 use super::{
-    super::{is_blank, playable},
+    super::{DURATION, is_blank, playable},
     Html,
 };
 use crate::sanitise::file_address;
@@ -39,6 +39,9 @@ impl Html {
                 }
             }
         }
+        if let Some(time) = seconds(media) {
+            self.attribute(DURATION, &time);
+        }
         self.out.push('>');
     }
 
@@ -51,5 +54,15 @@ impl Html {
             }
             self.out.push('>');
         }
+    }
+}
+
+/// Returns the playing time in seconds as text, if it is known and not negative.
+fn seconds(media: &Media) -> Option<String> {
+    let duration = media.duration.as_ref()?;
+    let whole = u64::try_from(duration.seconds).ok()?;
+    match u32::try_from(duration.nanos).ok()? {
+        0 => Some(whole.to_string()),
+        nanos => Some(format!("{whole}.{nanos:09}").trim_end_matches('0').to_owned()),
     }
 }

@@ -99,10 +99,15 @@ prop_compose! {
         alt in words_of_text(),
         caption in any_spans(),
         credit in words_of_text(),
+        (seconds, nanos) in (any::<i64>(), 0..1_000_000_000_i32),
+        (x, y) in any::<(f32, f32)>(),
     ) -> Media {
         let renditions = files.into_iter().map(|(href, width)| file(href, width)).collect();
         let (alt_text, caption) = if has_caption { (String::new(), caption) } else { (alt, vec![]) };
-        Media { renditions, alt_text, caption, credit, ..Media::default() }
+        // A negative time and a point outside the picture are not written.
+        let duration = Some(prost_types::Duration { seconds, nanos });
+        let focal_point = Some(FocalPoint { x, y });
+        Media { renditions, alt_text, caption, credit, duration, focal_point, ..Media::default() }
     }
 }
 

@@ -158,3 +158,44 @@ async fn errors_that_need_intervention_end_the_feed() {
         assert_eq!(feed.position(), Some(position(7)), "the position remains for a later resume");
     }
 }
+
+#[tokio::test]
+async fn a_feed_with_a_longest_outage_ends_when_no_node_has_served_it_for_so_long() {
+    let limit = Duration::from_millis(200);
+    let (server, requests) = serve_watch(0, |number, _| match number {
+        // Each message ends an outage. The breaks together may last longer than the limit.
+        0..30 => broken(vec![one(number as i64 + 1)], refusal(Code::Unavailable, "DRAINING")),
+        _ => broken(vec![], refusal(Code::ResourceExhausted, "TOO_MANY_FEEDS")),
+    });
+    let failures = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&failures);
+    let feed = server.client().feed(FeedFilter::default()).max_outage(limit).on_retry(move |_| {
+        counted.fetch_add(1, SeqCst);
+    });
+    let mut feed = feed.open();
+    let expected: Vec<String> = (1..=30).map(|revision| format!("upsert {revision}")).collect();
+    assert_eq!(receive(&mut feed, 30).await, expected);
+    let error = feed.next().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::TooManyFeeds), "{error:?}");
+    assert!(error.message().ends_with("; no node has served the feed for 200ms"), "{error}");
+    assert!(feed.next().await.is_none());
+    assert_eq!(feed.position(), Some(position(30)), "the position remains for a later resume");
+    // The last failure is the error, and each one before it was followed by a retry.
+    let streams = requests.lock().unwrap().len();
+    assert_eq!(failures.load(SeqCst), streams - 1);
+    // Waits of at most 20 ms.
+    assert!(streams >= 30 + 5, "{streams}");
+}
+
+#[tokio::test]
+async fn a_feed_whose_nodes_are_gone_ends_with_the_address_and_the_cause() {
+    let (server, _) = serve_watch(0, |_, _| open(vec![one(1)]));
+    let mut feed = server.client().feed(FeedFilter::default()).max_outage(Duration::from_millis(100)).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+    let url = server.url();
+    drop(server);
+    let error = feed.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(url.strip_prefix("http://").unwrap()) && text.contains("refused"), "{text}");
+}
