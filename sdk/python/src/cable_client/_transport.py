@@ -1,12 +1,14 @@
 """Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
 
 import asyncio
+import contextlib
 import copy
 import random
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -63,11 +65,14 @@ class Node:
 
     def channel(self) -> aio.Channel:
         """Returns the connection to the node. The first call establishes it."""
-        if self._channel is None and self._tls is not None:
-            self._channel = aio.secure_channel(self._target, self._tls, options=self._options)
-        elif self._channel is None:
-            self._channel = aio.insecure_channel(self._target, options=self._options)
+        self._channel = self._channel or self.connect(aio)
         return self._channel
+
+    def connect(self, kind: Any) -> Any:
+        """Returns a new connection of a module: `aio`, or `grpc` for threads that block."""
+        if self._tls is None:
+            return kind.insecure_channel(self._target, options=self._options)
+        return kind.secure_channel(self._target, self._tls, options=self._options)
 
     def report(self, channel: aio.Channel, error: CableError | None) -> None:
         """Records the outcome of a call. A node that fails is avoided for a while.
@@ -98,43 +103,69 @@ class Node:
 class Stream(Generic[R]):
     """The messages of a stream. Its watchdog belongs to this stream alone."""
 
-    def __init__(self, call: Any, node: Node, channel: aio.Channel) -> None:
-        self._call, self._node, self._channel = call, node, channel
+    def __init__(self, call: Any, node: Node, channel: Any, max_silence: float) -> None:
+        self._call, self._node, self._channel, self._max_silence = call, node, channel, max_silence
         # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
         self._is_silent, self.token = False, 0
+        # The time since which the reader waits for a message.
+        self._waits_since: float | None = None
+        _watch(weakref.ref(self))
 
-    async def read(self, max_silence: float) -> R | None:
+    async def read(self) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
-        watchdog = asyncio.get_running_loop().call_later(max_silence, self._expire)
-        try:
+        with self._waiting():
             message = await self._call.read()
             return cast(R, message) if message is not aio.EOF else None
-        except aio.AioRpcError as failed:
+
+    def read_blocking(self) -> R | None:
+        """Does the same in the thread of the caller, for a blocking stream."""
+        with self._waiting():
+            return next(self._call, None)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._waits_since = time.monotonic()
+        try:
+            yield
+            return
+        except grpc.RpcError as failed:
             error = from_rpc(failed, self._node.name)
-        except asyncio.CancelledError:
+        except BaseException:
+            # The message that arrives after an interrupt would be lost. The next stream repeats it.
+            self._call.cancel()
             if not self._is_silent:
                 raise
-            error = _late(f"no message from {self._node.name} for {max_silence:g} s")
         finally:
-            watchdog.cancel()
+            self._waits_since = None
+        if self._is_silent:
+            error = _late(f"no message from {self._node.name} for {self._max_silence:g} s")
         self._node.report(self._channel, error)
         raise error
-
-    def _expire(self) -> None:
-        self._is_silent = True
-        self._call.cancel()
 
     def close(self) -> None:
         """Cancels the stream."""
         self._call.cancel()
 
 
+def _watch(reference: "weakref.ref[Stream[Any]]") -> None:
+    """Cancels a stream whose reader waits for too long. Otherwise, it looks again when that can be so."""
+    if (stream := reference()) is not None:
+        now = time.monotonic()
+        left = (stream._waits_since or now) + stream._max_silence - now
+        stream._is_silent = left <= 0
+        if stream._is_silent:
+            stream._call.cancel()
+        else:
+            asyncio.get_running_loop().call_later(left, _watch, reference)
+
+
 class Transport:
     """The nodes of a client, and the policy of its attempts."""
 
     def __init__(self, nodes: Sequence[Node], credentials: Credentials | None, timeout: float, attempts: int) -> None:
-        self._nodes, self._credentials, self._attempts = nodes, credentials, attempts
+        self._nodes, self._credentials, self.attempts = nodes, credentials, attempts
         self.timeout, self._is_closed = timeout, False
+        self._blocking: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
@@ -146,24 +177,27 @@ class Transport:
             rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
             return await rpc(request, timeout=bound, metadata=metadata)
 
-        return (await self._attempt(attempt, timeout, self._attempts, method.writes))[0]
+        return (await self._attempt(attempt, timeout, self.attempts, method.writes))[0]
 
     async def open(
-        self, method: StreamMethod[Q, R], request: Q, timeout: float | None = None, attempts: int | None = None
+        self, method: StreamMethod[Q, R], request: Q, max_silence: float, timeout: float, attempts: int, blocking: bool
     ) -> Stream[R]:
-        """Opens a stream. The timeout applies until it is open."""
+        """Opens a stream. The timeout applies until it is open.
 
-        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> Stream[R]:
+        A blocking one has a connection of its own, and opens when it is read.
+        """
+
+        async def attempt(node: Node, channel: Any, bound: float, metadata: Any) -> Stream[R]:
+            channel = node.connect(grpc) if blocking else channel
             rpc = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
             call = rpc(request, metadata=metadata)
-            try:
+            if not blocking:
                 await asyncio.wait_for(call.wait_for_connection(), bound)
-            except BaseException:
-                call.cancel()
-                raise
-            return Stream(call, node, channel)
+            return Stream(call, node, channel, max_silence)
 
-        stream, token = await self._attempt(attempt, timeout, attempts or self._attempts, writes=False)
+        stream, token = await self._attempt(attempt, timeout, attempts, writes=False)
+        if blocking:
+            self._blocking.add(stream)
         stream.token = token
         return stream
 
@@ -233,6 +267,8 @@ class Transport:
     async def close(self) -> None:
         """Closes all connections."""
         self._is_closed = True
+        for stream in list(self._blocking):
+            stream.close()
         await asyncio.gather(*(node.close() for node in self._nodes))
 
 

@@ -87,10 +87,11 @@ class Cable(Closing, Calls):
         self, request: v1.StreamArticlesRequest | None = None, *, timeout: float | None = None
     ) -> AsyncIterator[v1.Article]:
         """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
-        count, timeout = 0, timeout or self._transport.timeout
-        stream = await self._transport.open(STREAM_ARTICLES, request or v1.StreamArticlesRequest(), timeout)
+        count, transport = 0, self._transport
+        request, timeout = request or v1.StreamArticlesRequest(), timeout or transport.timeout
+        stream = await transport.open(STREAM_ARTICLES, request, timeout, timeout, transport.attempts, blocking=False)
         with contextlib.closing(stream):
-            while (message := await stream.read(timeout)) is not None:
+            while (message := await stream.read()) is not None:
                 count += len(message.articles)
                 for article in message.articles:
                     yield article

@@ -1,11 +1,14 @@
 """The synchronous client: the same calls, feeds and mirrors, each of which blocks."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, cast
 
 from cable_client import client, v1
-from cable_client._blocking import Blocking, advance, iterate, run
+from cable_client import feed as feeds
+from cable_client._blocking import Blocking, iterate, run
 from cable_client._method import Method, Q, R
+from cable_client.errors import CableError
 from cable_client.feed import Event
 from cable_client.mirror import Entity
 from cable_client.v1.sync_calls import SyncCalls
@@ -33,14 +36,28 @@ class Cable(SyncCalls):
 
 
 class Feed(Blocking):
-    """An iterator over events: see `cable_client.Feed`. One thread at a time may use it."""
+    """An iterator over events: see `cable_client.Feed`. One thread at a time may iterate; any may close it.
+
+    That thread reads the stream itself: to hand over each message would cost more than to receive it.
+    """
 
     def __iter__(self) -> "Feed":
         return self
 
     def __next__(self) -> Event:
-        for event in run(advance(self._wrapped)):
-            return cast(Event, event)
+        feed: feeds.Feed = self._wrapped
+        while not feed._is_ended:
+            try:
+                feed._request_next()
+                stream = feed._stream or run(feed._connect(blocking=True))
+                event = feed._accept(stream.read_blocking())
+            except CableError as error:
+                event = run(feed._recover(error))
+            except CancelledError:
+                break
+            if event is not None:
+                feed._is_next_requested = False
+                return event
         raise StopIteration
 
     def save(self) -> None:
