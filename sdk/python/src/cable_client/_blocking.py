@@ -26,6 +26,11 @@ def run(call: Coroutine[Any, Any, T]) -> T:
         future.cancel()
 
 
+async def on_loop(call: Coroutine[Any, Any, T]) -> T:
+    """Does the same for a coroutine that a thread runs itself. It does not suspend."""
+    return run(call)
+
+
 def iterate(items: AsyncIterator[T]) -> Iterator[T]:
     """Iterates over the items of an asynchronous iterator."""
     try:

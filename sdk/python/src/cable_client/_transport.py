@@ -1,14 +1,13 @@
 """Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
 
 import asyncio
-import contextlib
 import copy
 import random
 import re
 import time
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -103,31 +102,21 @@ class Node:
 class Stream(Generic[R]):
     """The messages of a stream. Its watchdog belongs to this stream alone."""
 
-    def __init__(self, call: Any, node: Node, channel: Any, max_silence: float) -> None:
+    def __init__(self, call: Any, node: Node, channel: Any, token: int, max_silence: float) -> None:
         self._call, self._node, self._channel, self._max_silence = call, node, channel, max_silence
         # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
-        self._is_silent, self.token = False, 0
+        self._is_silent, self.token = False, token
         # The time since which the reader waits for a message.
         self._waits_since: float | None = None
         _watch(weakref.ref(self))
 
     async def read(self) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
-        with self._waiting():
-            message = await self._call.read()
-            return cast(R, message) if message is not aio.EOF else None
-
-    def read_blocking(self) -> R | None:
-        """Does the same in the thread of the caller, for a blocking stream."""
-        with self._waiting():
-            return next(self._call, None)
-
-    @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
         self._waits_since = time.monotonic()
         try:
-            yield
-            return
+            is_blocking = isinstance(self._call, grpc.Future)
+            message = next(self._call, aio.EOF) if is_blocking else await self._call.read()
+            return cast(R, message) if message is not aio.EOF else None
         except grpc.RpcError as failed:
             error = from_rpc(failed, self._node.name)
         except BaseException:
@@ -138,7 +127,8 @@ class Stream(Generic[R]):
         finally:
             self._waits_since = None
         if self._is_silent:
-            error = _late(f"no message from {self._node.name} for {self._max_silence:g} s")
+            late = f"no message from {self._node.name} for {self._max_silence:g} s"
+            error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, late)
         self._node.report(self._channel, error)
         raise error
 
@@ -165,7 +155,7 @@ class Transport:
     def __init__(self, nodes: Sequence[Node], credentials: Credentials | None, timeout: float, attempts: int) -> None:
         self._nodes, self._credentials, self.attempts = nodes, credentials, attempts
         self.timeout, self._is_closed = timeout, False
-        self._blocking: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
@@ -173,33 +163,31 @@ class Transport:
             request = copy.deepcopy(request)
             request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
 
-        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> R:
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any, _: int) -> R:
             rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
             return await rpc(request, timeout=bound, metadata=metadata)
 
-        return (await self._attempt(attempt, timeout, self.attempts, method.writes))[0]
+        return await self._attempt(attempt, timeout, self.attempts, method.writes)
 
     async def open(
         self, method: StreamMethod[Q, R], request: Q, max_silence: float, timeout: float, attempts: int, blocking: bool
     ) -> Stream[R]:
         """Opens a stream. The timeout applies until it is open.
 
-        A blocking one has a connection of its own, and opens when it is read.
+        A blocking one has a connection of its own, is open after the first read, and blocks the thread that reads.
         """
 
-        async def attempt(node: Node, channel: Any, bound: float, metadata: Any) -> Stream[R]:
+        async def attempt(node: Node, channel: Any, bound: float, metadata: Any, token: int) -> Stream[R]:
             channel = node.connect(grpc) if blocking else channel
             rpc = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
             call = rpc(request, metadata=metadata)
             if not blocking:
                 await asyncio.wait_for(call.wait_for_connection(), bound)
-            return Stream(call, node, channel, max_silence)
+            stream: Stream[R] = Stream(call, node, channel, token, max_silence)
+            self._streams.add(stream)
+            return stream
 
-        stream, token = await self._attempt(attempt, timeout, attempts, writes=False)
-        if blocking:
-            self._blocking.add(stream)
-        stream.token = token
-        return stream
+        return await self._attempt(attempt, timeout, attempts, writes=False)
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
         """Returns whether there is another token than the refused one now."""
@@ -208,14 +196,13 @@ class Transport:
         return await self._credentials.replace(refused)
 
     async def _attempt(
-        self, attempt: Callable[..., Awaitable[T]], timeout: float | None, attempts: int, writes: bool
-    ) -> tuple[T, int]:
+        self, attempt: Callable[..., Awaitable[T]], limit: float | None, attempts: int, writes: bool
+    ) -> T:
         """Attempts a call until it succeeds, no retry is allowed, or the next wait would end after the deadline.
 
-        A node that cannot be reached has not received the call: the next node is tried at once. Returns the result
-        and the number of the token.
+        A node that cannot be reached has not received the call: the next node is tried at once.
         """
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self.timeout if limit is None else limit
         deadline = time.monotonic() + timeout
         failures = unreached = token = 0
         in_doubt = is_replaced = False
@@ -232,14 +219,15 @@ class Transport:
             try:
                 # Meanwhile another call may have given up the channel.
                 (metadata, token), channel = await asyncio.wait_for(self._metadata(node), bound), node.channel()
-                result = await attempt(node, channel, bound, metadata)
+                result = await attempt(node, channel, bound, metadata, token)
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
-                error = _late(f"no response from {node.name} before the deadline")
+                late = f"no response from {node.name} before the deadline"
+                error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, late)
             else:
                 node.report(channel, None)
-                return result, token
+                return result
             node.report(channel, error)
             now = time.monotonic()
             in_doubt = writes and error._settle(in_doubt)
@@ -267,7 +255,7 @@ class Transport:
     async def close(self) -> None:
         """Closes all connections."""
         self._is_closed = True
-        for stream in list(self._blocking):
+        for stream in list(self._streams):
             stream.close()
         await asyncio.gather(*(node.close() for node in self._nodes))
 
@@ -280,7 +268,3 @@ def pause(failures: int, error: CableError, longest: float) -> float:
 def jittered(seconds: float) -> float:
     """Returns a random time between half of it and all of it, so that many clients do not act at once."""
     return seconds * random.uniform(0.5, 1)
-
-
-def _late(message: str) -> CableError:
-    return CableError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

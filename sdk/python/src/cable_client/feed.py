@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import grpc
 
@@ -117,8 +117,7 @@ class Feed(Closing):
         task, self._next, self._is_next_requested = self._next, None, False
         if task.cancelled():
             raise StopAsyncIteration
-        event: Event = task.result()
-        return event
+        return cast(Event, task.result())
 
     async def save(self) -> None:
         """Marks the last event as applied too, and writes its position now. For example, before `break`."""
@@ -142,14 +141,16 @@ class Feed(Closing):
             self._stream.close()
             self._stream = None
 
-    async def _deliver(self) -> Event:
+    async def _deliver(self, on_loop: Any = None) -> Event:
+        """Returns the next event. With `on_loop`, a thread reads the stream, and only the rest runs on the loop."""
+        hop = on_loop or (lambda call: call)
         while True:
             try:
                 self._request_next()
-                stream = self._stream or await self._connect()
-                event = self._accept(await stream.read())
+                stream = self._stream or await hop(self._connect(blocking=on_loop is not None))
+                event: Event | None = self._accept(await stream.read())
             except CableError as error:
-                event = await self._recover(error)
+                event = await hop(self._recover(error))
             if event is not None:
                 return event
 
@@ -159,7 +160,7 @@ class Feed(Closing):
             self._saver.mark(self.position)
         self._is_next_requested = True
 
-    async def _connect(self, blocking: bool = False) -> Stream[v1.WatchResponse]:
+    async def _connect(self, blocking: bool) -> Stream[v1.WatchResponse]:
         """Opens a stream that starts after the last event. At first, a saved position takes precedence."""
         if self._is_ended:
             raise asyncio.CancelledError
@@ -217,10 +218,9 @@ class Feed(Closing):
             limit = f"commit larger than {self._max_commit_bytes} bytes"
             raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
         self._parts.extend(part.changes)
-        changes = self._parts
         if part.more_follows:
             return None
-        self._drop_parts()
+        changes, self._parts, self._parts_bytes = self._parts, [], 0
         return changes
 
     def _drop_parts(self) -> None:

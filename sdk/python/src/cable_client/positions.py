@@ -91,7 +91,7 @@ class Saver:
     """A writer for the positions that were applied. It writes with a delay, and only the newest one."""
 
     def __init__(self, store: PositionStore | None, acknowledge: Callable[..., Awaitable[object]]) -> None:
-        self._store, self._acknowledge, self._lock = store, acknowledge, threading.Lock()
+        self._store, self._acknowledge, self._writing = store, acknowledge, threading.Lock()
         self._newest = Position()
         self._written: Position | None = None
         self._task: Future[None] | None = None
@@ -110,19 +110,18 @@ class Saver:
 
         Any thread may call it, after `load`.
         """
-        with self._lock:
-            if self._task is not None and self._task.done():
-                task, self._task = self._task, None
-                task.result()
-            self._newest = position
-            if self._task is None and position != self._written:
-                self._task = asyncio.run_coroutine_threadsafe(self._write(), self._loop)
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            task.result()
+        self._newest = position
+        if position != self._written and self._writing.acquire(blocking=False):
+            self._task = asyncio.run_coroutine_threadsafe(self._write(), self._loop)
 
     async def flush(self) -> None:
         """Waits until the newest position is written."""
-        if (task := self._task) is not None:
-            await asyncio.wait({asyncio.wrap_future(task)})
-            task.result()
+        if self._task is not None:
+            await asyncio.wait({asyncio.wrap_future(self._task)})
+            self._task.result()
 
     async def _write(self) -> None:
         while True:
@@ -141,7 +140,8 @@ class Saver:
                     raise
             except Exception as error:
                 raise PositionStoreError(f"position could not be saved: {error}") from error
-            with self._lock:
-                if self._newest == position:
-                    self._task = None
-                    return
+            finally:
+                self._writing.release()
+            # A position that was marked since then is written here, or by the task that its mark has started.
+            if self._newest == position or not self._writing.acquire(blocking=False):
+                return

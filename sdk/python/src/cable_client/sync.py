@@ -5,10 +5,8 @@ from concurrent.futures import CancelledError
 from typing import Any, cast
 
 from cable_client import client, v1
-from cable_client import feed as feeds
-from cable_client._blocking import Blocking, iterate, run
+from cable_client._blocking import Blocking, iterate, on_loop, run
 from cable_client._method import Method, Q, R
-from cable_client.errors import CableError
 from cable_client.feed import Event
 from cable_client.mirror import Entity
 from cable_client.v1.sync_calls import SyncCalls
@@ -45,20 +43,16 @@ class Feed(Blocking):
         return self
 
     def __next__(self) -> Event:
-        feed: feeds.Feed = self._wrapped
-        while not feed._is_ended:
-            try:
-                feed._request_next()
-                stream = feed._stream or run(feed._connect(blocking=True))
-                event = feed._accept(stream.read_blocking())
-            except CableError as error:
-                event = run(feed._recover(error))
-            except CancelledError:
-                break
-            if event is not None:
-                feed._is_next_requested = False
-                return event
-        raise StopIteration
+        if self._wrapped._is_ended:
+            raise StopIteration
+        try:
+            self._wrapped._deliver(on_loop).send(None)
+            raise RuntimeError("a blocking feed is suspended")
+        except StopIteration as delivered:
+            self._wrapped._is_next_requested = False
+            return cast(Event, delivered.value)
+        except CancelledError:
+            raise StopIteration from None
 
     def save(self) -> None:
         """Marks the last event as applied too, and writes its position now. For example, before `break`."""
