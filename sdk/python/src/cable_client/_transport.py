@@ -1,23 +1,36 @@
-"""Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
+"""Nodes, tokens and attempts: a call picks a node, gets its token, and is attempted within the rest of its timeout."""
 
 import asyncio
 import copy
+import functools
+import inspect
+import os
 import random
 import re
 import time
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from grpc import aio
 
 from cable_client._method import Method, Q, R, StreamMethod
-from cable_client._token import Credentials
 from cable_client.errors import CableError, ConfigError, from_rpc
 
 T = TypeVar("T")
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+
+#: A token, the file of a token, or a function that returns one. Files and functions are read again.
+TokenSource = str | os.PathLike[str] | Callable[[], str | Awaitable[str]]
+
+# A rotation leaves both tokens valid for longer than this.
+MAX_AGE = 10.0
+# Calls that wait for a source must not hang with it.
+MAX_READ_TIME = 5.0
+MAX_BYTES = 4096
 
 # The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
 # response must not take all of it.
@@ -56,7 +69,7 @@ class Node:
         self.name = f"{scheme}://{self._target}"
         is_local = re.fullmatch(r"localhost|127\.[\d.]+|\[::1\]", host) is not None
         self.can_send_token = allow_plaintext_token or scheme == "https" or is_local
-        self._tls = (tls or grpc.ssl_channel_credentials()) if scheme == "https" else None
+        self._tls = [tls or grpc.ssl_channel_credentials()] if scheme == "https" else []
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._channel: aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -69,16 +82,15 @@ class Node:
 
     def connect(self, kind: Any) -> Any:
         """Returns a new connection of a module: `aio`, or `grpc` for threads that block."""
-        if self._tls is None:
-            return kind.insecure_channel(self._target, options=self._options)
-        return kind.secure_channel(self._target, self._tls, options=self._options)
+        create = kind.secure_channel if self._tls else kind.insecure_channel
+        return create(self._target, *self._tls, options=self._options)
 
     def report(self, channel: aio.Channel, error: CableError | None) -> None:
         """Records the outcome of a call. A node that fails is avoided for a while.
 
         A connection that is silent, or that waits before it connects again, is replaced by a new one.
         """
-        is_silent = error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        is_silent = error is not None and error.code is _LATE
         if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
             self._failures, self.ejected_until = 0, 0.0
             return
@@ -87,9 +99,8 @@ class Node:
             task = asyncio.create_task(channel.close(RETIREMENT))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        wait = min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION)
-        self._failures += 1
-        self.ejected_until = time.monotonic() + jittered(wait)
+        wait = jittered(min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION))
+        self._failures, self.ejected_until = self._failures + 1, time.monotonic() + wait
 
     async def close(self) -> None:
         """Closes all connections, and cancels the calls on them."""
@@ -97,6 +108,67 @@ class Node:
             task.cancel()
         if self._channel is not None:
             await self._channel.close()
+
+
+class Credentials:
+    """The token in the form in which calls send it. Its number changes with it. It appears in no error."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._header, self._number, self._read_at, self._lock = "", 0, time.monotonic(), asyncio.Lock()
+        self._source = source if callable(source) else None
+        if isinstance(source, str):
+            self._store(_header(source, "token"))
+        elif isinstance(source, os.PathLike):
+            self._source = functools.partial(_read_file, source)
+            self._store(_header(_read_file(source), f"token file {source}"))
+
+    async def current(self) -> tuple[str, int]:
+        """Returns the value of `authorization` and the number of the token. A copy that is too old is replaced."""
+        is_old = self._source is not None and time.monotonic() - self._read_at >= MAX_AGE
+        if not self._number or (is_old and not self._lock.locked()):
+            async with self._lock:
+                await self._read()
+        return self._header, self._number
+
+    async def replace(self, refused: int) -> bool:
+        """Reads the source again because a server refused a token. Returns whether there is another one now."""
+        async with self._lock:
+            if self._number == refused:
+                await self._read()
+            return self._number != refused
+
+    async def _read(self) -> None:
+        """Reads the source. After a failure, the last token counts as read and is sent again."""
+        source, self._read_at = self._source, time.monotonic()
+        if source is None:
+            return
+        try:
+            is_async = inspect.iscoroutinefunction(source)
+            result = source() if is_async else await asyncio.wait_for(asyncio.to_thread(source), MAX_READ_TIME)
+            token = result if isinstance(result, str) else await asyncio.wait_for(result, MAX_READ_TIME)
+            self._store(_header(token, "token of the source"))
+        except Exception as error:
+            if not self._number:
+                raise ConfigError(f"cannot get a token: {str(error) or 'its source takes too long'}") from error
+
+    def _store(self, header: str) -> None:
+        if header != self._header:
+            self._header, self._number = header, self._number + 1
+
+
+def _read_file(path: os.PathLike[str]) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 2).decode("ascii", "replace")
+    except OSError as error:
+        raise ConfigError(f"token file {path}: {error.strerror}") from error
+
+
+def _header(token: str, origin: str) -> str:
+    token = token.strip()
+    if not token or len(token) > MAX_BYTES or not all("!" <= char <= "~" for char in token):
+        raise ConfigError(f"{origin}: must be 1 to {MAX_BYTES} visible ASCII characters")
+    return f"Bearer {token}"
 
 
 class Stream(Generic[R]):
@@ -114,8 +186,8 @@ class Stream(Generic[R]):
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
         self._waits_since = time.monotonic()
         try:
-            is_blocking = isinstance(self._call, grpc.Future)
-            message = next(self._call, aio.EOF) if is_blocking else await self._call.read()
+            # The call of a blocking stream is an iterator.
+            message = next(self._call, aio.EOF) if isinstance(self._call, Iterator) else await self._call.read()
             return cast(R, message) if message is not aio.EOF else None
         except grpc.RpcError as failed:
             error = from_rpc(failed, self._node.name)
@@ -127,8 +199,7 @@ class Stream(Generic[R]):
         finally:
             self._waits_since = None
         if self._is_silent:
-            late = f"no message from {self._node.name} for {self._max_silence:g} s"
-            error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, late)
+            error = CableError(_LATE, f"no message from {self._node.name} for {self._max_silence:g} s")
         self._node.report(self._channel, error)
         raise error
 
@@ -170,9 +241,9 @@ class Transport:
         return await self._attempt(attempt, timeout, self.attempts, method.writes)
 
     async def open(
-        self, method: StreamMethod[Q, R], request: Q, max_silence: float, timeout: float, attempts: int, blocking: bool
+        self, method: StreamMethod[Q, R], request: Q, silence: float, limit: float | None, attempts: int, blocking: bool
     ) -> Stream[R]:
-        """Opens a stream. The timeout applies until it is open.
+        """Opens a stream that may be silent for a while. The limit in seconds applies until it is open.
 
         A blocking one has a connection of its own, is open after the first read, and blocks the thread that reads.
         """
@@ -183,11 +254,11 @@ class Transport:
             call = rpc(request, metadata=metadata)
             if not blocking:
                 await asyncio.wait_for(call.wait_for_connection(), bound)
-            stream: Stream[R] = Stream(call, node, channel, token, max_silence)
+            stream: Stream[R] = Stream(call, node, channel, token, silence)
             self._streams.add(stream)
             return stream
 
-        return await self._attempt(attempt, timeout, attempts, writes=False)
+        return await self._attempt(attempt, limit, attempts, writes=False)
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
         """Returns whether there is another token than the refused one now."""
@@ -223,8 +294,7 @@ class Transport:
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
-                late = f"no response from {node.name} before the deadline"
-                error = CableError(grpc.StatusCode.DEADLINE_EXCEEDED, late)
+                error = CableError(_LATE, f"no response from {node.name} before the deadline")
             else:
                 node.report(channel, None)
                 return result
@@ -238,7 +308,7 @@ class Transport:
             if not is_replaced and await self.replace_token(token, error):
                 is_replaced = True
                 continue
-            is_silent = error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            is_silent = error.code is _LATE
             wait = 0.0 if is_silent else pause(failures, error, longest=2.0)
             if failures >= attempts or now + wait >= deadline or not (error.retryable or is_silent):
                 raise error

@@ -12,8 +12,7 @@ import grpc
 
 from cable_client import v1
 from cable_client._method import Closing, Method, Q, R
-from cable_client._token import Credentials, TokenSource
-from cable_client._transport import Node, Transport
+from cable_client._transport import Credentials, Node, TokenSource, Transport
 from cable_client.errors import CableError, ConfigError, incomplete
 from cable_client.feed import Feed
 from cable_client.positions import Saver

@@ -97,8 +97,7 @@ class Feed(Closing):
         self._failures = self._faults = self._parts_bytes = self._snapshot_records = 0
         self._is_token_replaced = self._is_started = self._is_ended = False
         # Whether the caller has requested the event after the last one, which is applied then.
-        self._is_next_requested = True
-        self._pause = 0.0
+        self._is_next_requested, self._pause = True, 0.0
         self._next: asyncio.Task[Any] | None = None
         #: The position of the last event, or that which the feed starts after. `None` within a snapshot.
         self.position: v1.Position | None = request.after if request.HasField("after") else None
@@ -110,8 +109,6 @@ class Feed(Closing):
 
     async def __anext__(self) -> Event:
         """Returns the next event. A caller that is cancelled loses nothing: the next call returns the event."""
-        if self._is_ended:
-            raise StopAsyncIteration
         self._next = self._next or asyncio.create_task(self._deliver())
         await asyncio.wait({self._next})
         task, self._next, self._is_next_requested = self._next, None, False
@@ -144,7 +141,7 @@ class Feed(Closing):
     async def _deliver(self, on_loop: Any = None) -> Event:
         """Returns the next event. With `on_loop`, a thread reads the stream, and only the rest runs on the loop."""
         hop = on_loop or (lambda call: call)
-        while True:
+        while not self._is_ended:
             try:
                 self._request_next()
                 stream = self._stream or await hop(self._connect(blocking=on_loop is not None))
@@ -153,6 +150,7 @@ class Feed(Closing):
                 event = await hop(self._recover(error))
             if event is not None:
                 return event
+        raise asyncio.CancelledError
 
     def _request_next(self) -> None:
         """Marks the last event as applied, unless it is marked already."""
@@ -167,13 +165,11 @@ class Feed(Closing):
         # `aclose` cancels this task.
         self._next = asyncio.current_task()
         if self._saver is not None and not self._is_started and (saved := await self._saver.load()):
-            self.position = saved
-            self._request.after.CopyFrom(saved)
+            self._advance(saved)
         self._is_started = True
-        self._drop_parts()
+        self._parts, self._parts_bytes = [], 0
         await asyncio.sleep(self._pause)
-        timeout = self._transport.timeout
-        self._stream = await self._transport.open(WATCH, self._request, self._max_silence, timeout, 1, blocking)
+        self._stream = await self._transport.open(WATCH, self._request, self._max_silence, None, 1, blocking)
         return self._stream
 
     def _accept(self, message: v1.WatchResponse | None) -> Event | None:
@@ -223,14 +219,11 @@ class Feed(Closing):
         changes, self._parts, self._parts_bytes = self._parts, [], 0
         return changes
 
-    def _drop_parts(self) -> None:
-        self._parts, self._parts_bytes = [], 0
-
     def _reset(self, reason: str) -> Reset:
         """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
         self._request.snapshot, self.position = True, None
         self._snapshot_records, self.is_caught_up = 0, False
-        self._drop_parts()
+        self._parts, self._parts_bytes = [], 0
         return Reset(reason)
 
     def _advance(self, position: v1.Position) -> None:
@@ -244,15 +237,14 @@ class Feed(Closing):
         """Prepares a retry, or raises the error if a retry cannot help."""
         if self._is_ended:
             return None
-        is_final = isinstance(error, TooLargeError | PositionStoreError)
-        may_retry = error.code.name not in _PERMANENT.split() and not is_final
+        may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
         # The token was valid when the stream was opened. It is replaced once, until there is progress.
         token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
         if token is not None and await self._transport.replace_token(token, error):
             self._is_token_replaced = may_retry = True
         self._close_stream()
         self._faults += error.code.name in ("DATA_LOSS", "INTERNAL", "UNKNOWN")
-        self._is_ended = not may_retry or self._faults >= MAX_SERVER_FAULTS
+        self._is_ended = not may_retry or self._faults >= MAX_SERVER_FAULTS or isinstance(error, PositionStoreError)
         if self._is_ended:
             raise error
         self._failures += 1
