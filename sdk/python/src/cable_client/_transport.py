@@ -180,13 +180,14 @@ class Stream(Generic[R]):
         self._is_silent, self.token = False, token
         # The time since which the reader waits for a message.
         self._waits_since: float | None = None
+        #: Cancels the stream. The connection of a blocking stream, whose call is an iterator, ends with it.
+        self.close: Callable[[], object] = channel.close if isinstance(call, Iterator) else call.cancel
         _watch(weakref.ref(self))
 
     async def read(self) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
         self._waits_since = time.monotonic()
         try:
-            # The call of a blocking stream is an iterator.
             message = next(self._call, aio.EOF) if isinstance(self._call, Iterator) else await self._call.read()
             return cast(R, message) if message is not aio.EOF else None
         except grpc.RpcError as failed:
@@ -202,10 +203,6 @@ class Stream(Generic[R]):
             error = CableError(_LATE, f"no message from {self._node.name} for {self._max_silence:g} s")
         self._node.report(self._channel, error)
         raise error
-
-    def close(self) -> None:
-        """Cancels the stream."""
-        self._call.cancel()
 
 
 def _watch(reference: "weakref.ref[Stream[Any]]") -> None:
