@@ -189,8 +189,9 @@ class Feed(Closing):
             return None
         if not message.HasField("position"):
             raise MalformedError("feed message without position")
-        last = self.position
-        if last is not None and last.log_id in ("", position.log_id):
+        # The revisions of an event rise, so that its first one decides.
+        last, first = self.position, changes[0].revision if changes else 0
+        if last is not None and last.log_id in ("", position.log_id) and first <= last.revision:
             # A stream that resumes delivers nothing twice, whatever the server repeats.
             changes = [change for change in changes if change.revision > last.revision]
         end = message.snapshot_end
