@@ -4,8 +4,8 @@
     docs/images/draw.py            writes them
     docs/images/draw.py --check    fails if a file is not what this program draws
 
-Names of the schema are read from proto/: a picture that names a message, field or value that does not exist is not
-drawn. Needs Python 3 alone.
+A picture that names a message, field or value that proto/ does not have is not drawn, nor one that names an unknown
+setting. Needs Python 3 alone.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from html import escape
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROTO = HERE.parents[1] / "proto/cable/v1"
+SETTINGS = (HERE.parents[1] / "docs/reference/settings.md").read_text(encoding="utf-8")
 
 # Light and dark: background, text, notes, frames and boxes; then one colour for each kind of line.
 COLOURS = {
@@ -388,8 +389,65 @@ def feed_sequence():
     return picture
 
 
+def access():
+    picture = Picture(
+        "access",
+        800,
+        430,
+        "The addresses of a node and their callers",
+        "Websites and apps with the role reader, and partners with the role reader and a filter, call the address "
+        "server.listen, 127.0.0.1:7190 by default: gRPC, gRPC-Web and HTTP, with TLS. A CMS with the role publisher calls "
+        "publish.listen, which is off by default: the same with TLS and credentials, and then the only address that accepts "
+        "writes. If it is off, server.listen accepts writes. Monitoring calls server.ops_listen, 127.0.0.1:7191 by default, "
+        "without TLS and without credentials: metrics and health. The node stores its content and hashes of "
+        "tokens in its data directory.",
+    )
+    callers = (
+        ("websites, apps, indexes", "role", "reader", ""),
+        ("partners", "role", "reader", ", with a filter"),
+        ("CMS, imports", "role", "publisher", ""),
+        ("monitoring, load balancers", "no credential", "", ""),
+    )
+    addresses = (
+        ("server.listen", "127.0.0.1:7190", "gRPC, gRPC-Web and HTTP; TLS", "blue", 91),
+        ("publish.listen", "off", "if set, the only address for writes; TLS", "own", 200),
+        ("server.ops_listen", "127.0.0.1:7191", "metrics and health; no TLS", "note", 278),
+    )
+    left, width, height, node = 24, 220, 58, 332
+    middles = (56, 128, 200, 278)
+    picture.rect(node, 24, 444, 382, "box", radius=8)
+    picture.frame(node, 24, 444, 382)
+    for setting, default, purpose, colour, y in addresses:
+        if f"### `{setting}`" not in SETTINGS:
+            raise SystemExit(f"docs/reference/settings.md has no {setting}")
+        picture.rect(node, y - 26, 444, 52, colour, "tint")
+        picture.rect(node - 3, y - 26, 6, 52, colour, radius=3)
+        picture.text(node + 20, y - 4, setting, more="mono strong")
+        picture.text(760, y - 4, default, "note", "mono small end")
+        picture.text(node + 20, y + 16, purpose, "note", "small")
+    for (title, before, role, after), y in zip(callers, middles):
+        picture.rect(left, y - height / 2, width, height, "box", radius=6)
+        picture.frame(left, y - height / 2, width, height)
+        picture.text(left + 14, y - 5, title, more="strong")
+        picture.parts.append(
+            f'<text class="note small" x="{left + 14}" y="{y + 15}">{before} <tspan class="mono">{role}</tspan>{after}</text>'
+        )
+    out = left + width
+    picture.elbow(out, middles[0], 284, node - 4, 85, "blue")
+    picture.elbow(out, middles[1], 284, node - 4, 97, "blue")
+    picture.route([(out, middles[2]), (node - 4, middles[2])], "own")
+    picture.route([(out, middles[3]), (node - 4, middles[3])], "note")
+    picture.text(node + 20, 48, "node: cable serve", "note", "small")
+    picture.text(node + 20, 342, "data directory", more="strong")
+    picture.text(node + 20, 366, "cable.db", more="mono small")
+    picture.text(node + 156, 366, "content and its log", "note", "small")
+    picture.text(node + 20, 386, "credentials.toml", more="mono small")
+    picture.text(node + 156, 386, "roles, filters, hashes of tokens", "note", "small")
+    return picture
+
+
 def draw():
-    return [data_model(), feed_sequence()]
+    return [data_model(), feed_sequence(), access()]
 
 
 def main():
