@@ -30,7 +30,6 @@ COLOURS = {
     "green": ("#1a7f37", "#3fb950"),
     "red": ("#cf222e", "#ff7b72"),
 }
-LINES = ("note", "own", "blue", "green", "red")
 
 # Widths of a character in parts of the size of the font. Those of common fonts are at most this wide.
 MONO, SANS = 0.61, 0.56
@@ -76,8 +75,9 @@ class Picture:
             "<style>",
             "text { fill: var(--c); font: 13px system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif }",
             ".mono { font-family: ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace }",
-            ".strong { font-weight: 600 } .small { font-size: 12px } .middle { text-anchor: middle } .end { text-anchor: end }",
-            "rect { fill: var(--c) } .tint { fill-opacity: 0.13 } .head { fill-opacity: 0.2 }",
+            ".strong { font-weight: 600 } .small { font-size: 12px }",
+            ".middle { text-anchor: middle } .end { text-anchor: end }",
+            "rect { fill: var(--c) } .tint { fill-opacity: 0.13 }",
             "path { fill: none; stroke: var(--c); stroke-width: 1.5 } .tip { fill: var(--c); stroke: none }",
             ".dash { stroke-dasharray: 4 4 } .thin { stroke-width: 1 }",
             light,
@@ -86,32 +86,38 @@ class Picture:
         ]
         self.rect(0, 0, width, height, "back", radius=8)
 
+    def add(self, tag, classes, content="", **attributes):
+        values = "".join(
+            f' {name}="{value:g}"' if name != "d" else f' d="{value}"' for name, value in attributes.items()
+        )
+        end = f">{content}</{tag}>" if content else "/>"
+        self.parts.append(f'<{tag} class="{" ".join(classes.split())}"{values}{end}')
+
     def text(self, x, y, text, colour="text", more=""):
-        if not text:
-            return
-        self.parts.append(f'<text class="{colour} {more}" x="{x:g}" y="{y:g}">{escape(text)}</text>'.replace(' "', '"'))
+        """A line of text, in which `this` has the font of code."""
+        if text:
+            content = re.sub(r"`([^`]+)`", r'<tspan class="mono">\1</tspan>', escape(text))
+            self.add("text", f"{colour} {more}", content, x=x, y=y)
 
     def rect(self, x, y, width, height, colour, more="", radius=0):
-        rounded = f' rx="{radius}"' if radius else ""
-        self.parts.append(
-            f'<rect class="{colour} {more}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"{rounded}/>'.replace(' "', '"', 1)
-        )
+        self.add("rect", f"{colour} {more}", x=x, y=y, width=width, height=height, rx=radius)
 
     def path(self, path, colour, more=""):
-        self.parts.append(f'<path class="{colour} {more}" d="{path}"/>'.replace(' "', '"', 1))
+        self.add("path", f"{colour} {more}", d=path)
 
-    def frame(self, x, y, width, height, colour="frame"):
-        self.path(f"M{x + 6:g} {y:g}h{width - 12:g}q6 0 6 6v{height - 12:g}q0 6 -6 6h{12 - width:g}q-6 0 -6 -6v{12 - height:g}q0 -6 6 -6z", colour, "thin")
+    def frame(self, x, y, width, height):
+        """The outline of a box with rounded corners."""
+        across, down = width - 12, height - 12
+        corners = f"h{across:g}q6 0 6 6v{down:g}q0 6 -6 6h{-across:g}q-6 0 -6 -6v{-down:g}q0 -6 6 -6z"
+        self.path(f"M{x + 6:g} {y:g}{corners}", "frame", "thin")
 
     def tip(self, x, y, direction, colour):
         """The head of an arrow that ends at a point: direction (1, 0) points to the right."""
         across, down = direction
         back = (x - 9 * across, y - 9 * down)
         side = (4.5 * down, 4.5 * across)
-        self.parts.append(
-            f'<path class="tip {colour}" d="M{x:g} {y:g}L{back[0] + side[0]:g} {back[1] + side[1]:g}'
-            f'L{back[0] - side[0]:g} {back[1] - side[1]:g}z"/>'
-        )
+        base = f"L{back[0] + side[0]:g} {back[1] + side[1]:g}L{back[0] - side[0]:g} {back[1] - side[1]:g}"
+        self.path(f"M{x:g} {y:g}{base}z", colour, "tip")
 
     def route(self, points, colour, more="", radius=6):
         """A line through points with rounded corners and an arrow at its end."""
@@ -181,11 +187,12 @@ def data_model():
         800,
         712,
         "The data model of Cable",
-        "Five kinds of entity refer to each other by name. A Collection lists articles in an editor's order. An Article names its "
-        "section and additional sections, its tags, the authors of its byline, and related articles. Sections and tags "
-        "can have a parent. The body is part of the article: a list of blocks, whose text is a list of spans; the "
-        "link of a span can name an article. Below: a name holds at most one pending version and one live version. The pending "
-        "version becomes live when it is due. A removal leaves a tombstone with the reason.",
+        "Five kinds of entity refer to each other by name. A Collection lists articles in an editor's order. An "
+        "Article names its section and additional sections, its tags, the authors of its byline, and related "
+        "articles. Sections and tags can have a parent. The body is part of the article: a list of blocks, whose "
+        "text is a list of spans; the link of a span can name an article. Below: a name holds at most one pending "
+        "version and one live version. The pending version becomes live when it is due. A removal leaves a "
+        "tombstone with the reason.",
     )
     left, middle, right = 44, 282, 568
     collection = Entity(
@@ -221,8 +228,19 @@ def data_model():
     )
     author = Entity(picture, right, 24, 208, "Author", [("name", "authors/{id}"), ("display_name", "")])
     body = Entity(picture, right, 146, 208, "Body", [("blocks", "many")], "blue")
-    block = Entity(picture, right, 239, 208, "Block", [("id", ""), ("paragraph, image", "...")], "blue", f"{len(SCHEMA['Block']) - 1} kinds")
-    span = Entity(picture, right, 353, 208, "Span", [("text", ""), ("marks", "many"), ("link.article", "to articles")], "blue")
+    block = Entity(
+        picture,
+        right,
+        239,
+        208,
+        "Block",
+        [("id", ""), ("paragraph, image", "...")],
+        "blue",
+        f"{len(SCHEMA['Block']) - len(['id'])} kinds",
+    )
+    span = Entity(
+        picture, right, 353, 208, "Span", [("text", ""), ("marks", "many"), ("link.article", "to articles")], "blue"
+    )
     known("Paragraph", "spans")
 
     # References, from the field that has the name to the entity.
@@ -250,10 +268,23 @@ def data_model():
         picture, left, top, width, "PendingArticle", [("article", ""), ("due_time", ""), ("base_revision", "")]
     )
     live = Entity(
-        picture, (left + right + 208 - width) / 2, top, width, "Article", [("state", ""), ("etag", ""), ("revision", "")], "own", "live version"
+        picture,
+        (left + right + 208 - width) / 2,
+        top,
+        width,
+        "Article",
+        [("state", ""), ("etag", ""), ("revision", "")],
+        "own",
+        "live version",
     )
     tombstone = Entity(
-        picture, right + 208 - width, top, width, "Tombstone", [("reason", ""), ("moved_to", ""), ("remove_time", "")], "red"
+        picture,
+        right + 208 - width,
+        top,
+        width,
+        "Tombstone",
+        [("reason", ""), ("moved_to", ""), ("remove_time", "")],
+        "red",
     )
     for before, after, label in ((pending, live, "when due"), (live, tombstone, "removal")):
         picture.route([(before.right + 4, before.head), (after.x - 4, after.head)], "note")
@@ -330,13 +361,21 @@ class Sequence:
         self.does(y, action, "red")
 
     def does(self, y, action, colour):
+        if len(action) * SANS * 13 > self.FOLLOWER - 14 - 16:
+            raise SystemExit(f"{action}: longer than the left column")
         self.picture.text(self.FOLLOWER - 14, y + 4.5, action, colour, "end")
 
     def carries(self, y, *lines):
         y += 4.5 - 8.5 * (len(lines) - 1)
         for number, line in enumerate(lines):
             is_note = line.startswith("(")
-            self.picture.text(self.NODE + 14, y + 17 * number, line.strip("()"), "note" if is_note else "text", "small" if is_note else "mono small")
+            self.picture.text(
+                self.NODE + 14,
+                y + 17 * number,
+                line.strip("()"),
+                "note" if is_note else "text",
+                "small" if is_note else "mono small",
+            )
 
     def label(self, y, name, colour):
         """The name of a message, on its arrow."""
@@ -352,12 +391,12 @@ def feed_sequence():
         800,
         922,
         "The course of a feed",
-        "A follower calls Watch with a snapshot. The node sends snapshot messages without a position, then snapshot_end "
-        "with position 100, and a checkpoint: the follower has caught up. Then come changes at position 103, a commit of "
-        "three changes, and a checkpoint at position 120. The connection breaks while changes at position 124 are in flight. "
-        "The follower calls Watch after 120, the last position that it has applied, and receives these changes and a "
-        "checkpoint. Much later it resumes after 124, which the history no longer has: the node sends reset with the reason "
-        "COMPACTED, and then a new snapshot.",
+        "A follower calls Watch with a snapshot. The node sends snapshot messages without a position, then "
+        "snapshot_end with position 100, and a checkpoint: the follower has caught up. Then come changes at "
+        "position 103, a commit of three changes, and a checkpoint at position 120. The connection breaks while "
+        "changes at position 124 are in flight. The follower calls Watch after 120, the last position that it has "
+        "applied, and receives these changes and a checkpoint. Much later it resumes after 124, which the history "
+        "no longer has: the node sends reset with the reason COMPACTED, and then a new snapshot.",
     )
     known("FeedService", "Watch")
     known("WatchResponse", "position.revision")
@@ -396,17 +435,17 @@ def access():
         430,
         "The addresses of a node and their callers",
         "Websites and apps with the role reader, and partners with the role reader and a filter, call the address "
-        "server.listen, 127.0.0.1:7190 by default: gRPC, gRPC-Web and HTTP, with TLS. A CMS with the role publisher calls "
-        "publish.listen, which is off by default: the same with TLS and credentials, and then the only address that accepts "
-        "writes. If it is off, server.listen accepts writes. Monitoring calls server.ops_listen, 127.0.0.1:7191 by default, "
-        "without TLS and without credentials: metrics and health. The node stores its content and hashes of "
-        "tokens in its data directory.",
+        "server.listen, 127.0.0.1:7190 by default: gRPC, gRPC-Web and HTTP, with TLS. A CMS with the role "
+        "publisher calls publish.listen, which is off by default: the same with TLS and credentials, and then the "
+        "only address that accepts writes. If it is off, server.listen accepts writes. Monitoring calls "
+        "server.ops_listen, 127.0.0.1:7191 by default, without TLS and without credentials: metrics and health. "
+        "The node stores its content and hashes of tokens in its data directory.",
     )
     callers = (
-        ("websites, apps, indexes", "role", "reader", ""),
-        ("partners", "role", "reader", ", with a filter"),
-        ("CMS, imports", "role", "publisher", ""),
-        ("monitoring, load balancers", "no credential", "", ""),
+        ("websites, apps, indexes", "role `reader`"),
+        ("partners", "role `reader`, with a filter"),
+        ("CMS, imports", "role `publisher`"),
+        ("monitoring, load balancers", "no credential"),
     )
     addresses = (
         ("server.listen", "127.0.0.1:7190", "gRPC, gRPC-Web and HTTP; TLS", "blue", 91),
@@ -425,13 +464,11 @@ def access():
         picture.text(node + 20, y - 4, setting, more="mono strong")
         picture.text(760, y - 4, default, "note", "mono small end")
         picture.text(node + 20, y + 16, purpose, "note", "small")
-    for (title, before, role, after), y in zip(callers, middles):
+    for (title, credential), y in zip(callers, middles):
         picture.rect(left, y - height / 2, width, height, "box", radius=6)
         picture.frame(left, y - height / 2, width, height)
         picture.text(left + 14, y - 5, title, more="strong")
-        picture.parts.append(
-            f'<text class="note small" x="{left + 14}" y="{y + 15}">{before} <tspan class="mono">{role}</tspan>{after}</text>'
-        )
+        picture.text(left + 14, y + 15, credential, "note", "small")
     out = left + width
     picture.elbow(out, middles[0], 284, node - 4, 85, "blue")
     picture.elbow(out, middles[1], 284, node - 4, 97, "blue")
