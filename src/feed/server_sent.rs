@@ -69,7 +69,7 @@ pub(crate) fn parse_position(text: &str, field: &str) -> Result<v1::Position, Re
     let mut parts = text.split(':');
     let (first, second, chain) = (parts.next(), parts.next(), parts.next());
     let (log_id, revision) = match (first, second) {
-        (Some(log_id), Some(revision)) if !log_id.is_empty() => (log_id, revision),
+        (Some(log_id), Some(revision)) if LogId::parse(log_id).is_some() => (log_id, revision),
         (Some(revision), None) => ("", revision),
         _ => return Err(refusal()),
     };

@@ -109,6 +109,11 @@ impl OriginPolicy {
         !self.origins.is_empty()
     }
 
+    /// Whether the pages of any origin may read.
+    pub(crate) fn any_reads(&self) -> bool {
+        self.any_reads
+    }
+
     /// Checks whether a request may be served, and returns the page that it comes from.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use http::{
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
-        CONTENT_TYPE, ORIGIN, VARY,
+        CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
     },
 };
 use http_body_util::{BodyExt as _, Full};
@@ -118,13 +118,17 @@ pub(super) async fn respond(
         Page::Reading if !may_read(&calls, &request) => Err(ORIGIN_REJECTED),
         page => Ok(page),
     });
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let cross_origin = !matches!(page, Ok(Page::Own));
     let allowed_origin = match page {
+        // A cache reuses the response for the pages of other origins, and no `vary` keeps it from that.
+        Ok(Page::Own) if is_read && origin_policy.any_reads() => Some(HeaderValue::from_static("*")),
         Ok(Page::Own) => None,
         Ok(Page::Reading) => Some(HeaderValue::from_static("*")),
         Ok(Page::Allowed(origin)) => HeaderValue::from_str(origin).ok(),
         Err(rejection) => return reject(&rejection, request.method() == Method::HEAD, streams),
     };
-    let mut response = dispatch(calls, &outputs, streams, request, allowed_origin.is_some()).await;
+    let mut response = dispatch(calls, &outputs, streams, request, cross_origin).await;
     let headers = response.headers_mut();
     if origin_policy.varies() {
         headers.append(VARY, HeaderValue::from_static("origin"));
@@ -139,7 +143,10 @@ pub(super) async fn respond(
 /// Responds to a request that is refused. A head that is not valid is an error as of any resource.
 fn reject(rejection: &Rejection, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
     let Some(field) = rejection.field else {
-        return deliver(plain_text(rejection.status, rejection.text()), streams);
+        let mut response = plain_text(rejection.status, rejection.text());
+        // The key of a cache contains no origin: the refusal of one page must not reach the others.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return deliver(response, streams);
     };
     let status = Status::from(Refusal::field(field, rejection.problem));
     let error = HttpError::new(status.code() as i32, status.message(), status.details());
@@ -172,6 +179,9 @@ async fn dispatch(
     }
     if outputs.is_enabled {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !reads && files::is_file(path) {
+            return deliver(documents::read_only(), streams);
+        }
         let is_resource =
             path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_resource = is_resource || syndication::is_within(path);

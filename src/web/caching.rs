@@ -70,11 +70,24 @@ fn max_age(now: i64, configured: i64, horizon: i64, next_change: Option<i64>) ->
     configured.min(until.saturating_sub(now)).max(0) / SECOND
 }
 
-/// Whether a value of `if-none-match` names an etag: a list of etags, weak ones among them, or `*`. No etag of a node
-/// contains a comma.
+/// Whether a value of `if-none-match` names an etag (RFC 9110, 13.1.2): `*`, or a list of etags, weak ones among them.
+/// The etags of others may contain commas. The list ends at a text that is no etag.
 pub(crate) fn names_etag(value: &[u8], etag: &[u8]) -> bool {
-    let mut listed = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    listed.any(|listed| listed == b"*" || listed.strip_prefix(b"W/").unwrap_or(listed) == etag)
+    let mut rest = value.trim_ascii();
+    if rest == b"*" {
+        return true;
+    }
+    loop {
+        let start = rest.iter().position(|byte| !b", \t".contains(byte)).unwrap_or(rest.len());
+        rest = rest[start..].strip_prefix(b"W/").unwrap_or(&rest[start..]);
+        let end = rest.strip_prefix(b"\"").and_then(|text| text.iter().position(|byte| *byte == b'"'));
+        let Some(end) = end else { return false };
+        let (listed, others) = rest.split_at(end + 2);
+        if listed == etag {
+            return true;
+        }
+        rest = others;
+    }
 }
 
 #[cfg(test)]
@@ -144,12 +157,33 @@ mod tests {
     #[test]
     fn an_etag_is_found_in_a_list() {
         let etag = b"\"abc.json\"";
-        for value in
-            ["\"abc.json\"", "W/\"abc.json\"", "\"x\", \"abc.json\"", "\"x\",W/\"abc.json\" ", "*", " * "]
-        {
+        for value in [
+            "\"abc.json\"",
+            "W/\"abc.json\"",
+            "\"x\", \"abc.json\"",
+            "\"x\",W/\"abc.json\" ",
+            "*",
+            " * ",
+            ", ,\"abc.json\"",
+            "\"\",\"a,b\",\t\"abc.json\"",
+        ] {
             assert!(names_etag(value.as_bytes(), etag), "{value}");
         }
-        for value in ["", "abc.json", "\"abc\"", "w/\"abc.json\"", "\"abc.json", "\"x\", \"y\"", ",", "**"] {
+        for value in [
+            "",
+            "abc.json",
+            "\"abc\"",
+            "w/\"abc.json\"",
+            "\"abc.json",
+            "\"x\", \"y\"",
+            ",",
+            "**",
+            "\"a,*,b\"",
+            "*, \"x\"",
+            "\"x, \"abc.json\"",
+            "W/",
+            "W/W/\"abc.json\"",
+        ] {
             assert!(!names_etag(value.as_bytes(), etag), "{value}");
         }
     }

@@ -122,6 +122,8 @@ mod tests {
             ("interval=%2B1", None, "interval"),
             ("after=%2B1", None, "after"),
             ("", Some("0000000a:+1"), "last-event-id"),
+            ("", Some("0000000A:1"), "last-event-id"),
+            ("after=news:1", None, "after"),
             ("kind=articles", None, "kind"),
             ("kind=unspecified", None, "kind"),
             ("view=FULL", None, "view"),

@@ -138,7 +138,7 @@ fn path_parameter(path: &str) -> Option<Json> {
     let (name, about, schema) = if path.contains("{id}") {
         ("id", "The client's id of the entity: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -.", string())
     } else if path.contains("{path}") {
-        ("path", "The path on the site without its first slash. It may contain slashes.", string())
+        ("path", "The path on the site without its first slash. Its slashes may be encoded or not.", string())
     } else if path.contains("{month}") {
         let mut month = string();
         month.push(("pattern".to_owned(), text("^[0-9]{4}-(0[1-9]|1[0-2])(-[1-9][0-9]*)?$")));
@@ -261,8 +261,7 @@ fn document(
     errors.extend(outcomes.iter().filter_map(|(status, about)| Some((*status, (*about)?))));
     errors.sort_unstable();
     for (status, about) in errors {
-        let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
-        responses.push((status.to_owned(), object([("description", text(about)), ("content", content)])));
+        responses.push((status.to_owned(), error_response(status, about)));
     }
     let get = object([
         ("operationId", text(id)),
@@ -297,17 +296,42 @@ fn header_parameter(name: &str, about: &str) -> Json {
     ])
 }
 
+/// Describes the response with an error.
+fn error_response(status: &str, about: &str) -> Json {
+    let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
+    let mut headers = vec![cache_control()];
+    headers.extend(match status {
+        "308" => Some(("Location", response_header("The new address, with the parameters of the request."))),
+        "401" => Some(("WWW-Authenticate", response_header("`Bearer`."))),
+        "429" | "503" => {
+            Some(("Retry-After", response_header("The seconds to wait, where a later attempt can succeed.")))
+        }
+        _ => None,
+    });
+    headers.extend(["308", "404", "410"].contains(&status).then(surrogate_key));
+    let headers = headers.into_iter().map(|(name, header)| (name.to_owned(), header)).collect();
+    object([("description", text(about)), ("headers", Json::Object(headers)), ("content", content)])
+}
+
+fn response_header(about: &str) -> Json {
+    object([("description", text(about)), ("schema", object([("type", text("string"))]))])
+}
+
+fn cache_control() -> (&'static str, Json) {
+    let about = "How long caches may reuse the response; `private` if the request had a credential.";
+    ("Cache-Control", response_header(about))
+}
+
+fn surrogate_key() -> (&'static str, Json) {
+    ("Surrogate-Key", response_header("The keys of all that the response rests on, separated by spaces."))
+}
+
 fn response_headers() -> Json {
-    let header =
-        |about: &str| object([("description", text(about)), ("schema", object([("type", text("string"))]))]);
     object([
-        ("ETag", header("The etag of the response, for `If-None-Match`.")),
-        (
-            "Cache-Control",
-            header("How long caches may reuse the response; `private` if the request had a credential."),
-        ),
-        ("Surrogate-Key", header("The keys of all that the response rests on, separated by spaces.")),
-        ("Cable-Revision", header("The revision at which the response was served.")),
+        ("ETag", response_header("The etag of the response, for `If-None-Match`.")),
+        cache_control(),
+        surrogate_key(),
+        ("Cable-Revision", response_header("The revision at which the response was served.")),
     ])
 }
 
@@ -426,8 +450,7 @@ fn feed_operation() -> Json {
         ("429", "Too many feeds are open: wait for `Retry-After`."),
         ("503", "The node cannot serve the feed now: retry after `Retry-After`, or at another node."),
     ] {
-        let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
-        responses.push((status.to_owned(), object([("description", text(about)), ("content", content)])));
+        responses.push((status.to_owned(), error_response(status, about)));
     }
     let get = object([
         ("operationId", text("Watch")),

@@ -14,6 +14,9 @@ use crate::{
 /// The start of the paths of all resources.
 pub(crate) const ROOT: &str = "/v1";
 
+/// The header that has the meaning of the parameter `at_least_revision`.
+pub(crate) const AT_LEAST_HEADER: &str = "cable-at-least";
+
 /// A resource, by the path of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resource<'a> {
@@ -216,7 +219,7 @@ impl<'a> Resource<'a> {
                 })
             }
             Resource::Path(path) => encode(freshness, |freshness| v1::ResolvePathRequest {
-                path: path.to_owned(),
+                path: site_path(path).into_owned(),
                 view,
                 body_format,
                 includes: includes.clone(),
@@ -274,13 +277,26 @@ impl<'a> Resource<'a> {
                 let lists: Vec<String> = names.map(|name| format!("list:{name}")).collect();
                 if lists.is_empty() { vec!["list:articles".to_owned()] } else { lists }
             }
-            Resource::Path(path) => vec![format!("path:{}", path::normalise(path))],
+            Resource::Path(path) => vec![format!("path:{}", path::normalise(&site_path(path)))],
             Resource::Entities(kind) => vec![format!("list:{}", kind.collection())],
             Resource::Entity(kind, id) => {
                 let id = percent_decode(id, false).unwrap_or_default();
                 Name::parse(&format!("{}/{id}", kind.collection())).iter().map(key_of).collect()
             }
         }
+    }
+}
+
+/// Returns the path of the site that a path after `/v1/paths` stands for. A client that is generated from the
+/// description encodes the slashes of a parameter, too: a path of one segment that has encoded slashes is decoded first.
+fn site_path(path: &str) -> Cow<'_, str> {
+    let segment = path.strip_prefix('/').unwrap_or(path);
+    let has_encoded = segment.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"));
+    match percent_decode(segment, false) {
+        Some(decoded) if has_encoded && !segment.contains('/') => {
+            Cow::Owned(format!("/{}", decoded.strip_prefix('/').unwrap_or(&decoded)))
+        }
+        _ => Cow::Borrowed(path),
     }
 }
 
@@ -421,7 +437,7 @@ impl<'a> Values<'a> {
             })
         };
         let of_header = header
-            .map(|value| parse(std::str::from_utf8(value).unwrap_or_default(), "cable-at-least"))
+            .map(|value| parse(std::str::from_utf8(value).unwrap_or_default(), AT_LEAST_HEADER))
             .transpose()?;
         let of_query =
             self.get(AtLeastRevision).map(|text| parse(text, AtLeastRevision.name())).transpose()?;
@@ -506,6 +522,25 @@ mod tests {
             ["/", "/v1", "/v1/", "/v1/pages", "/v1/articles/a/b", "/v2/articles", "/v1/paths", "/v1articles"]
         {
             assert_eq!(Resource::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_whose_slashes_are_encoded_is_that_path() {
+        for (target, path) in [
+            ("/news/storm", "/news/storm"),
+            ("/news%2Fst%C3%B6rm", "/news/störm"),
+            ("/%2fnews%2fstorm", "/news/storm"),
+            ("/100%2525%2Fsure", "/100%25/sure"),
+            ("/news/a%2Fb", "/news/a%2Fb"),
+            ("/news%252Fstorm", "/news%252Fstorm"),
+            ("/%2F%ff", "/%2F%ff"),
+            ("/", "/"),
+        ] {
+            assert_eq!(site_path(target), path, "{target}");
+            let request = Resource::Path(target).request(None, None).unwrap();
+            assert_eq!(v1::ResolvePathRequest::decode(request.message).unwrap().path, path);
+            assert_eq!(*request.keys, [format!("path:{}", path::normalise(path))]);
         }
     }
 

@@ -56,6 +56,8 @@ async function main() {
   await pages(origin, demo);
   await everyArticle(origin, demo);
   await content(origin, demo);
+  await directions(origin, demo);
+  await history(origin);
   await commands(origin, demo);
   await keyboard(origin);
   await live(origin, demo);
@@ -86,7 +88,7 @@ async function check(name, run) {
 }
 
 /** A page in the browser that records what is wrong: console errors, exceptions, violations of the policy. */
-async function open(url, { viewport = DESKTOP, features = [], wait = settled, script = true } = {}) {
+async function open(url, { viewport = DESKTOP, features = [], wait = settled, script = true, prepare = null } = {}) {
   const page = await browser.newPage();
   page.wrongs = [];
   page.on("console", (message) => {
@@ -109,6 +111,7 @@ async function open(url, { viewport = DESKTOP, features = [], wait = settled, sc
       }
     }).observe(document, { subtree: true, childList: true });
   });
+  if (prepare) await page.evaluateOnNewDocument(prepare);
   await page.setViewport(viewport);
   await page.emulateMediaFeatures(features);
   await page.setJavaScriptEnabled(script);
@@ -378,6 +381,73 @@ async function content(origin, node) {
   });
   await page.close();
   await node.cable(["article", "rm", "all-blocks"]);
+}
+
+/** Articles in scripts of either direction, and the direction that each must have. */
+const DIRECTIONS = [
+  [{ name: "articles/arabic", headline: "عنوان طويل", language: "ar", body: { blocks: [paragraph("هذا نص عربي.")] } }, "rtl"],
+  [{ name: "articles/hebrew", headline: "שלום עולם", body: { blocks: [paragraph("שלום.")] } }, "rtl"],
+  [{ name: "articles/quoted", headline: "BBC: خبر", language: "fa-IR", body: { blocks: [paragraph("خبر.")] } }, "rtl"],
+  [{ name: "articles/romanised", headline: "Khabar", language: "fa-Latn", body: { blocks: [paragraph("Khabar.")] } }, "ltr"],
+  [{ name: "articles/swedish", headline: "Nyheter", language: "sv", dateline: "Malmö", body: { blocks: [paragraph("Nytt.")] } }, "ltr"],
+];
+
+async function directions(origin, node) {
+  const page = await open(`${origin}/#/tags`);
+  await node.put(...DIRECTIONS.map(([article]) => ({ ...article, dek: article.headline, tags: ["tags/arctic"] })));
+  await check("an article runs in the direction of its script", async () => {
+    const at = (selector) => page.$$eval(selector, (all) => all.map((each) => {
+      const { direction, textAlign } = getComputedStyle(each);
+      return [direction, textAlign, getComputedStyle(each, "::first-letter").float];
+    }));
+    for (const [article, direction] of DIRECTIONS) {
+      await go(page, `#/${article.name.replace("articles", "article")}`);
+      const opening = direction === "ltr" ? "left" : "none";
+      assert.deepEqual(await at(".article-head .dek, .prose > p:not(.dateline)"), [
+        [direction, "start", "none"], [direction, "start", opening],
+      ], article.name);
+      assert.deepEqual((await at(".dateline")).map((each) => each[2]), article.dateline ? ["none"] : [], article.name);
+    }
+    for (const [hash, item] of [["#/tag/arctic", ".teaser"], ["#/live/tag/arctic", ".live-article"]]) {
+      await go(page, hash);
+      for (const [article, direction] of DIRECTIONS) {
+        const found = await page.$$eval(item, (all, headline) => all
+          .filter((each) => each.textContent.includes(headline)).map((each) => getComputedStyle(each).direction), article.headline);
+        assert.deepEqual(found, [direction], `${article.name} of ${hash}`);
+      }
+    }
+    await clean(page);
+  });
+  await page.close();
+  for (const [article] of DIRECTIONS) await node.cable(["article", "rm", article.name.split("/")[1]]);
+}
+
+async function history(origin) {
+  const page = await open(`${origin}/#/tag/russia`, { viewport: PHONE });
+  const place = () => page.evaluate(() => Math.round(scrollY));
+  const move = async (step) => {
+    await page.evaluate((step) => {
+      document.querySelector("main").setAttribute("aria-busy", "true");
+      window.history.go(step);
+    }, step);
+    await settled(page);
+  };
+  await check("back and forward lead to the place that the reader left", async () => {
+    await page.evaluate(() => scrollTo(0, 900));
+    await go(page, "#/article/silent-weather-stations");
+    assert.equal(await place(), 0, "a new view starts at its top");
+    await page.evaluate(() => scrollTo(0, 400));
+    await go(page, "#/tag/russia");
+    assert.equal(await place(), 0, "and so does one that was shown before");
+    await move(-1);
+    assert.equal(await place(), 400);
+    await move(-1);
+    assert.equal(await place(), 900);
+    await move(1);
+    assert.equal(await place(), 400);
+    await clean(page);
+  });
+  await page.close();
 }
 
 async function commands(origin, node) {
@@ -832,6 +902,32 @@ async function tokens() {
     await page.click(".token-line button[type=button]");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "This node needs a token", { timeout: WAIT_MILLIS });
     assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+    await clean(page);
+    await page.close();
+  });
+  await slips(origin, token);
+}
+
+async function slips(origin, token) {
+  await check("what no header can hold is not accepted as a token", async () => {
+    const page = await open(`${origin}/`);
+    for (const slip of ["ключ", "a b", "x".repeat(20_000)]) {
+      await go(page, "#/token");
+      await page.$eval("#token", (input, slip) => { input.value = slip; }, slip);
+      await page.click(".token-line button[type=submit]");
+      await page.waitForFunction(() => document.querySelector(".failure .dek")?.textContent.includes("does not accept"), { timeout: WAIT_MILLIS });
+    }
+    await clean(page);
+    await page.close();
+  });
+  await check("the room works in a browser that blocks storage", async () => {
+    const page = await open(`${origin}/#/article/guarded`, { prepare: () => Object.defineProperty(window, "sessionStorage", {
+      get() { throw new DOMException("blocked", "SecurityError"); },
+    }) });
+    assert.equal(await text(page, "main h1"), "This node needs a token");
+    await page.type("#token", token);
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "A guarded article", { timeout: WAIT_MILLIS });
     await clean(page);
     await page.close();
   });

@@ -10,19 +10,35 @@ const TOKEN = "cable.token";
 /** Limit on a read, in milliseconds. Feeds have none. */
 export const READ_MILLIS = 10_000;
 
+/** What a header can hold. Everything else is a slip of the hand, and no call needs to be made to see that. */
+const TOKEN_FORM = /^[\x21-\x7e]{1,1000}$/;
+
+/** The token where the browser allows no storage, until the page closes. */
+let unstored = "";
+
 /** The token of this tab. The browser forgets it when the tab closes. */
 export const token = {
   get(): string {
-    return sessionStorage.getItem(TOKEN) ?? "";
+    try {
+      return sessionStorage.getItem(TOKEN) ?? "";
+    } catch {
+      return unstored;
+    }
   },
   set(value: string): void {
-    if (value === "") sessionStorage.removeItem(TOKEN);
-    else sessionStorage.setItem(TOKEN, value);
+    unstored = value;
+    try {
+      if (value === "") sessionStorage.removeItem(TOKEN);
+      else sessionStorage.setItem(TOKEN, value);
+    } catch {
+      // The page works without storage.
+    }
   },
 };
 
 const authorize: Interceptor = (next) => (request) => {
   const value = token.get();
+  if (value !== "" && !TOKEN_FORM.test(value)) throw new ConnectError("not a token", Code.Unauthenticated);
   if (value !== "") request.header.set("authorization", `Bearer ${value}`);
   return next(request);
 };

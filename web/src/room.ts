@@ -16,6 +16,11 @@ const main = byId("main");
 let current = new AbortController();
 let isFirst = true;
 
+/** The places in the views that the reader has left, by the number of their entry in the history. */
+const places = new Map<number, number>();
+const MAX_PLACES = 100;
+let entry = 0;
+
 type Load = (signal: AbortSignal) => Promise<View> | View;
 
 /** Returns the view of a route. */
@@ -54,7 +59,18 @@ function decoded(text: string): string {
   }
 }
 
+/** Keeps the place in the view that the reader leaves, and returns that in the next one: an earlier one, or the top. */
+function turn(): number {
+  if (entry !== 0) places.set(entry, scrollY);
+  if (places.size > MAX_PLACES) places.delete(places.keys().next().value ?? 0);
+  const known: unknown = history.state;
+  entry = typeof known === "number" ? known : performance.timeOrigin + performance.now();
+  if (entry !== known) history.replaceState(entry, "");
+  return places.get(entry) ?? 0;
+}
+
 async function show(): Promise<void> {
+  const place = turn();
   current.abort();
   const controller = new AbortController();
   current = controller;
@@ -78,7 +94,7 @@ async function show(): Promise<void> {
   // The heading takes the focus, so that a keyboard and a screen reader continue there. Nothing may wait before that: a
   // reader who types already would lose the focus.
   if (!isFirst) {
-    scrollTo(0, 0);
+    scrollTo(0, place);
     main.querySelector("h1")?.focus({ preventScroll: true });
     announce(view.title);
   }
@@ -93,7 +109,7 @@ async function frame(signal: AbortSignal): Promise<string> {
   const [sections, paper] = await Promise.all([topSections(signal).catch(() => []), paperName(signal)]);
   if (signal.aborted) return "";
   const hash = location.hash || "#/";
-  const entry = (text: string, href: string) =>
+  const link = (text: string, href: string) =>
     el("li", null, el("a", { href, "aria-current": hash === href && "page" }, text));
   fill(byId("masthead"),
     el("div", { class: "masthead-line" },
@@ -102,9 +118,9 @@ async function frame(signal: AbortSignal): Promise<string> {
     el("p", { class: "paper" }, el("a", { href: "#/" }, paper || "The reading room")),
     el("nav", { "aria-label": "Sections" },
       el("ul", null,
-        entry("Front", "#/"),
-        sections.slice(0, 10).map((each) => entry(each.displayName || idOf(each.name), routeOf(each.name))),
-        entry("Tags", route("tags")))));
+        link("Front", "#/"),
+        sections.slice(0, 10).map((each) => link(each.displayName || idOf(each.name), routeOf(each.name))),
+        link("Tags", route("tags")))));
   fill(byId("foot"),
     el("p", null, "This page is part of the node. It reads over gRPC-Web, and loads nothing from elsewhere but the pictures of articles. ",
       el("a", { href: route("token") }, token.get() === "" ? "Use a token" : "Change or forget the token"), "."));
@@ -160,6 +176,8 @@ function tokenForm(): HTMLElement {
     el("p", { id: "token-help", class: "quiet" }, "It stays in this tab and is sent to this node only. The browser forgets it when the tab closes."));
 }
 
+// The browser would restore the place before the view is there.
+history.scrollRestoration = "manual";
 const skip = byId("skip");
 skip.addEventListener("click", (event) => {
   event.preventDefault();

@@ -7,7 +7,7 @@ import { append, el, type Child } from "./dom";
 import { figure } from "./body";
 import { idOf, route, routeOf } from "./links";
 import { READ_MILLIS } from "./api";
-import { day, machine, sentence } from "./words";
+import { day, machine, sentence, tongue } from "./words";
 
 /** The limit on the articles of a list that "More" extends. */
 export const MAX_LISTED = 200;
@@ -110,7 +110,7 @@ export function teaser(article: Article, names: Names, options: TeaserOptions = 
   const text = article.dek || article.summary;
   const above = kicker(article, names);
   const signed = options.brief ? [] : byline(article, names);
-  return el("article", { class: options.lead ? "teaser lead" : "teaser" },
+  return el("article", { class: options.lead ? "teaser lead" : "teaser", ...tongue(article) },
     el("div", { class: "teaser-text" },
       above !== "" && el("p", { class: "kicker" }, above),
       heading,
@@ -176,5 +176,5 @@ export function withPanel(content: Child, panel: HTMLElement): HTMLElement {
 }
 
 export function title(text: string): HTMLElement {
-  return el("h1", { tabindex: -1 }, text);
+  return el("h1", { tabindex: -1, dir: "auto" }, text);
 }

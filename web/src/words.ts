@@ -89,3 +89,18 @@ export const ACCESS: Partial<Record<AccessEnum, string>> = {
   [AccessEnum.METERED]: "Metered",
   [AccessEnum.SUBSCRIBER]: "For subscribers",
 };
+
+/** Languages, and scripts named in a language tag, that run from right to left. */
+const LEFTWARD = /^(ar|arc|ckb|dv|fa|he|iw|ks|nqo|pnb|ps|sd|syr|ug|ur|yi)(-|$)|-(adlm|arab|hebr|nkoo|rohg|syrc|thaa)(-|$)/i;
+/** A text whose first letter is of such a script. */
+const LEFTWARD_TEXT = /^\P{L}*[\p{sc=Adlm}\p{sc=Arab}\p{sc=Hebr}\p{sc=Nkoo}\p{sc=Rohg}\p{sc=Syrc}\p{sc=Thaa}]/u;
+/** A script named in a language tag. */
+const SCRIPT = /-[a-z]{4}(-|$)/i;
+
+/** Returns the attributes of the element of an article: its language, and the direction in which it runs. */
+export function tongue(article: { language: string; headline: string }): { lang: string | null; dir: "ltr" | "rtl" } {
+  const { language, headline } = article;
+  const isLatin = SCRIPT.test(language) && !LEFTWARD.test(language.replace(/^[a-z]+/i, ""));
+  const isLeftward = language === "" ? LEFTWARD_TEXT.test(headline) : LEFTWARD.test(language) && !isLatin;
+  return { lang: language || null, dir: isLeftward ? "rtl" : "ltr" };
+}

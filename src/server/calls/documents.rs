@@ -17,7 +17,7 @@ use crate::{
     server::{call::Call, delivery::Pace, flight::Charge, streams::Streams, transport},
     supervise,
     web::{
-        request::{DocumentRequest, Parameter, Resource, name_parameter},
+        request::{AT_LEAST_HEADER, DocumentRequest, Parameter, Resource, name_parameter},
         syndication::{Address, OutputRequest, Site},
     },
 };
@@ -134,8 +134,12 @@ impl Calls {
             outcome: Err(Status::internal("")),
         };
         let request = admitted.and_then(|Admitted { deadline, .. }| {
-            let at_least = parts.headers.get("cable-at-least").map(http::HeaderValue::as_bytes);
-            let request = target.parse(parts.uri.query(), at_least)?;
+            let mut at_least = parts.headers.get_all(AT_LEAST_HEADER).iter().map(http::HeaderValue::as_bytes);
+            let (first, second) = (at_least.next(), at_least.next());
+            if second.is_some() {
+                return Err(Refusal::field(AT_LEAST_HEADER, "repeated: send it once").into());
+            }
+            let request = target.parse(parts.uri.query(), first)?;
             Ok((request, deadline))
         });
         let (request, deadline) = match request {

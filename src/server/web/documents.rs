@@ -33,7 +33,7 @@ use crate::{
     web::{
         caching::{Freshness, names_etag},
         errors::HttpError,
-        request::{ROOT, Resource},
+        request::{AT_LEAST_HEADER, ROOT, Resource},
         syndication::{self, Address},
     },
     wire::Framed,
@@ -52,10 +52,7 @@ pub(super) async fn respond(
     parts: &Parts,
 ) -> Response<Delivery<WebBody>> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
-        let text = "method not allowed: content is read-only over HTTP; use GET or HEAD\n";
-        let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, text);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return deliver(response, streams);
+        return deliver(read_only(), streams);
     }
     let is_head = parts.method == Method::HEAD;
     let freshness = outputs.caching.now();
@@ -84,6 +81,14 @@ pub(super) async fn respond(
         }
         Err(status) => refused(&freshness, call, status, (is_private, &keys), parts, streams),
     }
+}
+
+/// Returns the response to another method than GET and HEAD.
+pub(super) fn read_only() -> Response<tonic::body::Body> {
+    let text = "method not allowed: content is read-only over HTTP; use GET or HEAD\n";
+    let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, text);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 /// Returns what is at a path, or the message of the error.
@@ -149,6 +154,9 @@ pub(super) fn refused(
         error.status,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::PERMANENT_REDIRECT | StatusCode::BAD_REQUEST
     );
+    // The key of a cache contains no such header: one caller's fault must not become the response to all others.
+    let is_lasting = is_lasting
+        && (error.status != StatusCode::BAD_REQUEST || !parts.headers.contains_key(AT_LEAST_HEADER));
     let caching = match is_lasting {
         true => cache_control(freshness, None, is_private),
         false => HeaderValue::from_static("no-store"),

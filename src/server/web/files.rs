@@ -23,6 +23,7 @@ pub(super) fn respond<B>(request: &Request<B>, has_feeds: bool) -> Response<Body
     let path = request.uri().path();
     let Some((file, etag)) = files::at(path, has_feeds) else {
         let mut response = plain_text(StatusCode::NOT_FOUND, NOTHING);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         if request.method() == Method::HEAD {
             *response.body_mut() = Body::empty();
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(NOTHING.len()));

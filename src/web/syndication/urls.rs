@@ -32,11 +32,15 @@ pub(super) fn has_scheme(href: &str) -> bool {
     is_plain && scheme.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
 }
 
-/// Percent-encodes what an address may not contain. Encoded bytes remain.
+/// Percent-encodes what an address may not contain. Encoded bytes remain, and a percent sign that encodes none is
+/// encoded itself.
 fn encode(text: &str, in_path: bool) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    let bytes = text.as_bytes();
+    for (index, &byte) in bytes.iter().enumerate() {
+        let is_hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
         let is_plain = byte.is_ascii_graphic()
+            && (byte != b'%' || is_hex(index + 1) && is_hex(index + 2))
             && !b"\"<>\\^`{|}".contains(&byte)
             && (!in_path || !b"[]".contains(&byte));
         match is_plain {
@@ -62,6 +66,8 @@ mod tests {
             ("../b.jpg", "https://s.example/news/../b.jpg"),
             ("#top", "https://s.example/news/st%C3%B6rm#top"),
             ("?p=2", "https://s.example/news/st%C3%B6rm?p=2"),
+            ("100%", "https://s.example/news/100%25"),
+            ("/a%zz%4?b=%", "https://s.example/a%25zz%254?b=%25"),
             ("/a\"<b>ö%C3", "https://s.example/a%22%3Cb%3E%C3%B6%C3"),
         ] {
             assert_eq!(absolute("https://s.example", "/news/störm", href), expected, "{href}");

@@ -109,6 +109,80 @@ async fn an_error_is_the_status_of_the_call_as_json() {
     node.stop().await;
 }
 
+/// The key of a cache is the address. An error that another part of the request causes must not be found under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_a_header_causes_is_not_cached() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let http2 = Http2::connect(node.address).await;
+    for target in ["/v1/articles", "/v1/tags/none", "/v1/paths/none", "/feeds/all.rss", "/sitemap.xml"] {
+        for headers in [
+            &[("cable-at-least", "x")][..],
+            &[("cable-at-least", "-1")],
+            &[("cable-at-least", "")],
+            &[("cable-at-least", "0"), ("cable-at-least", "0")],
+        ] {
+            for refused in
+                [get_with(node.address, target, headers).await, http2.request("GET", target, headers).await]
+            {
+                assert_eq!((refused.status, refused.header("cache-control")), (400, "no-store"), "{target}");
+                assert_eq!(refused.json()["details"][1]["fieldViolations"][0]["field"], "cable-at-least");
+            }
+        }
+        let lasting = get(node.address, &format!("{target}?at_least_revision=x")).await;
+        assert_eq!(lasting.status, 400, "{target}");
+        assert!(lasting.header("cache-control").starts_with("public, max-age="), "{target}");
+        let fresh = get_with(node.address, target, &[("cable-at-least", "0")]).await;
+        assert!(fresh.header("cache-control").starts_with("public, max-age="), "{target}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_has_the_headers_of_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    put(&raw, "new").await;
+    for (id, fields) in [
+        ("old", json!({"reason": "REMOVAL_REASON_MOVED", "moved_to": "articles/new"})),
+        ("gone", json!({"reason": "REMOVAL_REASON_DELETED"})),
+    ] {
+        put(&raw, id).await;
+        remove(&raw, id, fields).await;
+    }
+    let description = get(node.address, "/v1/openapi.json").await.json();
+    let described = |template: &str, status: u16| -> Vec<String> {
+        let response = &description["paths"][template]["get"]["responses"][status.to_string()];
+        let headers = response["headers"].as_object().unwrap_or_else(|| panic!("{template} {status}"));
+        headers.keys().map(|name| name.to_lowercase()).collect()
+    };
+    let bad_token = [("authorization", "Bearer x")];
+    for (template, target, headers, status) in [
+        ("/v1/articles/{id}", "/v1/articles/old", &[][..], 308),
+        ("/v1/articles/{id}", "/v1/articles/gone", &[], 410),
+        ("/v1/articles/{id}", "/v1/articles/none", &[], 404),
+        ("/v1/articles/{id}", "/v1/articles/none?x=1", &[], 400),
+        ("/v1/articles/{id}", "/v1/articles/none", &bad_token, 401),
+        ("/v1/articles/{id}", "/v1/articles/none?at_least_revision=99", &[], 503),
+        ("/feeds/tag/{id}.rss", "/feeds/tag/none.rss", &[], 404),
+        ("/v1/feed", "/v1/feed?x=1", &[], 400),
+        ("/v1/feed", "/v1/feed?after=99", &[], 503),
+        ("/v1/feed", "/v1/feed", &bad_token, 401),
+    ] {
+        let error = get_with(node.address, target, headers).await;
+        assert_eq!(error.status, status, "{target}");
+        let described = described(template, status);
+        // Headers that every HTTP response may have are not described, and `x-request-id` is the caller's own.
+        let common =
+            ["content-type", "content-length", "vary", "x-content-type-options", "x-request-id", "date"];
+        let own: Vec<_> = error.headers.keys().filter(|name| !common.contains(&&name[..])).collect();
+        assert!(own.contains(&&"cache-control".to_owned()), "{target}: {own:?}");
+        assert!(own.iter().all(|name| described.contains(name)), "{target}: {own:?} of {described:?}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_resource_is_said_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,6 +201,7 @@ async fn what_is_no_resource_is_said_in_one_line() {
             "{target}"
         );
         assert!(text.text().contains("/v1/articles") && text.text().lines().count() == 1, "{}", text.text());
+        assert_eq!(text.header("cache-control"), "no-cache", "another version may have a file there");
         let head = request(node.address, "HEAD", target, &[]).await;
         assert_eq!((head.status, head.body.len()), (404, 0));
     }
@@ -142,7 +217,7 @@ async fn what_is_no_resource_is_said_in_one_line() {
         assert_eq!((current.status, current.body.len()), (304, 0), "{target}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
-        for target in ["/v1/articles", "/v1/articles/a", "/v1/nothing"] {
+        for target in ["/v1/articles", "/v1/articles/a", "/v1/nothing", "/v1/openapi.json", "/", "/room.js"] {
             let refused = request(node.address, method, target, &[]).await;
             assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method} {target}");
         }
@@ -179,6 +254,8 @@ async fn pages_of_any_origin_may_read_if_the_operator_says_so() {
         assert_eq!((read.status, read.header("access-control-allow-origin")), (status, "*"), "{target}");
         assert!(read.header("access-control-expose-headers").contains("etag"));
         assert!(read.header("vary").contains("origin"));
+        let shared = get(node.address, target).await;
+        assert_eq!(shared.header("access-control-allow-origin"), "*", "a cache may pass it on to any page");
         let read = get_with(node.address, target, &[("origin", desk)]).await;
         assert_eq!(read.header("access-control-allow-origin"), desk);
     }
@@ -197,12 +274,12 @@ async fn pages_of_any_origin_may_read_if_the_operator_says_so() {
     let allowed = request(node.address, "OPTIONS", "/v1/tags", &[evil[0], preflight]).await;
     assert_eq!((allowed.status, allowed.header("access-control-allow-methods")), (204, "GET, HEAD, POST"));
     let rebound = get_with(node.address, "/v1/tags", &[("host", "evil.example"), evil[0]]).await;
-    assert_eq!(rebound.status, 421);
+    assert_eq!((rebound.status, rebound.header("cache-control")), (421, "no-store"));
     node.stop().await;
 
     let node = Node::start(dir.path()).await;
     let refused = get_with(node.address, "/v1/tags", &evil).await;
-    assert_eq!(refused.status, 403);
+    assert_eq!((refused.status, refused.header("cache-control")), (403, "no-store"));
     let own = get(node.address, "/v1/tags").await;
     assert!(own.headers.keys().all(|name| !name.starts_with("access-control")), "{own:?}");
     node.stop().await;

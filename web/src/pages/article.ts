@@ -7,7 +7,7 @@ import { idOf, routeOf } from "../links";
 import { cable, curl, grpcurl, panel, type Command } from "../panel";
 import { ArticleView, Include, type Article, type Includes } from "../schema";
 import { byline, kicker, Names, read, title, type View, withPanel } from "../view";
-import { ACCESS, count, dayAndMinute, machine, millis, NOTICES } from "../words";
+import { ACCESS, count, dayAndMinute, machine, millis, NOTICES, tongue } from "../words";
 
 const INCLUDES = [Include.AUTHORS, Include.SECTIONS, Include.TAGS];
 /** The related articles that are shown. */
@@ -47,7 +47,7 @@ async function view(
   const names = new Names(includes);
   const place: Place = { name: article.name, path: article.path };
   const related = await relatedTo(article, signal);
-  const page = el("article", { class: "article", lang: article.language || null },
+  const page = el("article", { class: "article", ...tongue(article) },
     el("header", { class: "article-head" },
       el("p", { class: "kicker" }, article.section === ""
         ? kicker(article, names)
@@ -102,7 +102,7 @@ function foot(article: Article, names: Names, related: Article[]): HTMLElement {
       tags.map(({ name, text }) => el("li", null, el("a", { href: routeOf(name) }, text)))),
     related.length > 0 && el("section", { class: "related", "aria-labelledby": "related-title" },
       el("h2", { id: "related-title" }, "Read on"),
-      el("ul", null, related.map((each) => el("li", null, el("a", { href: routeOf(each.name) }, each.headline))))),
+      el("ul", null, related.map((each) => el("li", tongue(each), el("a", { href: routeOf(each.name) }, each.headline))))),
     (source !== "" || rights !== "") && el("p", { class: "quiet" }, [source, rights].filter(Boolean).join(" · ")));
 }
 

@@ -7,7 +7,7 @@ import { idOf, routeOf } from "../links";
 import { cable, curl, grpcurl, panel } from "../panel";
 import { ArticleView, Include, type Article, type FeedChange, type Position } from "../schema";
 import { kicker, Names, read, title, type View, withPanel } from "../view";
-import { clock, count, machine, millis, REMOVALS, span } from "../words";
+import { clock, count, machine, millis, REMOVALS, span, tongue } from "../words";
 
 /** The changes and the articles that the page shows. Older ones leave it. */
 const MAX_CHANGES = 200;
@@ -270,7 +270,7 @@ class LivePage implements Listener {
         el("span", { class: "badge" }, MARK_WORDS[mark]),
         change.time && el("time", { datetime: machine(change.time) }, clock(change.time)),
         took),
-      el("p", { class: "wire-text" },
+      el("p", { class: "wire-text", dir: "auto" },
         isReworded && [el("del", null, before), " "],
         article ? el("a", { href: routeOf(name) }, isReworded ? el("ins", null, headline) : headline) : el("del", null, headline),
         detail !== "" && el("span", { class: "quiet" }, ` ${detail}`)));
@@ -322,7 +322,7 @@ class LivePage implements Listener {
   #row(article: Article, mark: Mark | null): HTMLElement {
     this.#rows.get(article.name)?.item.remove();
     const above: Child = kicker(article, this.#names);
-    const item = el("li", { class: mark ? `live-article ${mark} arrived` : "live-article", "data-name": article.name },
+    const item = el("li", { class: mark ? `live-article ${mark} arrived` : "live-article", ...tongue(article), "data-name": article.name },
       el("p", { class: "kicker" }, mark && el("span", { class: "badge" }, MARK_WORDS[mark]), above),
       el("h3", null, el("a", { href: routeOf(article.name) }, article.headline)));
     this.#rows.set(article.name, { item, headline: article.headline });
