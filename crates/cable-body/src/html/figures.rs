@@ -317,28 +317,31 @@ fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mu
 fn playlist_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mut Flow) {
     let ids = element.attr("data-ids").unwrap_or_default();
     let media = attachments(walker, "playlist", ids.split(',').filter_map(|id| id.parse().ok()));
-    let (players, others): (Vec<_>, Vec<_>) = media.into_iter().map(player_of).partition(Result::is_ok);
-    for media in others.into_iter().filter_map(Result::err) {
-        let file = media.renditions.first().map(|file| file.href.clone()).unwrap_or_default();
-        walker.notes.add(|| format!("playlist: {}: left out, it is neither sound nor video", quoted(&file)));
+    let before = flow.blocks.len();
+    for media in media {
+        let file = media.renditions.first().cloned().unwrap_or_default();
+        match player_of(media, &file.r#type) {
+            Some(player) => flow.blocks.push(player),
+            None => walker
+                .notes
+                .add(|| format!("playlist: {}: left out, it is neither sound nor video", quoted(&file.href))),
+        }
     }
-    if players.is_empty() {
-        return unfilled_shortcode(walker, element, "playlist", flow);
+    if flow.blocks.len() == before {
+        unfilled_shortcode(walker, element, "playlist", flow);
     }
-    flow.blocks.extend(players.into_iter().flatten());
 }
 
-/// Returns the block of a file that is sound or video, or else the file.
-fn player_of(media: v1::Media) -> Result<Block, v1::Media> {
-    let media_type = media.renditions.first().map_or("", |file| file.r#type.as_str());
+/// Returns the block of a file that is sound or video.
+fn player_of(media: v1::Media, media_type: &str) -> Option<Block> {
     if media_type.starts_with("audio/") {
         let media = v1::Media { kind: v1::MediaKind::Audio.into(), ..media };
-        Ok(block(Kind::Audio(v1::Audio { media: Some(media) })))
+        Some(block(Kind::Audio(v1::Audio { media: Some(media) })))
     } else if media_type.starts_with("video/") {
         let media = v1::Media { kind: v1::MediaKind::Video.into(), ..media };
-        Ok(block(Kind::Video(v1::Video { media: Some(media) })))
+        Some(block(Kind::Video(v1::Video { media: Some(media) })))
     } else {
-        Err(media)
+        None
     }
 }
 

@@ -127,7 +127,10 @@ fn add_texts(value: &Value, texts: &mut Vec<String>) -> bool {
             texts.push(text.clone());
             true
         }
-        Value::Array(values) => values.iter().fold(true, |all, value| add_texts(value, texts) && all),
+        Value::Array(values) => {
+            let unread = values.iter().filter(|value| !add_texts(value, texts)).count();
+            unread == 0
+        }
         Value::Object(fields) => {
             let name = ["name", "title", "slug", "id"].iter().find_map(|key| fields.get(*key)?.as_str());
             texts.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));

@@ -209,11 +209,10 @@ fn next_start<R: BufRead>(
             event => event?,
         };
         match event {
-            Event::Start(start) if *place == Place::End => {
-                if start.local_name().into_inner() == "rss" {
-                    return Err(Fault::Appended);
-                }
+            Event::Start(start) if *place == Place::End && start.local_name().into_inner() == "rss" => {
+                return Err(Fault::Appended);
             }
+            Event::Start(_) if *place == Place::End => {}
             Event::Start(start) if *place == Place::Start => {
                 let name = names.open_root(&start).map_err(quick_xml::Error::from)?;
                 if name != "rss" {
