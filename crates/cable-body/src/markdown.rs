@@ -206,9 +206,12 @@ impl Writer {
             Tag::Strong => self.open("strong"),
             Tag::Strikethrough => self.open("s"),
             Tag::Link { dest_url, title, .. } => self.link(&dest_url, &title),
-            Tag::Image { dest_url, .. } => {
+            Tag::Image { dest_url, title, .. } => {
                 self.out.push_str("<img");
                 self.attribute("src", &dest_url);
+                if !title.is_empty() {
+                    self.attribute("title", &title);
+                }
                 self.alt = Some((String::new(), 0));
             }
             // Paragraphs are collected. The others have no element, or are not enabled.

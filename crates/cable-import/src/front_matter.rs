@@ -131,8 +131,26 @@ enum Syntax {
     Toml,
 }
 
-/// Splits a text into its front matter and the body below. `None` if it has no front matter.
+/// Splits a text into its front matter and the body below. `None` if it has no front matter. Empty lines above front
+/// matter are no part of the body; below them, a line of hyphens alone can be a rule.
 fn split(text: &str) -> Result<Option<(Syntax, &str, &str)>, Error> {
+    let below = text.trim_start_matches(['\r', '\n', ' ', '\t']);
+    let is_moved = below.len() < text.len() && text[..text.len() - below.len()].ends_with('\n');
+    if is_moved && starts_with_field(below) {
+        return split_at_start(below);
+    }
+    split_at_start(text)
+}
+
+/// Returns whether the line below the first one is a field: `title: Storm` or `title = "Storm"`.
+fn starts_with_field(text: &str) -> bool {
+    let Some(line) = text.lines().nth(1) else { return false };
+    let is_key =
+        |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    [':', '='].iter().any(|sign| line.split_once(*sign).is_some_and(|(key, _)| is_key(key.trim_end())))
+}
+
+fn split_at_start(text: &str) -> Result<Option<(Syntax, &str, &str)>, Error> {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let (syntax, delimiter, ends) = match first.trim_end() {
         "---" => (Syntax::Yaml, "---", &["---", "..."][..]),

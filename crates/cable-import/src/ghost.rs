@@ -4,7 +4,7 @@
 //! the posts, one at a time. Members, settings and e-mail addresses are not imported.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     io,
     path::{Path, PathBuf},
 };
@@ -15,6 +15,8 @@ use cable_proto::{
     v1::{self, BodyFormat, record::Record as Kind},
 };
 use jiff::{Timestamp, tz::Offset};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     ConvertedItem, Item, ItemOutcome, SkipReason,
@@ -80,6 +82,8 @@ pub struct Export {
     authors_of: HashMap<String, Vec<(i64, String)>>,
     tags_of: HashMap<String, Vec<(i64, String)>>,
     meta_of: HashMap<String, Row>,
+    /// The hash of the row of each post.
+    posts: HashMap<String, u128>,
     total: u64,
     failure: Option<Error>,
 }
@@ -100,6 +104,7 @@ pub fn read(file: &Path, options: &Options) -> Result<Export, Error> {
         authors_of: HashMap::new(),
         tags_of: HashMap::new(),
         meta_of: HashMap::new(),
+        posts: HashMap::new(),
         total: 0,
         failure: None,
     };
@@ -278,11 +283,29 @@ impl Export {
         let outcome = match self.skip_reason(row) {
             Some(reason) => ItemOutcome::Skipped(reason),
             None => match self.piece(row, is_page) {
-                Ok(piece) => self.fitter.fit(piece),
                 Err(problem) => ItemOutcome::Failed(problem),
+                Ok(piece) => self.repetition(row).unwrap_or_else(|| self.fitter.fit(piece)),
             },
         };
         Item { label: label(kind, &row.text("id"), &title), kind: kind.to_owned(), outcome }
+    }
+
+    /// Returns the outcome of a post whose id another one of the file has.
+    fn repetition(&mut self, row: &Row) -> Option<ItemOutcome> {
+        let id = row.text("id");
+        let hash = xxh3_128(Value::Object(row.0.clone()).to_string().as_bytes());
+        let problem =
+            || format!("field `id`: another post with other content has the id {}", html::head(&id, 64));
+        match self.posts.entry(id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(hash);
+                None
+            }
+            Entry::Occupied(entry) if *entry.get() == hash => {
+                Some(ItemOutcome::Skipped(SkipReason::Duplicate))
+            }
+            Entry::Occupied(_) => Some(ItemOutcome::Failed(problem())),
+        }
     }
 
     fn skip_reason(&self, row: &Row) -> Option<SkipReason> {
@@ -308,6 +331,7 @@ impl Export {
             |key: &str| Some(meta.text(key)).filter(|text| !text.is_empty()).unwrap_or_else(|| row.text(key));
         let body = body(row, &mut result)?;
         let published = time(row, "published_at");
+        note_on_times(row, published, &mut result.notes);
         let excerpt = row.text("custom_excerpt");
         let mut article = v1::Article {
             headline: row.text("title"),
@@ -347,24 +371,45 @@ impl Export {
         if is_page {
             article.annotations.insert("post_type".into(), "page".into());
         }
+        if article.path.is_empty() {
+            result.notes.push("no path: the post has no slug".into());
+        }
         leftovers(row, meta, &mut result.not_imported);
-        let named = |terms: &HashMap<String, Term>, ids: Option<&Vec<(i64, String)>>| {
+        let mut named = |kind: &str, terms: &HashMap<String, Term>, ids: Option<&Vec<(i64, String)>>| {
             let ids = ids.map_or(&[][..], Vec::as_slice);
-            ids.iter().filter_map(|(_, id)| terms.get(id).cloned()).collect::<Vec<Term>>()
+            let found: Vec<Term> = ids.iter().filter_map(|(_, id)| terms.get(id).cloned()).collect();
+            if found.len() < ids.len() {
+                result.notes.push(format!("{} {kind} omitted: not in the file", ids.len() - found.len()));
+            }
+            found
         };
-        let mut authors = named(&self.user_terms, self.authors_of.get(&id));
+        let mut authors = named("authors", &self.user_terms, self.authors_of.get(&id));
         if authors.is_empty() {
             authors.extend(self.user_terms.get(&row.text("author_id")).cloned());
         }
+        let tags = named("tags", &self.tag_terms, self.tags_of.get(&id));
         Ok(Piece {
             id: article_id(row),
             article,
             sections: Vec::new(),
-            tags: named(&self.tag_terms, self.tags_of.get(&id)),
+            tags,
             authors,
             is_draft: row.text("status") == "draft",
             result,
         })
+    }
+}
+
+/// Reports times that are missing or cannot be read.
+fn note_on_times(row: &Row, published: Option<Timestamp>, notes: &mut Vec<String>) {
+    for (key, field) in [("published_at", "publication time"), ("updated_at", "time of the last change")] {
+        let text = row.text(key);
+        if !text.is_empty() && time(row, key).is_none() {
+            notes.push(format!("{field} omitted: {:?} is not a time", html::head(&text, 64)));
+        }
+    }
+    if published.is_none() && row.text("status") == "published" {
+        notes.push("no publication time: that of the first import is used".into());
     }
 }
 
@@ -396,6 +441,11 @@ fn body(row: &Row, result: &mut ConvertedItem) -> Result<v1::Body, String> {
                 }
             }
         }
+    }
+    let plain = row.text("plaintext");
+    if source.is_empty() && !plain.is_empty() {
+        source = documents::paragraphs(&plain);
+        result.notes.push("field `html` is empty: the text is that of `plaintext`, without markup".into());
     }
     let converted = convert(BodyFormat::Html, &source.replace(SITE, ""))
         .map_err(|error| format!("body {error}; or split the post"))?;

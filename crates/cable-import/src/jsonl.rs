@@ -153,6 +153,9 @@ impl<R: BufRead> Lines<R> {
         }
         Some(match self.json.from_line(line) {
             Ok(record) => Line::Record(record),
+            Err(Error::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
+                self.invalid(format!("the file was cut off within this record: {error}"))
+            }
             Err(error) => self.invalid(error.to_string()),
         })
     }
@@ -381,6 +384,21 @@ mod tests {
         assert!(error("{}").contains("empty"));
         assert!(error(r#"{"tag":{"kind":"TAG_KIND_SHIP"}}"#).contains("TAG_KIND_SHIP"));
         assert!(json.to_line(b"\x0a\xff").is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_says_so() {
+        let whole = "{\"tag\":{\"name\":\"tags/x\",\"displayName\":\"X\"}}";
+        let problem_of = |file: &str| match Lines::new(file.as_bytes()).next().unwrap().unwrap() {
+            Line::Invalid { problem, .. } => problem,
+            Line::Record(_) => String::new(),
+        };
+        assert_eq!(problem_of(whole), "");
+        for length in 1..whole.len() {
+            let cut = problem_of(&whole[..length]);
+            assert!(cut.contains("the file was cut off within this record"), "{length}: {cut}");
+        }
+        assert!(!problem_of("{\"tag\":\n").contains("cut off"));
     }
 
     /// Returns the names of the records and the numbers of the invalid lines.

@@ -26,6 +26,7 @@ use fields::Fields;
 use permalink::Parts;
 use walk::{Entry, Kind};
 
+mod anchors;
 mod body;
 mod fields;
 mod permalink;
@@ -270,7 +271,7 @@ impl<'a> Page<'a> {
             categories: Vec::new(),
             notes: Vec::new(),
         };
-        page.title = page.fields.text(&["title"]).map(|(_, text)| text).unwrap_or_default();
+        page.title = page.fields.text(&["title", "headline"]).map(|(_, text)| text).unwrap_or_default();
         let is_published = page.fields.flag("published").unwrap_or(true);
         page.is_draft = page.fields.flag("draft").unwrap_or(false)
             || !is_published
@@ -471,17 +472,37 @@ impl<'a> Page<'a> {
             let (mut alt, mut caption, mut credit) = Default::default();
             let src = match self.fields.values_of(key) {
                 Some(Value::String(text)) => text,
-                Some(Value::Array(values)) => match values.into_iter().next() {
-                    Some(Value::String(text)) => text,
-                    _ => continue,
-                },
+                Some(Value::Array(values)) => {
+                    let others = values.len().saturating_sub(1);
+                    match values.into_iter().next() {
+                        Some(Value::String(text)) => {
+                            if others > 0 {
+                                notes.push(format!(
+                                    "field `{key}`: {others} pictures after the first omitted"
+                                ));
+                            }
+                            text
+                        }
+                        _ => continue,
+                    }
+                }
                 Some(Value::Object(map)) => {
                     let get = |keys: &[&str]| {
                         keys.iter().find_map(|key| map.get(*key)?.as_str()).unwrap_or_default().to_owned()
                     };
                     alt = get(&["alt"]);
                     (caption, credit) = (get(&["caption", "title"]), get(&["credit", "attribution"]));
-                    get(&["src", "url", "path", "image", "filename"])
+                    let src = get(&["src", "url", "path", "image", "filename"]);
+                    let used = [&src, &alt, &caption, &credit];
+                    let omitted = map.iter().filter(|(_, value)| match value {
+                        Value::String(text) => {
+                            let is_flag = matches!(text.as_str(), "" | "true" | "false");
+                            !is_flag && !used.contains(&text)
+                        }
+                        value => !value.is_null(),
+                    });
+                    notes.extend(omitted.map(|(name, _)| format!("field `{key}.{name}` omitted")));
+                    src
                 }
                 _ => continue,
             };

@@ -24,6 +24,9 @@ use crate::{
 /// The approximate length in bytes of a headline that is derived from the text.
 const DERIVED_HEADLINE_BYTES: usize = 80;
 
+/// The maximum number of blocks that are searched for the words of a headline.
+const HEADLINE_BLOCKS: usize = 32;
+
 /// A section, a tag or an author that an article names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Term {
@@ -295,7 +298,11 @@ fn fit_texts(article: &mut v1::Article, notes: &mut Vec<String>) {
 
 /// Returns the first words of the text.
 fn derived_headline(body: Option<&v1::Body>) -> String {
-    let text = body.map(|body| render(body, BodyFormat::PlainText)).unwrap_or_default();
+    // A divider is a line of signs in plain text.
+    let words = body.into_iter().flat_map(|body| &body.blocks);
+    let words = words.filter(|block| !matches!(block.kind, Some(v1::block::Kind::Divider(_))));
+    let start = v1::Body { blocks: words.take(HEADLINE_BLOCKS).cloned().collect() };
+    let text = render(&start, BodyFormat::PlainText);
     let text = one_line(html::head(&text, 4 * DERIVED_HEADLINE_BYTES));
     let mut words = truncate(&text, DERIVED_HEADLINE_BYTES);
     if words.len() < text.len() && !text[words.len()..].starts_with(' ') {

@@ -36,6 +36,10 @@ pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
     if let Some(local) = local(text) {
         return of(TimeZone::fixed(offset).to_timestamp(local).ok()?, false);
     }
+    let in_utc = text.strip_suffix(" UTC").or_else(|| text.strip_suffix(" GMT")).and_then(local);
+    if let Some(local) = in_utc {
+        return of(TimeZone::UTC.to_timestamp(local).ok()?, true);
+    }
     let hours = || parse_time(&with_whole_offset(text)?);
     let zoned = || strtime::parse("%Y-%m-%d %H:%M %z", text).ok()?.to_timestamp().ok();
     let mail = || rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
@@ -64,6 +68,10 @@ fn local(text: &str) -> Option<DateTime> {
         .or_else(|| day("%Y/%m/%d"))
         .or_else(|| day("%B %d, %Y"))
         .or_else(|| day("%d %B %Y"))
+        .or_else(|| day("%d %b %Y"))
+        .or_else(|| day("%b %d, %Y"))
+        .or_else(|| time("%Y/%m/%d %H:%M"))
+        .or_else(|| time("%Y/%m/%d %H:%M:%S"))
         .or_else(|| time("%Y-%m-%d %H:%M"))
         .or_else(|| time("%Y-%m-%dT%H:%M"))
         .or_else(|| time("%Y-%m-%d %H:%M:%S%.f"))
@@ -104,6 +112,10 @@ mod tests {
             ("2024-03-01 12:00", "2024-03-01T10:00:00Z", false),
             ("2024-03-01T12:00:05.250", "2024-03-01T10:00:05.25Z", false),
             ("2024-03-01 12:00:05", "2024-03-01T10:00:05Z", false),
+            ("2024/03/01 12:00:05", "2024-03-01T10:00:05Z", false),
+            ("1 Mar 2024", "2024-02-29T22:00:00Z", false),
+            ("2024-03-01 12:00:05 UTC", "2024-03-01T12:00:05Z", true),
+            ("2024-03-01 12:00 GMT", "2024-03-01T12:00:00Z", true),
             ("2024-03-01T12:00:05Z", "2024-03-01T12:00:05Z", true),
             ("2024-03-01T12:00:05-05:00", "2024-03-01T17:00:05Z", true),
             ("2024-03-01 12:00:05 -0500", "2024-03-01T17:00:05Z", true),

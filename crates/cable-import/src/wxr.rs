@@ -32,6 +32,7 @@ mod authors;
 mod element;
 mod enclosures;
 pub(crate) mod encoding;
+mod footnotes;
 mod leftovers;
 mod names;
 mod paths;

@@ -231,6 +231,58 @@ fn damage_and_links_cost_one_file_each() {
     assert!(!items.iter().any(|item| item.label.contains("secret")));
 }
 
+/// Imports one file.
+fn import_text(name: &str, text: &str) -> Item {
+    let root = std::env::temp_dir().join(format!("cable-markdown-{}-{name}", std::process::id()));
+    let _absent = fs::remove_dir_all(&root);
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("a.md"), text).unwrap();
+    let mut items = import(&root, &options());
+    fs::remove_dir_all(&root).unwrap();
+    items.remove(0)
+}
+
+#[test]
+fn links_within_a_page_lead_to_its_headings() {
+    let text = "---\ntitle: A\n---\n[one](#low-water) [two](#own) [three](#para) [four](#none)\n\n## Low water!\n\n\
+        ## High water {#own .wide}\n\nText.\n{: #para }\n\n## No link\n\n## Low water\n\n### Twice {#own}\n";
+    let item = import_text("anchors", text);
+    let article = &articles(std::slice::from_ref(&item))["articles/a"];
+    let blocks = &article.body.as_ref().unwrap().blocks;
+    let ids: Vec<_> = blocks.iter().map(|block| block.id.as_str()).collect();
+    assert_eq!(ids, ["", "low-water", "own", "para", "", "", ""]);
+    let Some(Kind::Heading(heading)) = &blocks[2].kind else { panic!("{blocks:#?}") };
+    assert_eq!(heading.spans.iter().map(|span| &*span.text).collect::<String>(), "High water");
+    let ItemOutcome::Converted(converted) = &item.outcome else { panic!("{item:?}") };
+    assert_eq!(converted.notes, ["id `own` omitted: not usable here"]);
+}
+
+#[test]
+fn what_a_picture_of_a_page_loses_is_in_its_notes() {
+    let item = import_text(
+        "pictures",
+        "---\ntitle: A\nheader: {image: h.jpg, teaser: t.jpg}\n---\nText.\n\n\
+         {{< figure src=\"b.jpg\" caption=\"Nets\" attr=\"Jo\" attrlink=\"https://jo.example/\" >}}\n",
+    );
+    let ItemOutcome::Converted(converted) = &item.outcome else { panic!("{item:?}") };
+    assert_eq!(converted.notes, ["field `header.teaser` omitted"]);
+    let article = &articles(std::slice::from_ref(&item))["articles/a"];
+    let html = render(article.body.as_ref().unwrap(), BodyFormat::Html);
+    assert!(html.contains("Nets <a href=\"https://jo.example/\">Jo</a>"), "{html}");
+    let ItemOutcome::Converted(several) =
+        import_text("several", "---\ntitle: A\nimages: [a.jpg, b.jpg, c.jpg]\n---\nText.").outcome
+    else {
+        panic!("not converted")
+    };
+    assert_eq!(several.notes, ["field `images`: 2 pictures after the first omitted"]);
+}
+
+#[test]
+fn a_divider_is_no_headline() {
+    let item = import_text("divider", "***\n\nLow water at six.\n");
+    assert_eq!(articles(&[item])["articles/a"].headline, "Low water at six.");
+}
+
 /// Returns the words of Markdown that readers of the page see, by rules of their own: no front matter, no scripts and
 /// markup of HTML, no shortcodes, no targets of links, no texts for readers who cannot see a picture, no marks of lists,
 /// footnotes and code.

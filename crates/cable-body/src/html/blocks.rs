@@ -199,6 +199,7 @@ impl<'a> Walker<'a> {
         if self.post.as_mut().is_some_and(|post| posts::take(post, element)) {
             return;
         }
+        figures::background(self, element, context, flow);
         if self.inline(element, context, flow) {
             return;
         }

@@ -18,6 +18,9 @@ use cable_proto::v1::{self, Block, Span, block::Kind};
 /// The maximum number of pictures that share one caption. Each of them gets a full copy.
 const MAX_PICTURES_PER_CAPTION: usize = 16;
 
+/// The maximum number of elements within one with a background that are searched for the same picture.
+const MAX_CHECKED_FOR_BACKGROUND: usize = 32;
+
 /// The maximum number of files that are read from a `srcset`.
 const MAX_FILES: usize = 16;
 
@@ -43,6 +46,9 @@ fn drop_picture(walker: &mut Walker<'_>, img: ElementRef<'_>) {
 pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
     if markup::has_class(element, "cable-gallery") {
         return gallery_shortcode(walker, element, flow);
+    }
+    if markup::has_class(element, "cable-playlist") {
+        return playlist_shortcode(walker, element, flow);
     }
     if markup::has_class(element, "wp-block-embed")
         && let Some(url) = embedded_url(element)
@@ -298,26 +304,113 @@ fn gallery(media: Vec<v1::Media>, caption: Vec<Span>) -> v1::Gallery {
 
 /// Adds the gallery of a `[gallery]` shortcode: the pictures with the given ids, or all pictures of the post.
 fn gallery_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mut Flow) {
-    let media: Vec<_> = match element.attr("data-ids") {
-        Some(ids) => {
-            let ids = ids.split(',').filter_map(|id| id.parse().ok());
-            ids.filter_map(|id| walker.attachments.media(id)).collect()
-        }
+    let media = match element.attr("data-ids") {
+        Some(ids) => attachments(walker, "gallery", ids.split(',').filter_map(|id| id.parse().ok())),
         None => walker.attachments.own_pictures(),
     };
-    if !media.is_empty() {
-        flow.blocks.push(block(Kind::Gallery(gallery(media, Vec::new()))));
-        return;
+    if media.is_empty() {
+        return unfilled_shortcode(walker, element, "gallery", flow);
     }
+    flow.blocks.push(block(Kind::Gallery(gallery(media, Vec::new()))));
+}
+
+/// Adds the sounds and videos of a `[playlist]` shortcode.
+fn playlist_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, flow: &mut Flow) {
+    let ids = element.attr("data-ids").unwrap_or_default();
+    let media = attachments(walker, "playlist", ids.split(',').filter_map(|id| id.parse().ok()));
+    let before = flow.blocks.len();
+    for media in media {
+        let file = media.renditions.first().cloned().unwrap_or_default();
+        match player_of(media, &file.r#type) {
+            Some(player) => flow.blocks.push(player),
+            None => walker
+                .notes
+                .add(|| format!("playlist: {}: left out, it is neither sound nor video", quoted(&file.href))),
+        }
+    }
+    if flow.blocks.len() == before {
+        unfilled_shortcode(walker, element, "playlist", flow);
+    }
+}
+
+/// Returns the block of a file that is sound or video.
+fn player_of(media: v1::Media, media_type: &str) -> Option<Block> {
+    if media_type.starts_with("audio/") {
+        let media = v1::Media { kind: v1::MediaKind::Audio.into(), ..media };
+        Some(block(Kind::Audio(v1::Audio { media: Some(media) })))
+    } else if media_type.starts_with("video/") {
+        let media = v1::Media { kind: v1::MediaKind::Video.into(), ..media };
+        Some(block(Kind::Video(v1::Video { media: Some(media) })))
+    } else {
+        None
+    }
+}
+
+/// Returns the attachments with the given ids, and reports those that are not known.
+fn attachments(walker: &mut Walker<'_>, user: &str, ids: impl Iterator<Item = u64>) -> Vec<v1::Media> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for id in ids {
+        match walker.attachments.media(id) {
+            Some(media) => found.push(media),
+            None => missing.push(id.to_string()),
+        }
+    }
+    if !missing.is_empty() {
+        walker.notes.add(|| format!("{user}: attachments not in the file: {}", quoted(&missing.join(", "))));
+    }
+    found
+}
+
+/// Adds a shortcode without a known attachment as raw HTML.
+fn unfilled_shortcode(walker: &mut Walker<'_>, element: ElementRef<'_>, name: &str, flow: &mut Flow) {
     let html = crate::sanitise::sanitise(&element.inner_html());
     if !walker.reserve_raw_html(&html) {
-        walker.drop_markup(|| "shortcode [gallery]: its words became a paragraph".to_owned());
+        walker.drop_markup(|| format!("shortcode [{name}]: its words became a paragraph"));
         let text = markup::text_of(*element);
         return flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
     }
-    let reason = "shortcode [gallery]".to_owned();
+    let reason = format!("shortcode [{name}]");
     walker.add_raw_html(&reason);
     flow.blocks.push(block(Kind::RawHtml(v1::RawHtml { html, reason })));
+}
+
+/// Adds the picture that a cover has as its background, and reports the backgrounds of other elements.
+pub(super) fn background(
+    walker: &mut Walker<'_>,
+    element: ElementRef<'_>,
+    context: &Context,
+    flow: &mut Flow,
+) {
+    let Some(url) = element.attr("style").and_then(background_url) else { return };
+    let is_shown = markup::below(element)
+        .take(MAX_CHECKED_FOR_BACKGROUND)
+        .any(|e| e.value().name() == "img" && e.attr("src") == Some(url));
+    if is_shown {
+        return;
+    }
+    let is_cover = element.value().classes().any(|class| class.starts_with("wp-block-cover"));
+    match urls::rendition(url, None, None).filter(|_| is_cover) {
+        Some(rendition) => {
+            walker.flush(flow, context);
+            let alt_text = element.attr("aria-label").map(collapse).unwrap_or_default();
+            let alt_text = head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
+            let media = v1::Media { renditions: vec![rendition], alt_text, ..Default::default() };
+            flow.blocks.push(block(Kind::Image(v1::Image { media: Some(media), href: String::new() })));
+        }
+        None => walker.notes.add(|| format!("background picture {}: left out", quoted(url))),
+    }
+}
+
+/// Returns the URL of the background in a style: `background-image:url(/a.jpg)`.
+fn background_url(style: &str) -> Option<&str> {
+    let (_, background) = style.split_once("background")?;
+    let (_, rest) = background.split_once("url(")?;
+    let rest = rest.trim_start();
+    let url = match rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        Some(quote) => rest[1..].split(quote).next()?,
+        None => rest.split(')').next()?,
+    };
+    Some(url.trim()).filter(|url| !url.is_empty())
 }
 
 /// Returns the media of an `img`, or none if neither its file nor its alternative text is known.
@@ -340,6 +433,10 @@ pub(super) fn media(walker: &mut Walker<'_>, img: ElementRef<'_>) -> Option<v1::
     }
     if rendition.is_none() && alt_text.is_empty() {
         return None;
+    }
+    let title = img.attr("title").map(collapse).filter(|title| !title.is_empty() && *title != alt_text);
+    if let Some(title) = title {
+        walker.notes.add(|| format!("title {} of a picture: left out", quoted(&title)));
     }
     let mut renditions: Vec<_> = rendition.into_iter().collect();
     for file in img.attr("srcset").map(files_of_set).unwrap_or_default() {
@@ -435,7 +532,7 @@ pub(super) fn of_editor_block(
         "gallery" => attributes.get("ids")?.as_array()?.iter().filter_map(|id| id.as_u64()).collect(),
         _ => return None,
     };
-    let mut media: Vec<_> = ids.into_iter().filter_map(|id| walker.attachments.media(id)).collect();
+    let mut media = attachments(walker, &format!("wp:{name}"), ids.into_iter());
     match (name, media.len()) {
         (_, 0) => None,
         ("image", _) => Some(block(Kind::Image(v1::Image { media: media.pop(), href: String::new() }))),

@@ -339,7 +339,18 @@ impl<'a> Shortcode<'a> {
         let inner = &html[start + 1..];
         let inner = super::head(inner, MAX_BYTES);
         let name = &inner[..inner.find(|c: char| !c.is_ascii_lowercase() && c != '_')?];
-        if !matches!(name, "caption" | "wp_caption" | "gallery" | "embed" | "video" | "audio") {
+        if !matches!(
+            name,
+            "caption"
+                | "wp_caption"
+                | "gallery"
+                | "playlist"
+                | "embed"
+                | "video"
+                | "audio"
+                | "youtube"
+                | "vimeo"
+        ) {
             return None;
         }
         let attributes = &inner[name.len()..];
@@ -387,11 +398,15 @@ impl<'a> Shortcode<'a> {
             "wp_caption" => {
                 self.caption(html, closings.find(html, self.end, "[/wp_caption]")?, "[/wp_caption]")
             }
-            "gallery" => Some((self.gallery(html), self.end)),
+            "gallery" | "playlist" => Some((self.attached(html), self.end)),
             "embed" => {
                 let close = closings.find(html, self.end, "[/embed]")?;
                 let url = html[self.end..close].trim();
                 Some((embed(url)?, close + "[/embed]".len()))
+            }
+            "youtube" | "vimeo" => {
+                let bare = || self.attributes.split_whitespace().find(|word| word.starts_with("http"));
+                Some((embed(self.attribute("url").or_else(bare)?)?, self.end))
             }
             _ => self.player(html),
         }
@@ -410,14 +425,15 @@ impl<'a> Shortcode<'a> {
         Some((element, close + closing.len()))
     }
 
-    fn gallery(&self, html: &str) -> String {
+    /// Returns a figure that names the attachments of a gallery or a playlist.
+    fn attached(&self, html: &str) -> String {
         let ids = self.attribute("ids").or_else(|| self.attribute("include"));
         let ids = ids.map(|ids| {
             let digits: String = ids.chars().filter(|c| c.is_ascii_digit() || *c == ',').collect();
             format!(" data-ids=\"{digits}\"")
         });
         let source = escape(&html[self.start..self.end]);
-        format!("<figure class=\"cable-gallery\"{}>{source}</figure>", ids.unwrap_or_default())
+        format!("<figure class=\"cable-{}\"{}>{source}</figure>", self.name, ids.unwrap_or_default())
     }
 
     /// Returns a player of the files, or an embed if another site plays the first one.

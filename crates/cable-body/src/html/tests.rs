@@ -660,3 +660,83 @@ fn focal_points_and_playing_times_of_other_forms_are_ignored() {
         assert_eq!(time(value), None, "{value}");
     }
 }
+
+/// Files 1 and 2 are sounds, 3 is a video, 4 a document.
+struct Recordings;
+
+impl Attachments for Recordings {
+    fn media(&self, id: u64) -> Option<v1::Media> {
+        let name = ["a.mp3", "b.mp3", "c.mp4", "d.pdf"].get(usize::try_from(id).ok()?.checked_sub(1)?)?;
+        let renditions = rendition(&format!("https://a.example/{name}"), None, None);
+        Some(v1::Media { renditions: renditions.into_iter().collect(), ..Default::default() })
+    }
+
+    fn own_pictures(&self) -> Vec<v1::Media> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_playlist_becomes_its_sounds_and_videos() {
+    let found = body("Before [playlist ids=\"1,3,4,9\"] after", &Recordings);
+    let kinds: Vec<_> = found.body.blocks.iter().map(|block| block.kind.as_ref().unwrap()).collect();
+    let [Kind::Paragraph(_), Kind::Audio(sound), Kind::Video(_), Kind::Paragraph(_)] = &kinds[..] else {
+        panic!("{kinds:#?}")
+    };
+    assert_eq!(sound.media.as_ref().unwrap().renditions[0].href, "https://a.example/a.mp3");
+    let notes = found.notes.lines.join("; ");
+    assert!(notes.contains("not in the file: `9`") && notes.contains("d.pdf"), "{notes}");
+    let Kind::RawHtml(raw) = one("[playlist ids='1']") else { panic!("no raw HTML") };
+    assert_eq!(raw.reason, "shortcode [playlist]");
+}
+
+#[test]
+fn attachments_that_are_not_known_are_reported() {
+    for html in [
+        "[gallery ids=\"1,9\"]",
+        "<!-- wp:gallery {\"ids\":[1,9]} /-->",
+        "<!-- wp:gallery {\"ids\":[9]} /-->",
+        "<!-- wp:image {\"id\":9} /-->",
+    ] {
+        let notes = body(html, &Recordings).notes.lines;
+        assert!(notes.iter().any(|note| note.contains("not in the file: `9`")), "{html}: {notes:?}");
+    }
+}
+
+#[test]
+fn a_background_is_a_picture_of_its_cover_or_reported() {
+    for style in [
+        "background-image:url(/a.jpg)",
+        "background-image: url('/a.jpg')",
+        "background:#000 url(&quot;/a.jpg&quot;)",
+    ] {
+        let html = format!("<div class='wp-block-cover' style=\"{style}\"><p>Words</p></div>");
+        let all = blocks(&html);
+        let [Kind::Image(image), Kind::Paragraph(_)] = &all[..] else { panic!("{html}: {all:#?}") };
+        assert_eq!(image.media.as_ref().unwrap().renditions[0].href, "/a.jpg");
+        let other = body(&html.replace("wp-block-cover", "hero"), &NoAttachments);
+        assert_eq!(other.notes.lines, ["background picture `/a.jpg`: left out"]);
+    }
+    let shown = "<div class='wp-block-cover' style='background-image:url(/a.jpg)'><img src='/a.jpg'></div>";
+    assert!(matches!(one(shown), Kind::Image(_)));
+}
+
+#[test]
+fn a_title_of_a_picture_is_reported() {
+    let notes = |html: &str| body(html, &NoAttachments).notes.lines;
+    assert_eq!(
+        notes("<img src='/a.jpg' alt='Quay' title='By  Jo'>"),
+        ["title `By Jo` of a picture: left out"]
+    );
+    assert!(notes("<img src='/a.jpg' alt='Quay' title='Quay'><img src='/b.jpg' title=''>").is_empty());
+}
+
+#[test]
+fn a_shortcode_with_the_address_of_a_video_is_an_embed() {
+    for html in ["[youtube https://youtu.be/1]", "[youtube url='https://youtu.be/1' width=3]"] {
+        let all = with_files(html);
+        let [Kind::Embed(embed)] = &all[..] else { panic!("{html}: {all:?}") };
+        assert_eq!((embed.provider.as_str(), embed.url.as_str()), ("youtube", "https://youtu.be/1"));
+    }
+    assert!(matches!(one("[vimeo 12345]"), Kind::RawHtml(_)));
+}

@@ -160,3 +160,9 @@ fn characters_that_can_be_marks_are_bounded() {
         assert!(super::body(&format!("{}\n\n{}", "a ".repeat(100_000), text(3))).is_some(), "{mark}");
     }
 }
+
+#[test]
+fn a_title_of_a_picture_is_reported() {
+    let notes = body("![Quay](/a.jpg \"By Jo\")").unwrap().notes.lines;
+    assert_eq!(notes, ["title `By Jo` of a picture: left out"]);
+}

@@ -266,3 +266,23 @@ fn fields_of_the_server_and_the_body_are_not_written() {
     let text = write(&article, "Text.\n");
     assert_eq!(text, "---\nname: quay\netag: fe49a3a5-1-c41f7e90\nheadline: Quay\n---\n\nText.\n");
 }
+
+#[test]
+fn a_nul_is_refused_rather_than_taken_for_the_end() {
+    let error = parse("---\nheadline: Quay\ndek: a\0b\ntags: [x]\n---\nText.").unwrap_err().to_string();
+    assert_eq!(error, "front matter: line 3: contains U+0000: remove it");
+    assert!(fields("---\ntitle: a\0b\n---\nText.").is_err());
+}
+
+#[test]
+fn empty_lines_above_front_matter_are_skipped() {
+    for text in ["\n\n---\nheadline: Quay\n---\nText.", " \r\n+++\nheadline = \"Quay\"\n+++\nText."] {
+        let document = parse(text).unwrap();
+        assert_eq!((&*document.article.headline, &*document.body), ("Quay", "Text."), "{text:?}");
+    }
+    for text in
+        ["\n---\n\nText.\n\n---\n", "\n---\nText.\n", "\nText.\n---\na: b\n---\n", "   ---\na: b\n---\n"]
+    {
+        assert_eq!(parse(text).unwrap().body, text);
+    }
+}

@@ -14,6 +14,11 @@ const MAX_DEPTH: usize = 32;
 
 /// Parses one mapping. Anchors, aliases and tags are refused: with them, a short text can stand for a huge one.
 pub(super) fn parse(text: &str) -> Result<Map<String, Value>, Error> {
+    // The parser takes a NUL for the end of the text.
+    if let Some(at) = text.find('\0') {
+        let line = text[..at].matches('\n').count() + 2;
+        return Err(Error::Syntax(format!("line {line}: contains U+0000: remove it")));
+    }
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
     let mut whole = None;

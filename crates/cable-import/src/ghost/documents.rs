@@ -5,6 +5,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// The fields of cards without a counterpart that have words, as HTML.
+const WORDS: [&str; 13] = [
+    "heading",
+    "header",
+    "subheader",
+    "title",
+    "productTitle",
+    "productDescription",
+    "text",
+    "textValue",
+    "description",
+    "content",
+    "disclaimer",
+    "html",
+    "caption",
+];
+
 /// Text as HTML, and the cards that were not converted, by kind.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Document {
@@ -15,9 +32,17 @@ pub(super) struct Document {
 /// Converts a document of Lexical. `None` if the text is not one.
 pub(super) fn lexical(source: &str) -> Option<Document> {
     let document: Value = serde_json::from_str(source).ok()?;
+    let root = document.get("root").filter(|root| root.is_object())?;
     let mut out = Document::default();
-    out.children(document.get("root")?);
+    out.children(root);
     Some(out)
+}
+
+/// Returns plain text as HTML: a paragraph for each group of lines.
+pub(super) fn paragraphs(plain: &str) -> String {
+    let lines = plain.replace("\r\n", "\n");
+    let groups = lines.split("\n\n").map(str::trim).filter(|group| !group.is_empty());
+    groups.map(|group| format!("<p>{}</p>", escaped(group).replace('\n', "<br>"))).collect()
 }
 
 fn text<'a>(node: &'a Value, key: &str) -> &'a str {
@@ -81,7 +106,11 @@ impl Document {
     fn card(&mut self, kind: &str, card: &Value) {
         match kind {
             "image" => self.picture(card),
-            "gallery" => list(card, "images").iter().for_each(|image| self.picture(image)),
+            "gallery" => {
+                self.html += "<figure>";
+                list(card, "images").iter().for_each(|image| self.file(image));
+                self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
+            }
             "html" | "email" | "email-cta" => self.html += text(card, "html"),
             "markdown" | "card-markdown" => self.markdown(text(card, "markdown")),
             "codeblock" | "code" => {
@@ -90,6 +119,7 @@ impl Document {
                     "<pre><code class=\"language-{language}\">{}</code></pre>",
                     escaped(text(card, "code"))
                 );
+                self.paragraph(text(card, "caption"));
             }
             "horizontalrule" | "hr" => self.html += "<hr>",
             "bookmark" | "embed" => {
@@ -103,17 +133,31 @@ impl Document {
                         title => title,
                     };
                     self.html += &format!("<figure><a href=\"{url}\">{}</a>", escaped(title));
+                    self.paragraph(&escaped(text(metadata, "description")));
                 }
                 self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
             }
             "video" | "audio" => {
                 let src = escaped(text(card, "src"));
                 let title = escaped(text(card, "title"));
-                self.html += &format!("<figure><{kind} src=\"{src}\" aria-label=\"{title}\"></{kind}>");
+                let poster = match (text(card, "customThumbnailSrc"), text(card, "thumbnailSrc")) {
+                    _ if kind == "audio" => String::new(),
+                    ("", "") => String::new(),
+                    ("", url) | (url, _) => format!(" poster=\"{}\"", escaped(url)),
+                };
+                self.html +=
+                    &format!("<figure><{kind} src=\"{src}\"{poster} aria-label=\"{title}\"></{kind}>");
                 self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
             }
             "button" => self.link(text(card, "buttonUrl"), text(card, "buttonText")),
-            "file" => self.link(text(card, "src"), text(card, "fileTitle")),
+            "file" => {
+                let label = match text(card, "fileTitle") {
+                    "" => text(card, "fileName"),
+                    title => title,
+                };
+                self.link(text(card, "src"), label);
+                self.paragraph(text(card, "fileCaption"));
+            }
             "callout" => {
                 self.html += &format!("<blockquote><p>{}</p></blockquote>", text(card, "calloutText"))
             }
@@ -123,14 +167,31 @@ impl Document {
             "paywall" => {}
             _ => {
                 *self.counts.entry(format!("card {}", cable_body::html::head(kind, 64))).or_default() += 1;
-                for key in ["heading", "header", "subheader", "text", "description", "content"] {
+                for key in ["backgroundImageSrc", "productImageSrc", "imageUrl"] {
                     match text(card, key) {
                         "" => {}
-                        words => self.html += &format!("<p>{words}</p>"),
+                        url => self.html += &format!("<figure><img src=\"{}\"></figure>", escaped(url)),
+                    }
+                }
+                for key in WORDS {
+                    self.paragraph(text(card, key));
+                }
+                for (url, label) in [("buttonUrl", "buttonText"), ("productUrl", "productButton")] {
+                    match (text(card, url), text(card, label)) {
+                        ("", words) => self.paragraph(&escaped(words)),
+                        (url, "") => self.link(url, url),
+                        (url, words) => self.link(url, words),
                     }
                 }
                 self.children(card);
             }
+        }
+    }
+
+    /// Adds a paragraph of HTML, unless it is empty.
+    fn paragraph(&mut self, html: &str) {
+        if !html.is_empty() {
+            self.html += &format!("<p>{html}</p>");
         }
     }
 
@@ -139,11 +200,19 @@ impl Document {
     }
 
     fn picture(&mut self, image: &Value) {
+        self.html += "<figure>";
+        self.file(image);
+        self.html += &format!("<figcaption>{}</figcaption></figure>", text(image, "caption"));
+    }
+
+    /// Adds the file of a picture, with its link.
+    fn file(&mut self, image: &Value) {
         let (src, alt) = (escaped(text(image, "src")), escaped(text(image, "alt")));
-        self.html += &format!(
-            "<figure><img src=\"{src}\" alt=\"{alt}\"><figcaption>{}</figcaption></figure>",
-            text(image, "caption")
-        );
+        let file = format!("<img src=\"{src}\" alt=\"{alt}\">");
+        self.html += &match text(image, "href") {
+            "" => file,
+            href => format!("<a href=\"{}\">{file}</a>", escaped(href)),
+        };
     }
 
     fn markdown(&mut self, source: &str) {
@@ -273,6 +342,34 @@ mod tests {
         assert_eq!(document.counts, BTreeMap::from([("card signup".to_owned(), 1)]));
         assert_eq!(lexical("{}"), None);
         assert_eq!(lexical("nonsense"), None);
+    }
+
+    #[test]
+    fn cards_keep_their_words_links_and_pictures() {
+        let source = r#"{"root":{"children":[
+            {"type":"image","src":"/a.jpg","alt":"A","caption":"At <b>noon</b>","href":"/big"},
+            {"type":"gallery","images":[{"src":"/1.jpg"},{"src":"/2.jpg"}],"caption":"Two"},
+            {"type":"codeblock","code":"x","caption":"Listing"},
+            {"type":"bookmark","url":"https://b.example","metadata":{"title":"T","description":"D & E"}},
+            {"type":"video","src":"/v.mp4","thumbnailSrc":"/t.jpg"},
+            {"type":"file","src":"/f.pdf","fileName":"f.pdf","fileCaption":"The plan"},
+            {"type":"product","productTitle":"Lamp","productImageSrc":"/l.jpg","productButton":"Buy","productUrl":"/lamp"},
+            {"type":"header","header":"H","buttonText":"Go","buttonUrl":"/go"}]}}"#;
+        let html = lexical(source).unwrap().html;
+        for part in [
+            "<a href=\"/big\"><img src=\"/a.jpg\" alt=\"A\"></a><figcaption>At <b>noon</b></figcaption>",
+            "<img src=\"/1.jpg\" alt=\"\"><img src=\"/2.jpg\" alt=\"\"><figcaption>Two</figcaption>",
+            "<p>Listing</p>",
+            "<p>D &amp; E</p>",
+            "poster=\"/t.jpg\"",
+            "<a href=\"/f.pdf\">f.pdf</a></p><p>The plan</p>",
+            "<img src=\"/l.jpg\"></figure><p>Lamp</p><p><a href=\"/lamp\">Buy</a></p>",
+            "<p>H</p><p><a href=\"/go\">Go</a></p>",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert_eq!(lexical(r#"{"root":5}"#), None);
+        assert_eq!(paragraphs("a < b\nc\r\n\r\nd"), "<p>a &lt; b<br>c</p><p>d</p>");
     }
 
     #[test]

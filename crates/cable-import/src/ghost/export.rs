@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     path::Path,
     rc::Rc,
 };
@@ -13,6 +13,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::text;
+
+/// The byte order mark, which some editors write at the start of a file.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// The maximum size of one row in bytes.
 pub(super) const MAX_ROW_BYTES: u64 = 32 << 20;
@@ -67,7 +71,15 @@ pub(super) fn rows(
 ) -> Result<(), Error> {
     let file = File::open(file).map_err(Error::Read)?;
     let left = Rc::new(Cell::new(MAX_ROW_BYTES));
-    let reader = Bounded { inner: BufReader::with_capacity(1 << 18, file), left: left.clone() };
+    let mut file = BufReader::with_capacity(1 << 18, file);
+    let start = file.fill_buf().map_err(Error::Read)?;
+    if text::is_wide(start) {
+        return Err(Error::NotGhost(text::Error::Wide.to_string()));
+    }
+    if start.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+        file.consume(BYTE_ORDER_MARK.len());
+    }
+    let reader = Bounded { inner: file, left: left.clone() };
     let mut state = State { wanted, each, left, tables: 0, stop: None };
     let mut json = serde_json::Deserializer::from_reader(reader);
     let read = Level::Root.seed(&mut state).deserialize(&mut json);

@@ -163,3 +163,53 @@ fn other_files_are_no_exports() {
     let error = read(&file.0, &options()).err().unwrap();
     assert!(error.to_string().contains("more than 32 MiB"), "{error}");
 }
+
+#[test]
+fn two_posts_with_one_id_do_not_replace_each_other() {
+    let post = |title: &str| json!({"id": "p1", "title": title, "slug": "a", "html": "<p>A</p>", "status": "published"});
+    let content = export(json!([post("First"), post("First"), post("Second")]));
+    let (items, failure) = items(&content, "repeated", &options());
+    assert!(failure.is_none(), "{failure:?}");
+    let outcomes: Vec<_> =
+        items.iter().filter(|item| item.kind == "post").map(|item| &item.outcome).collect();
+    assert!(matches!(outcomes[0], ItemOutcome::Converted(_)), "{outcomes:?}");
+    assert_eq!(outcomes[1], &ItemOutcome::Skipped(SkipReason::Duplicate));
+    let ItemOutcome::Failed(problem) = outcomes[2] else { panic!("{outcomes:?}") };
+    assert!(problem.contains("field `id`") && problem.contains("p1"), "{problem}");
+}
+
+#[test]
+fn what_a_post_loses_is_in_its_notes() {
+    let content = export(json!([
+        {"id": "p1", "title": "Times", "html": "<p>A</p>", "status": "published", "published_at": "soon", "updated_at": "later"},
+        {"id": "p8", "title": "Plain", "slug": "plain", "plaintext": "Low water\n\nat six", "status": "published", "published_at": "2026-05-02T06:00:00.000Z"}
+    ]));
+    let content = content.replace("\"tag_id\":\"t2\"", "\"tag_id\":\"t9\"");
+    let (items, _) = items(&content, "notes", &options());
+    let notes = converted(&items, "Times").notes.join("; ");
+    for part in [
+        "publication time omitted: \"soon\"",
+        "time of the last change omitted: \"later\"",
+        "no publication time",
+        "no path",
+        "1 tags omitted",
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    let plain = converted(&items, "Plain");
+    assert!(plain.notes.iter().any(|note| note.contains("plaintext")), "{:?}", plain.notes);
+    let Some(Kind::Article(article)) = &plain.records[0].record else { panic!("{plain:?}") };
+    assert_eq!(article.body.as_ref().unwrap().blocks.len(), 2);
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_and_wide_text_is_refused() {
+    let content = format!("\u{feff}{}", export(posts()));
+    let (items, _) = items(&content, "mark", &options());
+    assert!(items.len() > 7);
+    let file = File::new("wide", "");
+    let units = "{\"db\": []}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    fs::write(&file.0, units).unwrap();
+    let problem = read(&file.0, &options()).map(drop).unwrap_err().to_string();
+    assert!(problem.contains("UTF-8"), "{problem}");
+}

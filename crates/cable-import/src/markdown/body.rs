@@ -1,6 +1,6 @@
 //! The body of a file: its Markdown as blocks, in which the words that stand for shortcodes become their content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use cable_body::{ConvertError, convert, html, sanitise};
 use cable_proto::{
@@ -8,7 +8,10 @@ use cable_proto::{
     v1::{self, BodyFormat, Mark, Span, block::Kind},
 };
 
-use super::shortcodes::{Meaning, Text, extract};
+use super::{
+    anchors,
+    shortcodes::{Meaning, Text, extract},
+};
 
 /// The pages and files that a text can refer to.
 pub(super) trait Pages {
@@ -39,8 +42,11 @@ pub(super) fn convert_body(
     if converted.omitted_notes > 0 {
         notes.push(format!("and {} more notes on the text", converted.omitted_notes));
     }
-    let mut resolver = Resolver { text: &text, pages, notes, counts: BTreeMap::new(), missing: 0 };
-    let blocks = resolver.blocks(converted.body.blocks);
+    let mut ids = HashSet::new();
+    collect_ids(&converted.body.blocks, &mut ids);
+    let mut resolver = Resolver { text: &text, pages, notes, counts: BTreeMap::new(), missing: 0, ids };
+    let mut blocks = resolver.blocks(converted.body.blocks);
+    anchors::name_headings(&mut blocks);
     let Resolver { mut notes, counts, missing, .. } = resolver;
     if missing > 0 {
         notes.push(format!("{missing} references to unknown pages: their text remains"));
@@ -58,6 +64,8 @@ struct Resolver<'a> {
     notes: Vec<String>,
     counts: BTreeMap<String, u64>,
     missing: u64,
+    /// The ids of blocks.
+    ids: HashSet<String>,
 }
 
 impl Resolver<'_> {
@@ -75,7 +83,12 @@ impl Resolver<'_> {
                 let spans = std::mem::take(&mut paragraph.spans);
                 return self.paragraph(&block.id, spans, out);
             }
-            Some(Kind::Heading(heading)) => self.inline(&mut heading.spans),
+            Some(Kind::Heading(heading)) => {
+                let anchor = self.anchor(&heading.spans, &block.id);
+                self.inline(&mut heading.spans);
+                trim_end(&mut heading.spans);
+                block.id = anchor.unwrap_or(block.id);
+            }
             Some(Kind::List(list)) => {
                 for item in &mut list.items {
                     item.blocks = self.blocks(std::mem::take(&mut item.blocks));
@@ -137,6 +150,8 @@ impl Resolver<'_> {
     fn paragraph(&mut self, id: &str, spans: Vec<Span>, out: &mut Vec<v1::Block>) {
         let first = out.len();
         let mut open: Vec<Span> = Vec::new();
+        let anchor = self.anchor(&spans, id);
+        let id = anchor.as_deref().unwrap_or(id);
         for span in spans {
             let is_code = span.marks.contains(&i32::from(Mark::Code));
             let mut rest = span.text.clone();
@@ -162,6 +177,23 @@ impl Resolver<'_> {
         if let Some(block) = out.get_mut(first).filter(|block| block.id.is_empty()) {
             id.clone_into(&mut block.id);
         }
+    }
+
+    /// Returns the id that the text of a block gives it, unless the block has one.
+    fn anchor(&mut self, spans: &[Span], own: &str) -> Option<String> {
+        let text = self.text;
+        for span in spans {
+            let mut rest = span.text.as_str();
+            while let Some((_, end, index)) = text.find(rest) {
+                rest = &rest[end..];
+                let Meaning::Anchor(id) = &text.shortcodes[index].meaning else { continue };
+                if own.is_empty() && anchors::is_id(id) && self.ids.insert(id.clone()) {
+                    return Some(id.clone());
+                }
+                self.notes.push(format!("id `{}` omitted: not usable here", html::head(id, 64)));
+            }
+        }
+        None
     }
 
     /// Resolves the shortcodes of a line.
@@ -226,9 +258,10 @@ impl Resolver<'_> {
                 self.missing += 1;
                 shortcode.source.clone()
             }),
+            Meaning::Anchor(_) => String::new(),
             Meaning::Embed(url) => url.clone(),
             Meaning::Picture { alt, caption, .. } if caption.is_empty() => alt.clone(),
-            Meaning::Picture { caption, .. } => caption.clone(),
+            Meaning::Picture { caption, .. } => html::text(caption),
             Meaning::Code { text, .. } => text.clone(),
             Meaning::Unknown(kind) => {
                 self.count(kind);
@@ -254,7 +287,7 @@ impl Resolver<'_> {
                 self.missing += 1;
                 String::new()
             }),
-            Meaning::Code { .. } => String::new(),
+            Meaning::Code { .. } | Meaning::Anchor(_) => String::new(),
             Meaning::Unknown(kind) => {
                 self.count(&format!("{kind} in a URL"));
                 String::new()
@@ -320,6 +353,27 @@ impl Resolver<'_> {
     }
 }
 
+/// Adds the ids of blocks at any depth.
+fn collect_ids(blocks: &[v1::Block], ids: &mut HashSet<String>) {
+    for block in blocks {
+        if !block.id.is_empty() {
+            ids.insert(block.id.clone());
+        }
+        html::nested(block).for_each(|inner| collect_ids(std::slice::from_ref(inner), ids));
+    }
+}
+
+/// Removes white space at the end of a line.
+fn trim_end(spans: &mut Vec<Span>) {
+    while let Some(last) = spans.last_mut() {
+        last.text.truncate(last.text.trim_end().len());
+        if !last.text.is_empty() {
+            break;
+        }
+        spans.pop();
+    }
+}
+
 /// Adds the open text as a paragraph, without white space at its ends.
 fn close(open: &mut Vec<Span>, out: &mut Vec<v1::Block>) {
     let mut spans = std::mem::take(open);
@@ -331,13 +385,7 @@ fn close(open: &mut Vec<Span>, out: &mut Vec<v1::Block>) {
         }
         spans.remove(0);
     }
-    while let Some(last) = spans.last_mut() {
-        last.text = last.text.trim_end().to_owned();
-        if !last.text.is_empty() {
-            break;
-        }
-        spans.pop();
-    }
+    trim_end(&mut spans);
     if !spans.is_empty() {
         out.push(block(Kind::Paragraph(v1::Paragraph { spans })));
     }

@@ -16,7 +16,20 @@ pub(super) struct Fields {
 impl Fields {
     pub(super) fn new(fields: Map<String, Value>) -> Self {
         let values = fields.into_iter().map(|(key, value)| (key.to_lowercase(), value));
-        Fields { values: values.collect(), taken: BTreeSet::new() }
+        let mut values: BTreeMap<String, Value> = values.collect();
+        // Zola has tags and categories in a table.
+        if let Some(Value::Object(taxonomies)) = values.remove("taxonomies") {
+            let mut rest = Map::new();
+            for (name, terms) in taxonomies {
+                if matches!(name.as_str(), "tags" | "categories" | "authors") && !values.contains_key(&name) {
+                    values.insert(name, terms);
+                } else {
+                    rest.insert(name, terms);
+                }
+            }
+            values.insert("taxonomies".to_owned(), Value::Object(rest));
+        }
+        Fields { values, taken: BTreeSet::new() }
     }
 
     /// Returns the value of a field and marks it as taken. `None` if the field is not set.
@@ -67,15 +80,25 @@ impl Fields {
     }
 
     /// Returns the texts of a list, or of a text that separates them by commas or, if `by_space`, by white space, as
-    /// Jekyll reads it.
+    /// Jekyll reads it. Lists within the list are a part of it, as in Hexo. A field with a value of another kind is not
+    /// taken.
     pub(super) fn list(&mut self, key: &str, by_space: bool) -> Vec<String> {
-        let texts = match self.take(key) {
-            Some(Value::Array(values)) => values.into_iter().filter_map(text_of).collect(),
-            Some(Value::String(text)) if text.contains(',') => text.split(',').map(str::to_owned).collect(),
-            Some(Value::String(text)) if by_space => text.split_whitespace().map(str::to_owned).collect(),
-            Some(value) => text_of(value).into_iter().collect(),
-            None => Vec::new(),
+        let mut texts = Vec::new();
+        let is_list = match self.values.get(key) {
+            Some(Value::String(text)) if text.contains(',') => {
+                texts.extend(text.split(',').map(str::to_owned));
+                true
+            }
+            Some(Value::String(text)) if by_space => {
+                texts.extend(text.split_whitespace().map(str::to_owned));
+                true
+            }
+            Some(value) => add_texts(value, &mut texts),
+            None => true,
         };
+        if is_list {
+            self.taken.insert(key.to_owned());
+        }
         let texts = texts.into_iter().map(|text: String| text.trim().to_owned());
         texts.filter(|text| !text.is_empty()).collect()
     }
@@ -96,14 +119,62 @@ impl Fields {
     }
 }
 
-/// Returns the text of a value, or the name in a mapping.
-fn text_of(value: Value) -> Option<String> {
+/// Adds the text of a value, the name in a mapping, or those of a list. Returns false if there are other values.
+fn add_texts(value: &Value, texts: &mut Vec<String>) -> bool {
     match value {
-        Value::String(text) => Some(text),
-        Value::Object(fields) => ["name", "title", "slug", "id"]
-            .iter()
-            .find_map(|key| Some(fields.get(*key)?.as_str()?.to_owned()))
-            .filter(|text| !text.is_empty()),
-        _ => None,
+        Value::Null => true,
+        Value::String(text) => {
+            texts.push(text.clone());
+            true
+        }
+        Value::Array(values) => {
+            let unread = values.iter().filter(|value| !add_texts(value, texts)).count();
+            unread == 0
+        }
+        Value::Object(fields) => {
+            let name = ["name", "title", "slug", "id"].iter().find_map(|key| fields.get(*key)?.as_str());
+            texts.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+            name.is_some_and(|name| !name.is_empty())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        let Value::Object(fields) = value else { panic!("not an object") };
+        Fields::new(fields)
+    }
+
+    #[test]
+    fn each_term_of_a_list_is_read_or_its_field_is_counted() {
+        for (value, expected, is_counted) in [
+            (json!(["eel", "river"]), &["eel", "river"][..], false),
+            (json!("eel, river"), &["eel", "river"], false),
+            (json!([["eel", "river"], ["sea"]]), &["eel", "river", "sea"], false),
+            (json!([{"name": "eel"}, null, ""]), &["eel"], false),
+            (json!({"eel": "1"}), &[], true),
+            (json!(["eel", {"weight": "1"}]), &["eel"], true),
+        ] {
+            let mut fields = fields(json!({"tags": value}));
+            assert_eq!(fields.list("tags", true), expected, "{value}");
+            let mut counts = BTreeMap::new();
+            fields.rest(&mut counts);
+            assert_eq!(counts.contains_key("front matter field tags"), is_counted, "{value}");
+        }
+    }
+
+    #[test]
+    fn terms_of_zola_are_those_of_the_page() {
+        let mut fields = fields(json!({"taxonomies": {"tags": ["eel"], "series": ["river"]}, "title": "x"}));
+        assert_eq!(fields.list("tags", true), ["eel"]);
+        let mut counts = BTreeMap::new();
+        fields.rest(&mut counts);
+        assert!(counts.contains_key("front matter field taxonomies"), "{counts:?}");
     }
 }

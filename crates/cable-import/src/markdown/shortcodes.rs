@@ -36,6 +36,8 @@ pub(super) enum Meaning {
     Picture { src: String, alt: String, caption: String, credit: String, href: String },
     /// Program code, with its language.
     Code { text: String, language: String },
+    /// The id of the block around it.
+    Anchor(String),
     /// Unknown, with the kind for the report.
     Unknown(String),
 }
@@ -126,7 +128,7 @@ impl Scan<'_> {
         let rest = &self.source[at..];
         let Some((open, close)) = FORMS.iter().find(|(open, _)| rest.starts_with(open)) else {
             let end = at + heading_attributes(self.source, at)?;
-            self.push(at, end, Meaning::Text(String::new()));
+            self.push(at, end, attributes(&self.source[at + 1..end - 1]));
             return Some(end);
         };
         let Some(length) = end_of(&rest[open.len()..], close) else {
@@ -142,7 +144,7 @@ impl Scan<'_> {
                 if !is_list || inner.contains('\n') {
                     return None;
                 }
-                self.push(at, end, Meaning::Text(String::new()));
+                self.push(at, end, attributes(inner));
                 Some(end)
             }
             "{{" => {
@@ -245,6 +247,15 @@ fn end_of(text: &str, close: &str) -> Option<usize> {
         }
     }
     window.find(close)
+}
+
+/// Returns the meaning of a list of attributes: `#id .class`.
+fn attributes(list: &str) -> Meaning {
+    let id = list.split_whitespace().find_map(|word| word.trim_start_matches(':').strip_prefix('#'));
+    match id {
+        Some(id) => Meaning::Anchor(id.split(['.', '#']).next().unwrap_or_default().to_owned()),
+        None => Meaning::Text(String::new()),
+    }
 }
 
 /// Returns the length of the attributes at the end of a heading: ` {#id .class}`.
@@ -373,7 +384,14 @@ fn meaning(name: &str, arguments: &Arguments) -> Meaning {
             let caption =
                 [title, caption].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
             let href = if arguments.get("src").is_some() { arguments.any(&["link"]) } else { String::new() };
-            Meaning::Picture { src, alt, caption, credit: arguments.any(&["attr", "credit"]), href }
+            let mut credit = arguments.any(&["attr", "credit"]);
+            let mut caption = caption;
+            if let Some(link) = arguments.get("attrlink").filter(|link| is_url(link) && !credit.is_empty()) {
+                // Hugo writes the credit as a link at the end of the caption. A credit line has no links.
+                let link = link.replace('"', "%22");
+                caption = format!("{caption} <a href=\"{link}\">{}</a>", std::mem::take(&mut credit));
+            }
+            Meaning::Picture { src, alt, caption: caption.trim().to_owned(), credit, href }
         }
         _ => Meaning::Unknown(format!("shortcode {}", html::head(name.trim_start_matches('/'), 64))),
     }

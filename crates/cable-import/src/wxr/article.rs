@@ -10,7 +10,7 @@ use super::{
     attachments::{Index, OfPost},
     bounded,
     element::Field,
-    enclosures, html, leftovers, record,
+    enclosures, footnotes, html, leftovers, record,
     survey::Survey,
     times::LocalTime,
     truncate,
@@ -70,12 +70,14 @@ pub(super) fn article(
     title: &str,
     item: &Element,
 ) -> ItemOutcome {
-    let content = item.raw("content:encoded");
+    let with_footnotes = footnotes::insert(item);
+    let content = with_footnotes.as_deref().unwrap_or(item.raw("content:encoded"));
     if content.len() > html::MAX_BYTES {
         return ItemOutcome::Failed(format!("text has {} bytes: at most 4 MiB", content.len()));
     }
     let mut result = ConvertedItem { notes: item.note().into_iter().collect(), ..ConvertedItem::default() };
-    let body = body(survey, id, item, &mut result);
+    result.notes.extend(item.note_on_markup());
+    let body = body(survey, id, item, content, &mut result);
     let blocks = html::count(&body);
     if blocks as u64 > limit::BLOCKS.maximum {
         return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000"));
@@ -94,7 +96,10 @@ pub(super) fn article(
         ..Default::default()
     };
     set_times(&mut article, visibility, &survey.times, item, &mut result.notes);
-    let taken = set_descriptions(&mut article, item, &mut result.notes);
+    let mut taken = set_descriptions(&mut article, item, &mut result.notes);
+    if with_footnotes.is_some() {
+        taken.push(footnotes::KEY);
+    }
     leftovers::of_post(item, &taken, &mut result.not_imported);
     classify(&mut article, survey, item, &mut result);
     set_byline(&mut article, survey, item, &mut result);
@@ -107,8 +112,7 @@ pub(super) fn article(
 }
 
 /// Returns the text with the enclosures at its end.
-fn body(survey: &Survey, id: u64, item: &Element, result: &mut ConvertedItem) -> v1::Body {
-    let content = item.raw("content:encoded");
+fn body(survey: &Survey, id: u64, item: &Element, content: &str, result: &mut ConvertedItem) -> v1::Body {
     let converted = html::body(content, &OfPost { index: &survey.index, post: id });
     result.raw_html = converted.raw_html;
     result.dropped = converted.dropped;
@@ -133,10 +137,17 @@ fn set_times(
     let published = times.published(item);
     let published_at = published.as_ref().map(|time| time.instant);
     article.publish_time = published_at.map(timestamp);
-    notes.extend(published.and_then(|time| time.note));
+    match published {
+        Some(time) => notes.extend(time.note),
+        None => notes.extend(LocalTime::note_on_unusable(item)),
+    }
     if visibility == Visibility::Live {
         article.create_time = article.publish_time;
         article.first_publish_time = article.publish_time;
+    }
+    let stated = item.get("wp:post_modified_gmt");
+    if times.modified(item).is_none() && !stated.is_empty() && !stated.starts_with("0000-00-00") {
+        notes.push(format!("time of the last change omitted: {:?} is not a time", html::head(stated, 64)));
     }
     if let Some(modified) = times.modified(item) {
         // WordPress changes a scheduled post before its publication, but readers see no change before it.

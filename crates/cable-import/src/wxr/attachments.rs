@@ -76,7 +76,14 @@ fn media(item: &Element) -> v1::Media {
     let creator = first_of(&CREATOR_KEYS).unwrap_or_default();
     let credit = first_of(&CREDIT_KEYS).or_else(|| php_string(file, "credit"));
     let rendition = rendition(url, php_int(file, "width"), php_int(file, "height"));
-    let alt_text = html::text(item.meta("_wp_attachment_image_alt").unwrap_or_default());
+    let mut alt_text = html::text(item.meta("_wp_attachment_image_alt").unwrap_or_default());
+    let is_played = rendition
+        .as_ref()
+        .is_some_and(|file| file.r#type.starts_with("audio/") || file.r#type.starts_with("video/"));
+    if alt_text.is_empty() && is_played {
+        // Players show the title of the file.
+        alt_text = html::text(item.raw("title"));
+    }
     v1::Media {
         renditions: rendition.into_iter().collect(),
         alt_text: html::head(&alt_text, limit::PARAGRAPH.maximum as usize).to_owned(),

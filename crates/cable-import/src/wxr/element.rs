@@ -23,6 +23,8 @@ pub(super) struct Element {
     pub(super) damage: Option<String>,
     /// The number of characters removed because no text may contain them.
     pub(super) removed_chars: usize,
+    /// The number of elements within fields: markup that is not escaped, of which the text is read.
+    pub(super) unescaped: usize,
 }
 
 /// A child of an element.
@@ -120,8 +122,16 @@ impl Element {
             [parent, child] if is_meta(parent) && child == "wp:meta_key" => {
                 self.meta.push(Default::default());
             }
+            [parent, ..] if !is_meta(parent) && parent != "wp:comment" => self.unescaped += 1,
             _ => {}
         }
+    }
+
+    /// Returns a note on markup that is not escaped.
+    pub(super) fn note_on_markup(&self) -> Option<String> {
+        let count = self.unescaped;
+        (count > 0)
+            .then(|| format!("{count} elements of markup that is not escaped: only their text was read"))
     }
 
     /// Adds text within the elements of the path.

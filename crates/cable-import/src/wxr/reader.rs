@@ -35,7 +35,10 @@ enum Place {
     Start,
     Rss,
     Channel,
+    /// The end of the element `rss`.
     End,
+    /// The end of the file, or an error.
+    Done,
 }
 
 /// Damage that ends the reading of an element.
@@ -50,6 +53,8 @@ enum Fault {
     Unclosed,
     /// The first element of the file is not that of RSS.
     NotRss(String),
+    /// A second export follows the first one.
+    Appended,
 }
 
 impl From<quick_xml::Error> for Fault {
@@ -86,6 +91,7 @@ impl<R: BufRead> Reader<R> {
             Ok(Some(start)) => start,
             Ok(None) => return self.end(),
             Err(Fault::Read(error)) => return Err(Error::Read(error)),
+            Err(fault @ Fault::Appended) => return Err(Error::Damaged(self.message(&fault))),
             Err(fault) => return self.skip_markup(level, &fault),
         };
         xml.get_mut().start_recording();
@@ -102,7 +108,7 @@ impl<R: BufRead> Reader<R> {
             Place::Start => Err(Error::NotWxr("no elements".into())),
             Place::Rss => truncated("rss"),
             Place::Channel => truncated("channel"),
-            Place::End => Ok(None),
+            Place::End | Place::Done => Ok(None),
         }
     }
 
@@ -167,6 +173,11 @@ impl<R: BufRead> Reader<R> {
             Fault::Ended => "a tag, comment or CDATA section without an end".to_owned(),
             Fault::Unclosed => "a comment or CDATA section without an end".to_owned(),
             Fault::NotRss(name) => format!("first element is <{name}>, not <rss>"),
+            Fault::Appended => {
+                format!(
+                    "another export begins before byte {position}: split the file, and give all files to one command"
+                )
+            }
         }
     }
 }
@@ -177,7 +188,7 @@ impl<R: BufRead> Iterator for Reader<R> {
     fn next(&mut self) -> Option<Self::Item> {
         let read = self.read();
         if !matches!(read, Ok(Some(_))) {
-            self.place = Place::End;
+            self.place = Place::Done;
         }
         read.transpose()
     }
@@ -190,9 +201,18 @@ fn next_start<R: BufRead>(
     place: &mut Place,
 ) -> Result<Option<(String, Element)>, Fault> {
     let mut buffer = Vec::new();
-    while *place != Place::End {
+    while *place != Place::Done {
         buffer.clear();
-        match xml.read_event_into(&mut buffer)? {
+        let event = match xml.read_event_into(&mut buffer) {
+            // Text after the export is not a part of it, such as the warnings of a web server.
+            Err(error) if *place == Place::End && !matches!(error, quick_xml::Error::Io(_)) => break,
+            event => event?,
+        };
+        match event {
+            Event::Start(start) if *place == Place::End && start.local_name().into_inner() == "rss" => {
+                return Err(Fault::Appended);
+            }
+            Event::Start(_) if *place == Place::End => {}
             Event::Start(start) if *place == Place::Start => {
                 let name = names.open_root(&start).map_err(quick_xml::Error::from)?;
                 if name != "rss" {
@@ -219,6 +239,7 @@ fn next_start<R: BufRead>(
                 // The end tag of a damaged element.
                 _ => {}
             },
+            Event::Eof if *place == Place::End => break,
             Event::Eof if xml.get_ref().recorded().len() >= MAX_ELEMENT_BYTES => return Err(Fault::Ended),
             Event::Eof => break,
             _ => {}

@@ -451,3 +451,47 @@ fn every_word_of_the_theme_unit_test_survives() {
         + count("<wp:term>");
     assert!(report.to_string().contains(&format!("all {elements} items")), "{elements} in\n{report}");
 }
+
+const WITH_FOOTNOTE: &str = "<content:encoded><![CDATA[<!-- wp:paragraph --><p>Low<sup data-fn=\"f-1\"><a href=\"#f-1\" \
+    id=\"f-1-link\">1</a></sup> water.</p><!-- /wp:paragraph --><!-- wp:footnotes /-->]]></content:encoded>";
+
+#[test]
+fn footnotes_are_a_list_at_their_block() {
+    let field = meta("footnotes", r#"[{"content":"As of <em>Monday</em>.","id":"f-1"}]"#);
+    let all = items(&channel(&post(7, &format!("{WITH_FOOTNOTE}{field}"))));
+    assert!(converted(&all[0]).not_imported.is_empty(), "{:?}", all[0]);
+    let article = article_of(&all[0]);
+    let blocks = article.body.unwrap().blocks;
+    let Some(v1::block::Kind::List(list)) = &blocks[1].kind else { panic!("{blocks:#?}") };
+    assert_eq!((list.ordered, list.items[0].blocks[0].id.as_str()), (true, "f-1"));
+    // A post that does not show them, and a field that cannot be read.
+    for fields in [field.clone(), format!("{WITH_FOOTNOTE}{}", meta("footnotes", "[{"))] {
+        let all = items(&channel(&post(7, &fields)));
+        assert!(converted(&all[0]).not_imported.contains_key("custom field footnotes"), "{:?}", all[0]);
+    }
+}
+
+#[test]
+fn times_that_cannot_be_read_have_a_note() {
+    for (fields, note) in [
+        ("<wp:post_date_gmt>2024-02-31 25:61:00</wp:post_date_gmt>", "publication time omitted"),
+        ("<wp:post_date_gmt>0000-00-00 00:00:00</wp:post_date_gmt>", "the publication time is zero"),
+        (
+            "<wp:post_date_gmt>2024-02-01 10:00:00</wp:post_date_gmt>\
+             <wp:post_modified_gmt>later</wp:post_modified_gmt>",
+            "time of the last change omitted",
+        ),
+    ] {
+        let all = items(&channel(&post(7, fields)));
+        let notes = &converted(&all[0]).notes;
+        assert!(notes.len() == 1 && notes[0].starts_with(note), "{fields}: {notes:?}");
+    }
+}
+
+#[test]
+fn markup_that_is_not_escaped_is_reported() {
+    let fields = "<content:encoded><p>See <a href='/x'>there</a>.</p></content:encoded>";
+    let all = items(&channel(&post(7, fields)));
+    let notes = &converted(&all[0]).notes;
+    assert_eq!(notes, &["2 elements of markup that is not escaped: only their text was read"]);
+}

@@ -10,6 +10,8 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
+use cable_body::html;
+
 use super::Element;
 
 /// The largest distance of a local time from UTC, in hours.
@@ -53,6 +55,18 @@ impl LocalTime {
         self.resolve("publication time", item.get("wp:post_date"))
     }
 
+    /// Returns a note on publication times of which none can be read. Zeros stand for an unknown one.
+    pub(super) fn note_on_unusable(item: &Element) -> Option<String> {
+        let stated = ["wp:post_date_gmt", "wp:post_date", "pubDate"].map(|name| item.get(name));
+        let is_unknown = |text: &str| text.starts_with("0000-00-00") || text.contains("-0001");
+        let mut stated = stated.into_iter().filter(|text| !text.is_empty()).peekable();
+        stated.peek()?;
+        Some(match stated.find(|text| !is_unknown(text)) {
+            Some(text) => format!("publication time omitted: {:?} is not a time", html::head(text, 64)),
+            None => "the publication time is zero: that of the first import is used".to_owned(),
+        })
+    }
+
     /// Returns the time of a post's last change.
     pub(super) fn modified(&self, item: &Element) -> Option<Time> {
         if let Some(instant) = utc(item.get("wp:post_modified_gmt")) {
@@ -80,16 +94,27 @@ impl LocalTime {
 
 /// Returns the publication time if the post states it with its zone.
 fn stated_instant(item: &Element) -> Option<Timestamp> {
+    let post_date = item.get("wp:post_date");
+    let zoned = || in_range(post_date.parse().ok()?);
     let feed = || DateTimeParser::new().relaxed_weekday(true).parse_timestamp(item.get("pubDate")).ok();
-    utc(item.get("wp:post_date_gmt")).or_else(|| in_range(feed()?))
+    // Other programs write the time of the export, or the start of the epoch.
+    let is_plausible = |feed: &Timestamp| {
+        let as_utc = local(post_date).and_then(|local| TimeZone::UTC.to_timestamp(local).ok());
+        as_utc.is_none_or(|local| {
+            local.duration_since(*feed).abs() <= SignedDuration::from_hours(MAX_OFFSET_HOURS)
+        })
+    };
+    utc(item.get("wp:post_date_gmt")).or_else(zoned).or_else(|| in_range(feed().filter(is_plausible)?))
 }
 
 fn utc(text: &str) -> Option<Timestamp> {
-    in_range(TimeZone::UTC.to_timestamp(local(text)?).ok()?)
+    let as_utc = || TimeZone::UTC.to_timestamp(local(text)?).ok();
+    in_range(text.parse().ok().or_else(as_utc)?)
 }
 
+/// Parses a time as WordPress writes it, or in another form of ISO 8601, as other programs do.
 fn local(text: &str) -> Option<DateTime> {
-    DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()
+    DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok().or_else(|| text.parse().ok())
 }
 
 /// Returns the time if the schema has it: its timestamps start with the year 1.
@@ -128,10 +153,28 @@ mod tests {
             ("Fri, 01 Mar 2024 12:00:00 -0500", "2024-03-01T17:00:00Z"),
             ("Fri, 01 Mar 2024 22:30:00 +0530", "2024-03-01T17:00:00Z"),
             ("Mon, 01 Mar 2024 17:00:00 GMT", "2024-03-01T17:00:00Z"),
-            ("01 Jul 2024 12:00:00 EST", "2024-07-01T17:00:00Z"),
+            ("01 Mar 2024 12:00:00 EST", "2024-03-01T17:00:00Z"),
+            ("Thu, 01 Jan 1970 00:00:00 +0000", "2024-03-01T12:00:00Z"),
         ] {
-            assert_eq!(published(&times, &[ZERO, local, ("pubDate", date)]), at(expected), "{date}");
+            let found = published(&times, &[ZERO, local, ("pubDate", date)]);
+            assert_eq!(found.map(|(time, _)| time), Some(expected.to_owned()), "{date}");
         }
+        for date in [
+            "2024-03-01T16:00:00Z",
+            "2024-03-01T18:00:00+02:00",
+            "2024-03-01T16:00:00",
+            "2024-03-01 16:00:00.0",
+        ] {
+            assert_eq!(
+                published(&times, &[("wp:post_date_gmt", date)]),
+                at("2024-03-01T16:00:00Z"),
+                "{date}"
+            );
+        }
+        assert_eq!(
+            published(&times, &[ZERO, ("wp:post_date", "2024-03-01T18:00:00+02:00")]),
+            at("2024-03-01T16:00:00Z")
+        );
     }
 
     #[test]
@@ -155,5 +198,15 @@ mod tests {
         assert_eq!(at(&times, "2024-07-03 12:00:00"), Some(("2024-07-03T10:00:00Z".into(), true)));
         assert_eq!(at(&times, "2024-01-03 00:30:00"), Some(("2024-01-02T23:30:00Z".into(), true)));
         assert_eq!(at(&times, "0000-00-00 00:00:00"), None);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_read_is_reported() {
+        let note = |fields: &[(&str, &str)]| LocalTime::note_on_unusable(&item(fields)).unwrap_or_default();
+        let zeros = note(&[ZERO, ("wp:post_date", "0000-00-00 00:00:00")]);
+        assert_eq!(zeros, "the publication time is zero: that of the first import is used");
+        assert_eq!(note(&[]), "");
+        let bad = note(&[ZERO, ("wp:post_date", "2024-02-31 25:61:00")]);
+        assert_eq!(bad, "publication time omitted: \"2024-02-31 25:61:00\" is not a time");
     }
 }

@@ -233,3 +233,18 @@ fn damage_costs_no_quadratic_time() {
         assert!(clock.elapsed().as_secs() < 10, "{start}{piece}: {:?}", clock.elapsed());
     }
 }
+
+#[test]
+fn an_export_after_the_first_one_is_an_error() {
+    let first = channel(&post(7, ""));
+    let second = channel(&post(8, ""));
+    let (all, failure) = items_of(&[format!("{first}\n{second}").as_bytes()], &options());
+    assert_eq!(all.len(), 1);
+    let failure = failure.unwrap().to_string();
+    assert!(failure.contains("another export begins") && failure.contains("split the file"), "{failure}");
+    // The warnings that web servers write after the document.
+    for rest in ["<br />\n<b>Warning</b>: x", "<br", "text", "<!-- cached -->"] {
+        let (all, failure) = items_of(&[format!("{first}\n{rest}").as_bytes()], &options());
+        assert!(all.len() == 1 && failure.is_none(), "{rest}: {failure:?}");
+    }
+}
