@@ -4,6 +4,7 @@ usage: generate.py [--check]: with --check, fails if the committed code is out o
 """
 
 import argparse
+import ast
 import filecmp
 import os
 import re
@@ -133,13 +134,40 @@ def calls(files: descriptor_pb2.FileDescriptorSet) -> str:
 
 
 def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
-    """Returns the module `cable_client.v1.sync_calls`: the same calls of the synchronous client."""
+    """Returns the module `cable_client.v1.sync_calls`: what the synchronous client has in common with the other."""
     text = HEADER.format("The calls of the synchronous client.") + SYNC_IMPORTS
     text += (
         "\nclass SyncCalls(Blocking):\n"
         + '    """The calls of cable.v1, each of which blocks. `timeout` is in seconds."""\n'
     )
-    return text + "".join(signatures(files, is_sync=True)) + feeds(files, is_sync=True)
+    text += "".join(signatures(files, is_sync=True)) + feeds(files, is_sync=True) + blocking_methods("client", "Cable")
+    for module, name in [("feed", "Feed"), ("mirror", "Mirror")]:
+        text += f'\n\nclass Sync{name}(Blocking):\n    """The methods of a `{name}` that wait."""\n'
+        text += blocking_methods(module, name)
+    return text
+
+
+def blocking_methods(module: str, name: str) -> str:
+    """Returns a method that blocks for each asynchronous one of a class of the client."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    text = ""
+    for method in next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body:
+        if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) or method.name in ("aclose", "items"):
+            continue
+        result = ast.unparse(method.returns) if method.returns else ""
+        is_list = result.startswith("AsyncIterator")
+        if method.name.startswith("_") or not (is_list or isinstance(method, ast.AsyncFunctionDef)):
+            continue
+        result = result.removeprefix("Async")
+        passed = [argument.arg for argument in method.args.args[1:]]
+        passed += [f"{argument.arg}={argument.arg}" for argument in method.args.kwonlyargs]
+        call = f"{'iterate' if is_list else 'run'}(self._wrapped.{method.name}({', '.join(passed)}))"
+        text += f"\n    def {method.name}({ast.unparse(method.args)}) -> {result}:\n"
+        text += docstring(ast.get_docstring(method) or "")
+        text += (
+            f"        {call}\n" if result == "None" else f"        result: {result} = {call}\n        return result\n"
+        )
+    return text
 
 
 def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterator[str]:
@@ -235,6 +263,7 @@ from typing import TYPE_CHECKING
 
 from cable_client import v1
 from cable_client._blocking import Blocking, iterate, run
+from cable_client._method import Method, Q, R
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask

@@ -1,12 +1,13 @@
 """TLS with a private CA and a token, and the errors of a client that lacks one of them."""
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 from support import article, asynchronous, tagged
 
-from cable_client import Cable, CableError, SnapshotEnd
+from cable_client import Cable, CableError, SnapshotEnd, sync
 from cable_client.testing import Server
 
 
@@ -46,6 +47,13 @@ async def test_tls_with_a_private_ca_and_a_token(program: None, tmp_path: Path) 
                     if isinstance(event, SnapshotEnd):
                         assert event.size == 1
                         break
+
+        def snapshot_size() -> int:
+            with sync.Cable(server.endpoint, ca=ca, token=token) as cable:
+                with cable.feed(tagged("a"), snapshot=True) as feed:
+                    return next(event.size for event in feed if isinstance(event, SnapshotEnd))
+
+        assert await asyncio.to_thread(snapshot_size) == 1
 
         async with Cable(server.endpoint, ca=ca) as anonymous:
             with pytest.raises(CableError, match="token") as missing:

@@ -5,7 +5,7 @@
 
 from cable_client import v1 as v1
 from cable_client.client import Cable as Cable
-from cable_client._token import TokenSource as TokenSource
+from cable_client._transport import TokenSource as TokenSource
 from cable_client.errors import CableError as CableError, ConfigError as ConfigError, NotFoundError as NotFoundError
 from cable_client.errors import MalformedError as MalformedError, PositionStoreError as PositionStoreError
 from cable_client.errors import TooLargeError as TooLargeError, Violation as Violation

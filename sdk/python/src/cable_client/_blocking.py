@@ -26,21 +26,23 @@ def run(call: Coroutine[Any, Any, T]) -> T:
         future.cancel()
 
 
+async def on_loop(call: Coroutine[Any, Any, T]) -> T:
+    """Does the same for a coroutine that a thread runs itself. It does not suspend."""
+    return run(call)
+
+
 def iterate(items: AsyncIterator[T]) -> Iterator[T]:
     """Iterates over the items of an asynchronous iterator."""
     try:
-        while item := run(advance(items)):
-            yield item[0]
+        while (item := run(_advance(items))) is not None:
+            yield item
     finally:
         run(items.aclose())  # type: ignore[attr-defined]
 
 
-async def advance(items: AsyncIterator[T]) -> list[T]:
-    """Returns the next item, or an empty list at the end."""
-    try:
-        return [await items.__anext__()]
-    except StopAsyncIteration:
-        return []
+async def _advance(items: AsyncIterator[T]) -> T | None:
+    """Returns the next item, or `None` at the end."""
+    return await anext(items, None)
 
 
 class Blocking:

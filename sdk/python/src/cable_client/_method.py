@@ -30,11 +30,7 @@ class Closing:
     async def aclose(self) -> None:
         """Ends the object, and releases what it holds."""
 
-    def _open(self) -> None:
-        """Starts the object."""
-
     async def __aenter__(self: C) -> C:
-        self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:

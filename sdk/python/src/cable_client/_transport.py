@@ -1,22 +1,36 @@
-"""Nodes and attempts: every call picks a node, gets its token, and is attempted within the rest of its timeout."""
+"""Nodes, tokens and attempts: a call picks a node, gets its token, and is attempted within the rest of its timeout."""
 
 import asyncio
 import copy
+import functools
+import inspect
+import os
 import random
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from grpc import aio
 
 from cable_client._method import Method, Q, R, StreamMethod
-from cable_client._token import Credentials
 from cable_client.errors import CableError, ConfigError, from_rpc
 
 T = TypeVar("T")
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+
+#: A token, the file of a token, or a function that returns one. Files and functions are read again.
+TokenSource = str | os.PathLike[str] | Callable[[], str | Awaitable[str]]
+
+# A rotation leaves both tokens valid for longer than this.
+MAX_AGE = 10.0
+# Calls that wait for a source must not hang with it.
+MAX_READ_TIME = 5.0
+MAX_BYTES = 4096
 
 # The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
 # response must not take all of it.
@@ -55,7 +69,7 @@ class Node:
         self.name = f"{scheme}://{self._target}"
         is_local = re.fullmatch(r"localhost|127\.[\d.]+|\[::1\]", host) is not None
         self.can_send_token = allow_plaintext_token or scheme == "https" or is_local
-        self._tls = (tls or grpc.ssl_channel_credentials()) if scheme == "https" else None
+        self._tls = [tls or grpc.ssl_channel_credentials()] if scheme == "https" else []
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._channel: aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -63,18 +77,20 @@ class Node:
 
     def channel(self) -> aio.Channel:
         """Returns the connection to the node. The first call establishes it."""
-        if self._channel is None and self._tls is not None:
-            self._channel = aio.secure_channel(self._target, self._tls, options=self._options)
-        elif self._channel is None:
-            self._channel = aio.insecure_channel(self._target, options=self._options)
+        self._channel = self._channel or self.connect(aio)
         return self._channel
+
+    def connect(self, kind: Any) -> Any:
+        """Returns a new connection of a module: `aio`, or `grpc` for threads that block."""
+        create = kind.secure_channel if self._tls else kind.insecure_channel
+        return create(self._target, *self._tls, options=self._options)
 
     def report(self, channel: aio.Channel, error: CableError | None) -> None:
         """Records the outcome of a call. A node that fails is avoided for a while.
 
         A connection that is silent, or that waits before it connects again, is replaced by a new one.
         """
-        is_silent = error is not None and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        is_silent = error is not None and error.code is _LATE
         if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
             self._failures, self.ejected_until = 0, 0.0
             return
@@ -83,9 +99,8 @@ class Node:
             task = asyncio.create_task(channel.close(RETIREMENT))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        wait = min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION)
-        self._failures += 1
-        self.ejected_until = time.monotonic() + jittered(wait)
+        wait = jittered(min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION))
+        self._failures, self.ejected_until = self._failures + 1, time.monotonic() + wait
 
     async def close(self) -> None:
         """Closes all connections, and cancels the calls on them."""
@@ -95,46 +110,120 @@ class Node:
             await self._channel.close()
 
 
+class Credentials:
+    """The token in the form in which calls send it. Its number changes with it. It appears in no error."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._header, self._number, self._read_at, self._lock = "", 0, time.monotonic(), asyncio.Lock()
+        self._source = source if callable(source) else None
+        if isinstance(source, str):
+            self._store(_header(source, "token"))
+        elif isinstance(source, os.PathLike):
+            self._source = functools.partial(_read_file, source)
+            self._store(_header(_read_file(source), f"token file {source}"))
+
+    async def current(self) -> tuple[str, int]:
+        """Returns the value of `authorization` and the number of the token. A copy that is too old is replaced."""
+        is_old = self._source is not None and time.monotonic() - self._read_at >= MAX_AGE
+        if not self._number or (is_old and not self._lock.locked()):
+            async with self._lock:
+                await self._read()
+        return self._header, self._number
+
+    async def replace(self, refused: int) -> bool:
+        """Reads the source again because a server refused a token. Returns whether there is another one now."""
+        async with self._lock:
+            if self._number == refused:
+                await self._read()
+            return self._number != refused
+
+    async def _read(self) -> None:
+        """Reads the source. After a failure, the last token counts as read and is sent again."""
+        source, self._read_at = self._source, time.monotonic()
+        if source is None:
+            return
+        try:
+            is_async = inspect.iscoroutinefunction(source)
+            result = source() if is_async else await asyncio.wait_for(asyncio.to_thread(source), MAX_READ_TIME)
+            token = result if isinstance(result, str) else await asyncio.wait_for(result, MAX_READ_TIME)
+            self._store(_header(token, "token of the source"))
+        except Exception as error:
+            if not self._number:
+                raise ConfigError(f"cannot get a token: {str(error) or 'its source takes too long'}") from error
+
+    def _store(self, header: str) -> None:
+        if header != self._header:
+            self._header, self._number = header, self._number + 1
+
+
+def _read_file(path: os.PathLike[str]) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 2).decode("ascii", "replace")
+    except OSError as error:
+        raise ConfigError(f"token file {path}: {error.strerror}") from error
+
+
+def _header(token: str, origin: str) -> str:
+    token = token.strip()
+    if not token or len(token) > MAX_BYTES or not all("!" <= char <= "~" for char in token):
+        raise ConfigError(f"{origin}: must be 1 to {MAX_BYTES} visible ASCII characters")
+    return f"Bearer {token}"
+
+
 class Stream(Generic[R]):
     """The messages of a stream. Its watchdog belongs to this stream alone."""
 
-    def __init__(self, call: Any, node: Node, channel: aio.Channel) -> None:
-        self._call, self._node, self._channel = call, node, channel
+    def __init__(self, call: Any, node: Node, channel: Any, token: int, max_silence: float) -> None:
+        self._call, self._node, self._channel, self._max_silence = call, node, channel, max_silence
         # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
-        self._is_silent, self.token = False, 0
+        self._is_silent, self.token = False, token
+        # The time since which the reader waits for a message.
+        self._waits_since: float | None = None
+        #: Cancels the stream. The connection of a blocking stream, whose call is an iterator, ends with it.
+        self.close: Callable[[], object] = channel.close if isinstance(call, Iterator) else call.cancel
+        _watch(weakref.ref(self))
 
-    async def read(self, max_silence: float) -> R | None:
+    async def read(self) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
-        watchdog = asyncio.get_running_loop().call_later(max_silence, self._expire)
+        self._waits_since = time.monotonic()
         try:
-            message = await self._call.read()
+            message = next(self._call, aio.EOF) if isinstance(self._call, Iterator) else await self._call.read()
             return cast(R, message) if message is not aio.EOF else None
-        except aio.AioRpcError as failed:
+        except grpc.RpcError as failed:
             error = from_rpc(failed, self._node.name)
-        except asyncio.CancelledError:
+        except BaseException:
+            # The message that arrives after an interrupt would be lost. The next stream repeats it.
+            self._call.cancel()
             if not self._is_silent:
                 raise
-            error = _late(f"no message from {self._node.name} for {max_silence:g} s")
         finally:
-            watchdog.cancel()
+            self._waits_since = None
+        if self._is_silent:
+            error = CableError(_LATE, f"no message from {self._node.name} for {self._max_silence:g} s")
         self._node.report(self._channel, error)
         raise error
 
-    def _expire(self) -> None:
-        self._is_silent = True
-        self._call.cancel()
 
-    def close(self) -> None:
-        """Cancels the stream."""
-        self._call.cancel()
+def _watch(reference: "weakref.ref[Stream[Any]]") -> None:
+    """Cancels a stream whose reader waits for too long. Otherwise, it looks again when that can be so."""
+    if (stream := reference()) is not None:
+        now = time.monotonic()
+        left = (stream._waits_since or now) + stream._max_silence - now
+        stream._is_silent = left <= 0
+        if stream._is_silent:
+            stream._call.cancel()
+        else:
+            asyncio.get_running_loop().call_later(left, _watch, reference)
 
 
 class Transport:
     """The nodes of a client, and the policy of its attempts."""
 
     def __init__(self, nodes: Sequence[Node], credentials: Credentials | None, timeout: float, attempts: int) -> None:
-        self._nodes, self._credentials, self._attempts = nodes, credentials, attempts
+        self._nodes, self._credentials, self.attempts = nodes, credentials, attempts
         self.timeout, self._is_closed = timeout, False
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
 
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
@@ -142,30 +231,31 @@ class Transport:
             request = copy.deepcopy(request)
             request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
 
-        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> R:
+        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any, _: int) -> R:
             rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
             return await rpc(request, timeout=bound, metadata=metadata)
 
-        return (await self._attempt(attempt, timeout, self._attempts, method.writes))[0]
+        return await self._attempt(attempt, timeout, self.attempts, method.writes)
 
     async def open(
-        self, method: StreamMethod[Q, R], request: Q, timeout: float | None = None, attempts: int | None = None
+        self, method: StreamMethod[Q, R], request: Q, silence: float, limit: float | None, attempts: int, blocking: bool
     ) -> Stream[R]:
-        """Opens a stream. The timeout applies until it is open."""
+        """Opens a stream that may be silent for a while. The limit in seconds applies until it is open.
 
-        async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any) -> Stream[R]:
+        A blocking one has a connection of its own, is open after the first read, and blocks the thread that reads.
+        """
+
+        async def attempt(node: Node, channel: Any, bound: float, metadata: Any, token: int) -> Stream[R]:
+            channel = node.connect(grpc) if blocking else channel
             rpc = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
             call = rpc(request, metadata=metadata)
-            try:
+            if not blocking:
                 await asyncio.wait_for(call.wait_for_connection(), bound)
-            except BaseException:
-                call.cancel()
-                raise
-            return Stream(call, node, channel)
+            stream: Stream[R] = Stream(call, node, channel, token, silence)
+            self._streams.add(stream)
+            return stream
 
-        stream, token = await self._attempt(attempt, timeout, attempts or self._attempts, writes=False)
-        stream.token = token
-        return stream
+        return await self._attempt(attempt, limit, attempts, writes=False)
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
         """Returns whether there is another token than the refused one now."""
@@ -174,14 +264,13 @@ class Transport:
         return await self._credentials.replace(refused)
 
     async def _attempt(
-        self, attempt: Callable[..., Awaitable[T]], timeout: float | None, attempts: int, writes: bool
-    ) -> tuple[T, int]:
+        self, attempt: Callable[..., Awaitable[T]], limit: float | None, attempts: int, writes: bool
+    ) -> T:
         """Attempts a call until it succeeds, no retry is allowed, or the next wait would end after the deadline.
 
-        A node that cannot be reached has not received the call: the next node is tried at once. Returns the result
-        and the number of the token.
+        A node that cannot be reached has not received the call: the next node is tried at once.
         """
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self.timeout if limit is None else limit
         deadline = time.monotonic() + timeout
         failures = unreached = token = 0
         in_doubt = is_replaced = False
@@ -198,14 +287,14 @@ class Transport:
             try:
                 # Meanwhile another call may have given up the channel.
                 (metadata, token), channel = await asyncio.wait_for(self._metadata(node), bound), node.channel()
-                result = await attempt(node, channel, bound, metadata)
+                result = await attempt(node, channel, bound, metadata, token)
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
-                error = _late(f"no response from {node.name} before the deadline")
+                error = CableError(_LATE, f"no response from {node.name} before the deadline")
             else:
                 node.report(channel, None)
-                return result, token
+                return result
             node.report(channel, error)
             now = time.monotonic()
             in_doubt = writes and error._settle(in_doubt)
@@ -216,7 +305,7 @@ class Transport:
             if not is_replaced and await self.replace_token(token, error):
                 is_replaced = True
                 continue
-            is_silent = error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            is_silent = error.code is _LATE
             wait = 0.0 if is_silent else pause(failures, error, longest=2.0)
             if failures >= attempts or now + wait >= deadline or not (error.retryable or is_silent):
                 raise error
@@ -233,6 +322,8 @@ class Transport:
     async def close(self) -> None:
         """Closes all connections."""
         self._is_closed = True
+        for stream in list(self._streams):
+            stream.close()
         await asyncio.gather(*(node.close() for node in self._nodes))
 
 
@@ -244,7 +335,3 @@ def pause(failures: int, error: CableError, longest: float) -> float:
 def jittered(seconds: float) -> float:
     """Returns a random time between half of it and all of it, so that many clients do not act at once."""
     return seconds * random.uniform(0.5, 1)
-
-
-def _late(message: str) -> CableError:
-    return CableError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

@@ -12,8 +12,7 @@ import grpc
 
 from cable_client import v1
 from cable_client._method import Closing, Method, Q, R
-from cable_client._token import Credentials, TokenSource
-from cable_client._transport import Node, Transport
+from cable_client._transport import Credentials, Node, TokenSource, Transport
 from cable_client.errors import CableError, ConfigError, incomplete
 from cable_client.feed import Feed
 from cable_client.positions import Saver
@@ -87,10 +86,11 @@ class Cable(Closing, Calls):
         self, request: v1.StreamArticlesRequest | None = None, *, timeout: float | None = None
     ) -> AsyncIterator[v1.Article]:
         """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
-        count, timeout = 0, timeout or self._transport.timeout
-        stream = await self._transport.open(STREAM_ARTICLES, request or v1.StreamArticlesRequest(), timeout)
+        count, transport = 0, self._transport
+        request, timeout = request or v1.StreamArticlesRequest(), timeout or transport.timeout
+        stream = await transport.open(STREAM_ARTICLES, request, timeout, timeout, transport.attempts, blocking=False)
         with contextlib.closing(stream):
-            while (message := await stream.read(timeout)) is not None:
+            while (message := await stream.read()) is not None:
                 count += len(message.articles)
                 for article in message.articles:
                     yield article

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -105,7 +105,7 @@ class PositionStoreError(_ClientError):
     """The position of a feed that could not be loaded or saved."""
 
 
-def from_rpc(error: grpc.aio.AioRpcError, server: str) -> CableError:
+def from_rpc(error: Any, server: str) -> CableError:
     """Returns the error for a status, which the server sent or grpc created."""
     code, text = error.code(), error.details() or ""
     trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import grpc
 
 from cable_client import v1
 from cable_client._method import Closing
 from cable_client._transport import Stream, Transport, pause
-from cable_client.errors import CableError, MalformedError, TooLargeError
+from cable_client.errors import CableError, MalformedError, PositionStoreError, TooLargeError
 from cable_client.positions import Saver
 from cable_client.v1.methods import WATCH
 
@@ -96,8 +96,9 @@ class Feed(Closing):
         # Failures since the last new position, and how many of them are faults of the server.
         self._failures = self._faults = self._parts_bytes = self._snapshot_records = 0
         self._is_token_replaced = self._is_started = self._is_ended = False
-        self._pause = 0.0
-        self._next: asyncio.Task[Event] | None = None
+        # Whether the caller has requested the event after the last one, which is applied then.
+        self._is_next_requested, self._pause = True, 0.0
+        self._next: asyncio.Task[Any] | None = None
         #: The position of the last event, or that which the feed starts after. `None` within a snapshot.
         self.position: v1.Position | None = request.after if request.HasField("after") else None
         #: Whether the current stream has delivered everything that the node had at its last checkpoint.
@@ -108,72 +109,73 @@ class Feed(Closing):
 
     async def __anext__(self) -> Event:
         """Returns the next event. A caller that is cancelled loses nothing: the next call returns the event."""
-        if self._is_ended:
-            raise StopAsyncIteration
         self._next = self._next or asyncio.create_task(self._deliver())
         await asyncio.wait({self._next})
-        task, self._next = self._next, None
+        task, self._next, self._is_next_requested = self._next, None, False
         if task.cancelled():
             raise StopAsyncIteration
-        if task.exception() is not None:
-            self._end()
-        return task.result()
+        return cast(Event, task.result())
 
     async def save(self) -> None:
         """Marks the last event as applied too, and writes its position now. For example, before `break`."""
-        if self._saver is not None and self.position is not None and self._next is None:
-            self._saver.mark(self.position)
+        self._request_next()
+        if self._saver is not None:
             await self._saver.flush()
 
     async def aclose(self) -> None:
         """Ends the feed and writes the position of the events that were applied: all but the last one."""
-        self._end()
+        self._is_ended = True
+        self._close_stream()
         if self._next is not None:
             self._next.cancel()
             await asyncio.wait({self._next})
         if self._saver is not None:
             await self._saver.flush()
 
-    def _end(self) -> None:
-        self._is_ended = True
-        self._close_stream()
-
     def _close_stream(self) -> None:
         self.is_caught_up = False
-        self._drop_parts()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    async def _deliver(self) -> Event:
-        if self._saver is not None and not self._is_started:
-            # A saved position takes precedence over every other start.
-            if saved := await self._saver.load():
-                self.position = saved
-                self._request.after.CopyFrom(saved)
-        elif self._saver is not None and self.position is not None:
-            self._saver.mark(self.position)
-        self._is_started = True
+    async def _deliver(self, on_loop: Any = None) -> Event:
+        """Returns the next event. With `on_loop`, a thread reads the stream, and only the rest runs on the loop."""
+        hop = on_loop or (lambda call: call)
         while not self._is_ended:
             try:
-                event = self._accept(await self._receive())
+                self._request_next()
+                stream = self._stream or await hop(self._connect(blocking=on_loop is not None))
+                event: Event | None = self._accept(await stream.read())
             except CableError as error:
-                event = await self._recover(error)
+                event = await hop(self._recover(error))
             if event is not None:
                 return event
         raise asyncio.CancelledError
 
-    async def _receive(self) -> v1.WatchResponse:
-        if self._stream is None:
-            await asyncio.sleep(self._pause)
-            self._stream = await self._transport.open(WATCH, self._request, attempts=1)
-        message = await self._stream.read(self._max_silence)
+    def _request_next(self) -> None:
+        """Marks the last event as applied, unless it is marked already."""
+        if self._saver is not None and self.position is not None and not self._is_next_requested:
+            self._saver.mark(self.position)
+        self._is_next_requested = True
+
+    async def _connect(self, blocking: bool) -> Stream[v1.WatchResponse]:
+        """Opens a stream that starts after the last event. At first, a saved position takes precedence."""
+        if self._is_ended:
+            raise asyncio.CancelledError
+        # `aclose` cancels this task.
+        self._next = asyncio.current_task()
+        if self._saver is not None and not self._is_started and (saved := await self._saver.load()):
+            self._advance(saved)
+        self._is_started = True
+        self._parts, self._parts_bytes = [], 0
+        await asyncio.sleep(self._pause)
+        self._stream = await self._transport.open(WATCH, self._request, self._max_silence, None, 1, blocking)
+        return self._stream
+
+    def _accept(self, message: v1.WatchResponse | None) -> Event | None:
+        """Returns the event of a message, or `None` if it has nothing to apply yet."""
         if message is None:
             raise CableError(grpc.StatusCode.UNAVAILABLE, "server ended the feed")
-        return message
-
-    def _accept(self, message: v1.WatchResponse) -> Event | None:
-        """Returns the event of a message, or `None` if it has nothing to apply yet."""
         kind, position = message.WhichOneof("event"), message.position
         if self._parts and kind not in ("changes", "reset"):
             raise MalformedError("message between two parts of a commit")
@@ -187,8 +189,9 @@ class Feed(Closing):
             return None
         if not message.HasField("position"):
             raise MalformedError("feed message without position")
-        last = self.position
-        if last is not None and last.log_id in ("", position.log_id):
+        # The revisions of an event rise, so that its first one decides.
+        last, first = self.position, changes[0].revision if changes else 0
+        if last is not None and last.log_id in ("", position.log_id) and first <= last.revision:
             # A stream that resumes delivers nothing twice, whatever the server repeats.
             changes = [change for change in changes if change.revision > last.revision]
         end = message.snapshot_end
@@ -212,20 +215,16 @@ class Feed(Closing):
             limit = f"commit larger than {self._max_commit_bytes} bytes"
             raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
         self._parts.extend(part.changes)
-        changes = self._parts
         if part.more_follows:
             return None
-        self._drop_parts()
+        changes, self._parts, self._parts_bytes = self._parts, [], 0
         return changes
-
-    def _drop_parts(self) -> None:
-        self._parts, self._parts_bytes = [], 0
 
     def _reset(self, reason: str) -> Reset:
         """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
         self._request.snapshot, self.position = True, None
         self._snapshot_records, self.is_caught_up = 0, False
-        self._drop_parts()
+        self._parts, self._parts_bytes = [], 0
         return Reset(reason)
 
     def _advance(self, position: v1.Position) -> None:
@@ -237,6 +236,8 @@ class Feed(Closing):
 
     async def _recover(self, error: CableError) -> Event | None:
         """Prepares a retry, or raises the error if a retry cannot help."""
+        if self._is_ended:
+            return None
         may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
         # The token was valid when the stream was opened. It is replaced once, until there is progress.
         token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
@@ -244,7 +245,8 @@ class Feed(Closing):
             self._is_token_replaced = may_retry = True
         self._close_stream()
         self._faults += error.code.name in ("DATA_LOSS", "INTERNAL", "UNKNOWN")
-        if not may_retry or self._faults >= MAX_SERVER_FAULTS:
+        self._is_ended = not may_retry or self._faults >= MAX_SERVER_FAULTS or isinstance(error, PositionStoreError)
+        if self._is_ended:
             raise error
         self._failures += 1
         self._pause = pause(self._failures, error, longest=5.0)

@@ -88,8 +88,9 @@ class Mirror(Closing, Mapping[str, Entity]):
             raise RuntimeError("the mirror is not open: use `async with`")
         await self._changed.wait()
 
-    def _open(self) -> None:
+    async def __aenter__(self) -> "Mirror":
         self._task = asyncio.create_task(self._run())
+        return self
 
     async def aclose(self) -> None:
         """Ends the mirror. Its content stays readable."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
@@ -89,38 +91,42 @@ class Saver:
     """A writer for the positions that were applied. It writes with a delay, and only the newest one."""
 
     def __init__(self, store: PositionStore | None, acknowledge: Callable[..., Awaitable[object]]) -> None:
-        self._store, self._acknowledge = store, acknowledge
-        self._newest: Position | None = None
-        self._pending: Position | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._store, self._acknowledge, self._writing = store, acknowledge, threading.Lock()
+        self._newest = Position()
+        self._written: Position | None = None
+        self._task: Future[None] | None = None
 
     async def load(self) -> Position | None:
         """Returns the position that was saved last. Without a store, the node knows it, and starts the feed there."""
+        self._loop = asyncio.get_running_loop()
         try:
-            self._newest = None if self._store is None else await asyncio.to_thread(self._store.load)
+            self._written = None if self._store is None else await asyncio.to_thread(self._store.load)
         except Exception as error:
             raise PositionStoreError(f"position could not be loaded: {error}") from error
-        return self._newest
+        return self._written
 
     def mark(self, position: Position) -> None:
-        """Marks everything up to a position as applied; it is written soon. Raises if the last write failed."""
+        """Marks everything up to a position as applied; it is written soon. Raises if the last write failed.
+
+        Any thread may call it, after `load`.
+        """
         if self._task is not None and self._task.done():
             task, self._task = self._task, None
             task.result()
-        if position != self._newest:
-            self._newest = self._pending = position
-            self._task = self._task or asyncio.create_task(self._write())
+        self._newest = position
+        if position != self._written and self._writing.acquire(blocking=False):
+            self._task = asyncio.run_coroutine_threadsafe(self._write(), self._loop)
 
     async def flush(self) -> None:
         """Waits until the newest position is written."""
         if self._task is not None:
-            await asyncio.wait({self._task})
+            await asyncio.wait({asyncio.wrap_future(self._task)})
             self._task.result()
 
     async def _write(self) -> None:
-        while self._pending is not None:
+        while True:
             await asyncio.sleep(WRITE_INTERVAL)
-            position, self._pending = self._pending, None
+            self._written = position = self._newest
             try:
                 if self._store is None:
                     await self._acknowledge(position=position)
@@ -129,8 +135,13 @@ class Saver:
             except CableError as error:
                 # A feed outlives a node that cannot be reached: the next event repeats the acknowledgement.
                 if error.retryable or error.code.name in ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"):
-                    self._newest = None
+                    self._written = None
                 elif error.reason not in ("LOG_CHANGED", "REVISION_COMPACTED"):  # Of these, the feed learns itself.
                     raise
             except Exception as error:
                 raise PositionStoreError(f"position could not be saved: {error}") from error
+            finally:
+                self._writing.release()
+            # A position that was marked since then is written here, or by the task that its mark has started.
+            if self._newest == position or not self._writing.acquire(blocking=False):
+                return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cable_client import v1
 from cable_client._blocking import Blocking, iterate, run
+from cable_client._method import Method, Q, R
 
 if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
@@ -526,3 +527,39 @@ class SyncCalls(Blocking):
         from cable_client import sync
 
         return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))
+
+    def call(self, method: Method[Q, R], request: Q, *, timeout: float | None=None) -> R:
+        """Makes a call of `v1.methods` with one response. A write without a request id gets one."""
+        result: R = run(self._wrapped.call(method, request, timeout=timeout))
+        return result
+
+    def pages(self, method: Method[Q, R], request: Q, *, timeout: float | None=None) -> Iterator[R]:
+        """Makes a call that lists, page by page."""
+        result: Iterator[R] = iterate(self._wrapped.pages(method, request, timeout=timeout))
+        return result
+
+    def stream_articles(self, request: v1.StreamArticlesRequest | None=None, *, timeout: float | None=None) -> Iterator[v1.Article]:
+        """Iterates over the articles that match, which one call streams. It raises unless all of them arrive."""
+        result: Iterator[v1.Article] = iterate(self._wrapped.stream_articles(request, timeout=timeout))
+        return result
+
+
+class SyncFeed(Blocking):
+    """The methods of a `Feed` that wait."""
+
+    def save(self) -> None:
+        """Marks the last event as applied too, and writes its position now. For example, before `break`."""
+        run(self._wrapped.save())
+
+
+class SyncMirror(Blocking):
+    """The methods of a `Mirror` that wait."""
+
+    def ready(self) -> None:
+        """Waits until the first snapshot is complete and the changes made meanwhile have been applied."""
+        run(self._wrapped.ready())
+
+    def changes(self) -> Iterator[v1.Position]:
+        """Returns an iterator over the positions of new content, from now on. Several changes can count as one."""
+        result: Iterator[v1.Position] = iterate(self._wrapped.changes())
+        return result
