@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 /// Opens a regular file to read it.
 ///
 /// Anything else is refused: a named pipe, or the `/dev/fd/63` of a shell's `<(command)`, can be read only once, and
-/// opening it again would block the thread until somebody writes to it.
+/// opening it again would block the thread until a process writes to it.
 ///
 /// # Errors
 /// The file cannot be opened, or is not a regular file.

@@ -143,7 +143,7 @@ mod tests {
             assert!(check_level(level).is_err(), "{level}");
         }
         // Each would hide all events but those of one target, which often does not exist.
-        for level in ["warning", "inof", "NaN", "info,debugg", "cable", "cabel=debug", "[span]=debug"] {
+        for level in ["warning", "inof", "NaN", "info,loud", "cable", "cabel=debug", "[span]=debug"] {
             let error = check_level(level).unwrap_err();
             assert!(
                 error.contains("not a level") || error.contains("start with the level"),

@@ -259,14 +259,15 @@ impl Signals {
 }
 
 /// Starts a thread that ends the process after a second SIGTERM or SIGINT, even if all other threads are blocked: by a
-/// disk that does not respond, or by a standard error that nobody reads. Returns once it listens.
+/// disk that does not respond, or by a standard error that no process reads. Returns once it listens.
+#[expect(clippy::exit, reason = "the main thread may be blocked, too")]
 fn end_after_second_signal() -> io::Result<()> {
     let (listening, listens) = mpsc::channel();
     let listen = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let _context = runtime.enter();
+        let context = runtime.enter();
         let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        drop(_context);
+        drop(context);
         io::Result::Ok((runtime, signals))
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {

@@ -403,7 +403,7 @@ async fn a_removed_author_is_gone_and_not_listed() {
     node.stop().await;
 }
 
-/// Many clients cannot tell an empty mask from none.
+/// Many clients send an empty mask instead of none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patch_with_an_empty_mask_replaces_the_fields_that_are_set() {
     let (_dir, node, cable) = start().await;

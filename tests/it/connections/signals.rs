@@ -93,7 +93,7 @@ fn a_reload_takes_over_the_log_level_and_names_the_settings_that_need_a_restart(
     assert_eq!(program.wait_for_exit(), Some(0));
 }
 
-/// A pipe can be read only once. Opening it again would block the node until somebody writes to it.
+/// A pipe can be read only once. Opening it again would block the node until a process writes to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_became_pipes_are_refused_at_a_reload_and_block_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ async fn files_that_became_pipes_are_refused_at_a_reload_and_block_nothing() {
 async fn a_second_signal_ends_a_process_whose_threads_are_blocked() {
     let dir = tempfile::tempdir().unwrap();
     let address = free_address().await;
-    // Nobody reads standard error, and it is full: the node blocks where it logs.
+    // No process reads standard error, and it is full: the node blocks where it logs.
     let (unread, mut full) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&full, true).unwrap();
     for size in [4_096, 1] {
