@@ -68,7 +68,8 @@ pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Result<Option<i64>,
 /// Parses a duration that is not negative. Returns `None` if it is not one that google.protobuf.Duration allows.
 pub(crate) fn duration(duration: &prost_types::Duration) -> Option<std::time::Duration> {
     let is_valid = duration.seconds >= 0 && (0..1_000_000_000).contains(&duration.nanos);
-    (*duration).try_into().ok().filter(|_| is_valid)
+    // The conversion negates what is negative, and overflows for the smallest numbers.
+    is_valid.then(|| (*duration).try_into().ok()).flatten()
 }
 
 /// Checks a path on the site.
