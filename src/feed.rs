@@ -72,7 +72,7 @@ const OVERLOADED_PAUSE: Duration = Duration::from_millis(20);
 const RESUME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The remedy for a follower with a position in another history.
-const RESET_REMEDY: &str = "set `reset` to start with a snapshot";
+const RESET_REMEDY: &str = "set `allow_reset` (over HTTP, `reset`) to start with a snapshot";
 
 /// The remedy for a consumer that acknowledges such a position.
 const ACKNOWLEDGE_REMEDY: &str = "acknowledge a position of this history, such as that after a snapshot";

@@ -42,6 +42,7 @@ pub(crate) mod content;
 pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod feed;
+pub(crate) mod files;
 pub(crate) mod filter;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -65,6 +65,13 @@ pub(crate) fn time(time: Option<&Timestamp>, field: &str) -> Result<Option<i64>,
     Err(Refusal::field(field, "must be in the years 1 to 9999, with nanos from 0 to 999999999"))
 }
 
+/// Parses a duration that is not negative. Returns `None` if it is not one that google.protobuf.Duration allows.
+pub(crate) fn duration(duration: &prost_types::Duration) -> Option<std::time::Duration> {
+    let is_valid = duration.seconds >= 0 && (0..1_000_000_000).contains(&duration.nanos);
+    // The conversion negates what is negative, and overflows for the smallest numbers.
+    is_valid.then(|| (*duration).try_into().ok()).flatten()
+}
+
 /// Checks a path on the site.
 pub(crate) fn path(path: &str, field: &str) -> Result<(), Refusal> {
     line(&limit::PATH, path, field)?;
@@ -109,4 +116,21 @@ pub(crate) fn line(limit: &'static Limit, value: &str, field: &str) -> Result<()
 pub(crate) fn characters(value: &str, lines: Lines, field: &str) -> Result<(), Refusal> {
     let Some(c) = text::find_forbidden(value, lines) else { return Ok(()) };
     Err(Refusal::field(field, format!("must not contain U+{:04X}", u32::from(c))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_durations_of_the_standard_form_are_accepted() {
+        let parse = |seconds, nanos| duration(&prost_types::Duration { seconds, nanos });
+        assert_eq!(parse(0, 0), Some(std::time::Duration::ZERO));
+        assert_eq!(parse(1, 999_999_999), Some(std::time::Duration::new(1, 999_999_999)));
+        for (seconds, nanos) in
+            [(5, -1), (0, -1), (-1, 0), (-1, -1), (5, 1_000_000_000), (i64::MIN, i32::MIN)]
+        {
+            assert_eq!(parse(seconds, nanos), None, "{seconds} {nanos}");
+        }
+    }
 }

@@ -5,7 +5,8 @@
 use std::{fmt, io::IsTerminal as _, str::FromStr};
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
 mod calls;
@@ -79,6 +80,14 @@ pub(crate) fn check_level(level: &str) -> Result<(), String> {
     if level.is_empty() {
         return Err(format!("expected {LEVELS}"));
     }
+    // The syntax of filters takes a word that is no level, such as "warning", for a target, and hides all others.
+    let mut levels = level.split(',').map(str::trim).filter(|word| !word.contains(['=', '[']));
+    if let Some(word) = levels.clone().find(|word| word.is_empty() || word.parse::<LevelFilter>().is_err()) {
+        return Err(format!("expected {LEVELS} ({word:?} is not a level)"));
+    }
+    if levels.next().is_none() {
+        return Err(format!("expected {LEVELS} (start with the level of everything else)"));
+    }
     EnvFilter::try_new(level).map(drop).map_err(|error| format!("expected {LEVELS} ({error})"))
 }
 
@@ -130,8 +139,16 @@ mod tests {
         for level in ["info", "off", "TRACE", "info,cable=debug", "warn,cable::store=trace"] {
             assert_eq!(check_level(level), Ok(()), "{level}");
         }
-        for level in ["", "info,=,", "cable=loud"] {
+        for level in ["", "info,=,", "info,,debug", "info,cable=loud"] {
             assert!(check_level(level).is_err(), "{level}");
+        }
+        // Each would hide all events but those of one target, which often does not exist.
+        for level in ["warning", "inof", "NaN", "info,loud", "cable", "cabel=debug", "[span]=debug"] {
+            let error = check_level(level).unwrap_err();
+            assert!(
+                error.contains("not a level") || error.contains("start with the level"),
+                "{level}: {error}"
+            );
         }
     }
 

@@ -52,13 +52,18 @@ pub fn restore(
 }
 
 fn check_source(from: &Path) -> Result<(), Error> {
-    if !from.is_file() {
-        return Err(Error::path(from, "no backup found (no such file)"));
+    match fs::metadata(from) {
+        Err(error) => return Err(Error::path(from, format!("no backup found ({error})"))),
+        Ok(meta) if !meta.is_file() => {
+            return Err(Error::path(from, "not a file; name the file that cable backup wrote"));
+        }
+        Ok(_) => {}
     }
-    let mut wal = from.as_os_str().to_owned();
-    wal.push("-wal");
-    if fs::metadata(wal).is_ok_and(|meta| meta.len() > 0) {
-        let problem = "database of a store with a write-ahead log; use a file that cable backup wrote";
+    // The newest commits of a store may be in its write-ahead log alone, and nothing in its database shows that.
+    if store::is_database(from) {
+        let problem = "the database of a store, not a backup: its newest commits may be missing from this file; use a \
+                       file that cable backup wrote, or put the database with its write-ahead log into a directory of \
+                       its own, as cable.db and cable.db-wal, and back it up: cable backup --data DIR --to FILE";
         return Err(Error::path(from, problem));
     }
     Ok(())

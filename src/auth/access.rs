@@ -293,11 +293,14 @@ impl Access {
             self.rates.shrink();
             self.record_uses(&mut uses);
             let now = stamp(&self.file);
-            if now.is_none() || (now == seen && !requested && failure.is_none()) {
+            if (now.is_none() && seen.is_none()) || (now == seen && !requested && failure.is_none()) {
                 continue;
             }
             seen = now;
-            let error = self.reload().err().map(|error| super::describe(&error));
+            let error = match now {
+                Some(_) => self.reload().err().map(|error| super::describe(&error)),
+                None => Some(format!("{} is missing", self.file.path().display())),
+            };
             match &error {
                 None => tracing::info!(credentials = self.count(), "credentials reloaded"),
                 Some(_) if error == failure => continue,

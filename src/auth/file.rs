@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -19,7 +19,7 @@ use super::{
     token::{Token, TokenHash},
 };
 use crate::{
-    clock,
+    clock, files,
     model::number,
     wire::{fields, v1::ArticleFilter},
 };
@@ -30,6 +30,9 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The maximum number of valid tokens of one name: the one in use, and the one that replaces it.
 const MAX_TOKENS_PER_NAME: usize = 2;
+
+/// The minimum time for which a new credential is valid.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -162,7 +165,7 @@ impl CredentialFile {
     /// Reads the credentials. Returns `None` if the file does not exist.
     pub(super) fn read_if_exists(&self) -> Result<Option<Vec<Entry>>, CredentialError> {
         let failed = |source| self.io_error("read", source);
-        let file = match File::open(&self.path) {
+        let file = match files::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -175,12 +178,12 @@ impl CredentialFile {
                 self.path.display()
             )));
         }
-        let mut text = String::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_FILE_BYTES {
+        let Some(content) = files::read_limited(file, MAX_FILE_BYTES).map_err(failed)? else {
             return Err(self.invalid(format!("the file is larger than {MAX_FILE_BYTES} bytes")));
-        }
-        parse(&text).map(Some).map_err(|problem| self.invalid(problem))
+        };
+        let text =
+            std::str::from_utf8(&content).map_err(|_| self.invalid("the file is not UTF-8".to_owned()))?;
+        parse(text).map(Some).map_err(|problem| self.invalid(problem))
     }
 
     /// Creates a credential at a time, in microseconds since 1970 UTC. Returns the token, which cannot be read again;
@@ -193,6 +196,7 @@ impl CredentialFile {
         let _lock = self.lock()?;
         let mut entries = self.read()?;
         check_name(&new.name).map_err(CredentialError::Refused)?;
+        check_lifetime(new.lifetime)?;
         let scope = parse_scope(new.role, new.filter.clone()).map_err(CredentialError::Refused)?;
         check_new(&new, scope.as_deref(), &entries, now)?;
         let token = self.random()?;
@@ -227,6 +231,7 @@ impl CredentialFile {
         now: i64,
     ) -> Result<Token, CredentialError> {
         let _lock = self.lock()?;
+        check_lifetime(lifetime)?;
         let mut entries = self.read()?;
         let (end, mut newest) = (end(now, overlap), None);
         for entry in &mut entries {
@@ -388,6 +393,17 @@ fn parse_scope(role: Role, filter: Option<ArticleFilter>) -> Result<Option<Arc<S
         ));
     }
     Ok(Some(Arc::new(Scope::new(filter)?)))
+}
+
+/// Checks that a credential can be used at all. One that has expired would still close the node to anonymous callers.
+fn check_lifetime(lifetime: Option<Duration>) -> Result<(), CredentialError> {
+    if lifetime.is_some_and(|lifetime| lifetime < MIN_LIFETIME) {
+        return Err(CredentialError::Refused(format!(
+            "a credential must be valid for at least {} s; leave out the expiry for one that does not expire",
+            MIN_LIFETIME.as_secs()
+        )));
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -571,6 +587,8 @@ mod tests {
         let again =
             file.create(NewCredential { name: "other".into(), ..mapped }, NOW).unwrap_err().to_string();
         assert!(again.contains("belong to cms"), "{again}");
+        let expired = NewCredential { lifetime: Some(Duration::ZERO), ..new("other", Role::Editor) };
+        assert!(file.create(expired, NOW).unwrap_err().to_string().contains("at least 1 s"));
         let long = format!("CN:{}", "a".repeat(1_024));
         for subject in ["", "cms.example", "DNS:", "dns:a", "IP:192.0.2.1", "CN:a\u{7}", &long] {
             let other = NewCredential { certificate: Some(subject.to_owned()), ..new("other", Role::Editor) };
@@ -588,6 +606,8 @@ mod tests {
         let [first, second] = &file.read().unwrap()[..] else { panic!() };
         assert_eq!((&first.id[..], first.expires), (old.id(), Some(NOW + 3_600_000_000)));
         assert_eq!((&second.id[..], second.expires, second.role), (young.id(), None, Role::Editor));
+        let expired = file.rotate("render", HOUR, Some(Duration::ZERO), NOW).unwrap_err().to_string();
+        assert!(expired.contains("at least 1 s"), "{expired}");
         let later = NOW + 1_000_000;
         file.rotate("render", 2 * HOUR, None, later).unwrap();
         assert_eq!(

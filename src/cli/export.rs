@@ -42,7 +42,10 @@ pub(crate) struct Export {
 /// Runs the command.
 pub(crate) async fn run(export: Export, cable: &Cable) -> Result<(), Error> {
     let omitted = if export.pending { 0 } else { count_pending(cable).await? };
-    let bar = progress::bar();
+    let is_shown =
+        export.to.as_deref().is_none_or(|path| path == Path::new("-")) && io::stdout().is_terminal();
+    // Progress between the records of one terminal would make both unreadable.
+    let bar = if is_shown { ProgressBar::hidden() } else { progress::bar() };
     let summary = match export.to.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => to_file(path, &export, cable, &bar).await,
         None if export.format == Format::Binary && io::stdout().is_terminal() => {

@@ -1,6 +1,6 @@
 //! `cable serve`: runs a node until a signal stops it, and the demo.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::mpsc, time::Duration};
 
 use cable::{
     admin,
@@ -30,6 +30,9 @@ use super::{
 
 /// A future that resolves with the name of the signal when the node must stop.
 type Stop = BoxFuture<'static, &'static str>;
+
+/// The time that the process has to end by itself after a second signal.
+const ABORT_TIME: Duration = Duration::from_secs(1);
 
 const DEMO_RECORDS: &str = include_str!("../../demo/newsroom.jsonl");
 
@@ -189,7 +192,7 @@ impl Reloader {
     /// files again even if the settings are invalid: a new certificate must not wait for a mistake there.
     fn reload(&self) {
         self.notifier.reloading();
-        match Effective::load(self.layers.clone()) {
+        match Effective::load_again(self.layers.clone()) {
             Ok(loaded) => self.take_over(&loaded),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -229,13 +232,15 @@ struct Signals {
 
 impl Signals {
     fn listen(hangup: Hangup) -> Result<Signals, Error> {
-        let listen = |kind| signal(kind).map_err(|source| Error::io("listen for signals", source));
-        Ok(Signals {
-            interrupts: listen(SignalKind::interrupt())?,
-            terminations: listen(SignalKind::terminate())?,
-            hangups: listen(SignalKind::hangup())?,
+        let failed = |source| Error::io("listen for signals", source);
+        let signals = Signals {
+            interrupts: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminations: signal(SignalKind::terminate()).map_err(failed)?,
+            hangups: signal(SignalKind::hangup()).map_err(failed)?,
             hangup,
-        })
+        };
+        end_after_second_signal().map_err(failed)?;
+        Ok(signals)
     }
 
     /// Waits for a signal that ends the node. Returns its name.
@@ -251,6 +256,42 @@ impl Signals {
             }
         }
     }
+}
+
+/// Starts a thread that ends the process after a second SIGTERM or SIGINT, even if all other threads are blocked: by a
+/// disk that does not respond, or by a standard error that no process reads. Returns once it listens.
+#[expect(clippy::exit, reason = "the main thread may be blocked, too")]
+fn end_after_second_signal() -> io::Result<()> {
+    let (listening, listens) = mpsc::channel();
+    let listen = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        drop(context);
+        io::Result::Ok((runtime, signals))
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let (runtime, (mut interrupts, mut terminations)) = match listen() {
+            Ok(listening) => listening,
+            Err(error) => {
+                let _ = listening.send(Err(error));
+                return;
+            }
+        };
+        let _ = listening.send(Ok(()));
+        runtime.block_on(async {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                }
+            }
+            tokio::time::sleep(ABORT_TIME).await;
+        });
+        // Nothing is logged: that could block this thread, too.
+        std::process::exit(1);
+    })?;
+    listens.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))
 }
 
 /// Runs a node and `side_task`, until a signal arrives or `side_task` fails. The first signal drains the node; the second

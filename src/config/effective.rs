@@ -1,13 +1,18 @@
 //! A checked configuration: it is made from the layers, and printed as the settings file that results in it.
 
-use std::path::Path;
+use std::{fs::File, io, path::Path};
 
 use toml::de::{DeTable, DeValue};
+
+use crate::files;
 
 use super::{
     Config, Error, Flag, Layers, Origin, SETTINGS, Setting, combinations, layers::ENV_PREFIX,
     section_and_name, spelling,
 };
+
+/// The maximum size of a settings file in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A checked configuration with the origin of each value.
 #[derive(Debug, Clone)]
@@ -45,6 +50,18 @@ impl Effective {
         }
         combinations::check(&effective.config, |key| effective.origin(key))?;
         Ok(effective)
+    }
+
+    /// Applies the layers again while a node runs, like [`load`](Effective::load). A file that can be read only once, such
+    /// as a pipe, is refused instead of waited for.
+    ///
+    /// # Errors
+    /// Those of [`load`](Effective::load), or the file is not a regular file.
+    pub fn load_again(layers: Layers) -> Result<Self, Error> {
+        if let Some(path) = &layers.file {
+            files::open(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        }
+        Self::load(layers)
     }
 
     /// Returns the configuration.
@@ -99,8 +116,12 @@ impl Effective {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let failed = |source| Error::Read { path: path.into(), source };
+        let content =
+            files::read_limited(File::open(path).map_err(failed)?, MAX_FILE_BYTES).map_err(failed)?;
+        let content = content.ok_or_else(|| failed(io::Error::other("the file has more than 1 MiB")))?;
+        let text = String::from_utf8(content)
+            .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "the file is not UTF-8")))?;
         let line_of =
             |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
         let table = DeTable::parse(&text).map_err(|source| {

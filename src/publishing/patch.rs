@@ -15,10 +15,10 @@ use crate::{
 /// Fails if the mask names something other than a top-level field of an article's content.
 pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Result<Vec<u8>, Refusal> {
     let replaced = match mask {
-        None => fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect(),
-        Some(paths) => numbers(paths)?,
+        None => Mask::Fields(fields::fields(patch).map_while(Result::ok).map(|field| field.number).collect()),
+        Some(paths) => Mask::parse(paths)?,
     };
-    let replaces = |number: u32| is_server_field(number) || replaced.contains(&number);
+    let replaces = |number: u32| is_server_field(number) || replaced.contains(number);
     let mut patched = Vec::with_capacity(article.len() + patch.len());
     fields::copy_if(article, &mut patched, |number| !replaces(number));
     fields::copy_if(patch, &mut patched, replaces);
@@ -31,15 +31,15 @@ pub(super) fn apply(article: &[u8], patch: &[u8], mask: Option<&[String]>) -> Re
 /// Fails like [`apply`].
 pub(crate) fn check(mask: &[String]) -> Result<(), Refusal> {
     at_most(&limit::MASK, mask.len(), "update_mask")?;
-    numbers(mask).map(drop)
+    Mask::parse(mask).map(drop)
 }
 
 /// Returns the value that the patch gives a field: `None` if the field is unchanged, empty if it is cleared.
 pub(super) fn value<'a>(patch: &'a [u8], mask: Option<&[String]>, number: u32) -> Option<&'a [u8]> {
     let value = fields::last(patch, number);
-    match mask.map(numbers) {
+    match mask.map(Mask::parse) {
         None => value,
-        Some(Ok(named)) if named.contains(&number) => Some(value.unwrap_or_default()),
+        Some(Ok(named)) if named.contains(number) => Some(value.unwrap_or_default()),
         Some(_) => None,
     }
 }
@@ -48,27 +48,45 @@ fn is_server_field(number: u32) -> bool {
     number::is_server_field(Kind::Article, number)
 }
 
-fn numbers(paths: &[String]) -> Result<BTreeSet<u32>, Refusal> {
-    let article = POOL.get_message_by_name("cable.v1.Article").expect("the schema contains cable.v1.Article");
-    let mut numbers = BTreeSet::new();
-    for path in paths {
-        if path == "*" {
-            if paths.len() > 1 {
-                return Err(Refusal::field("update_mask", "`*` must be the only path"));
-            }
-            return Ok((1..=u32::from(u16::MAX)).filter(|number| !is_server_field(*number)).collect());
+/// The fields that a patch replaces.
+enum Mask {
+    /// All fields of the content, also those that this version does not know.
+    All,
+    /// The fields with these numbers.
+    Fields(BTreeSet<u32>),
+}
+
+impl Mask {
+    fn contains(&self, number: u32) -> bool {
+        match self {
+            Mask::All => !is_server_field(number),
+            Mask::Fields(numbers) => numbers.contains(&number),
         }
-        let field = article.get_field_by_name(path).map(|field| field.number());
-        match field {
-            Some(number) if !is_server_field(number) => numbers.insert(number),
-            Some(_) => return Err(Refusal::field("update_mask", format!("set by the server: {path}"))),
-            None => {
-                let problem = format!("not a top-level field of an article: {path}");
-                return Err(Refusal::field("update_mask", problem));
-            }
-        };
     }
-    Ok(numbers)
+
+    fn parse(paths: &[String]) -> Result<Mask, Refusal> {
+        let article =
+            POOL.get_message_by_name("cable.v1.Article").expect("the schema contains cable.v1.Article");
+        let mut numbers = BTreeSet::new();
+        for path in paths {
+            if path == "*" {
+                if paths.len() > 1 {
+                    return Err(Refusal::field("update_mask", "`*` must be the only path"));
+                }
+                return Ok(Mask::All);
+            }
+            let field = article.get_field_by_name(path).map(|field| field.number());
+            match field {
+                Some(number) if !is_server_field(number) => numbers.insert(number),
+                Some(_) => return Err(Refusal::field("update_mask", format!("set by the server: {path}"))),
+                None => {
+                    let problem = format!("not a top-level field of an article: {path}");
+                    return Err(Refusal::field("update_mask", problem));
+                }
+            };
+        }
+        Ok(Mask::Fields(numbers))
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +117,18 @@ mod tests {
         assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "Dek", "Kick"));
         let article = patched(Some(&["*"]));
         assert_eq!((&*article.headline, &*article.dek, &*article.kicker), ("New", "", ""));
+    }
+
+    #[test]
+    fn a_mask_of_all_fields_replaces_those_of_newer_versions_too() {
+        // Fields 536,870,911 and 70,000, each a string of one letter.
+        let high = |letter: u8| {
+            [&[0xfa, 0xff, 0xff, 0xff, 0x0f, 1, letter][..], &[0x82, 0x97, 0x22, 1, letter]].concat()
+        };
+        let patched = apply(&high(b'a'), &high(b'b'), Some(&["*".to_owned()])).unwrap();
+        assert_eq!(patched, high(b'b'));
+        assert_eq!(apply(&high(b'a'), &[], Some(&["*".to_owned()])).unwrap(), b"");
+        assert_eq!(apply(&high(b'a'), &high(b'b'), Some(&["dek".to_owned()])).unwrap(), high(b'a'));
     }
 
     #[test]

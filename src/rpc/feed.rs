@@ -13,6 +13,7 @@ use crate::{
     feed::{ConsumerStatus, Consumers, Feeds, Filter, Follower, Form, GroupKey, Start, Watch},
     log::Position,
     model::{Id, limit},
+    parse,
     refusal::{Refusal, decode_error},
     store::consumer::ConsumerKey,
     wire::{
@@ -232,6 +233,6 @@ fn parse_start(start: Option<watch_request::Start>) -> Result<Start, Refusal> {
 fn parse_interval(interval: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
     let Some(interval) = interval else { return Ok(DEFAULT_INTERVAL) };
     let interval =
-        Duration::try_from(interval).ok().filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval));
+        parse::duration(&interval).filter(|interval| (MIN_INTERVAL..=MAX_INTERVAL).contains(interval));
     interval.ok_or_else(|| Refusal::field("checkpoint_interval", "must be 1 s to 5 min"))
 }

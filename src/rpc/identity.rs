@@ -72,7 +72,10 @@ pub(super) async fn identify(
     }
     at_most(&limit::REQUEST_ID, request_id.len(), "request_id")?;
     if Id::parse(request_id).is_none() {
-        return Err(Refusal::field("request_id", "must contain only the characters A-Z a-z 0-9 . _ ~ -"));
+        return Err(Refusal::field(
+            "request_id",
+            "must contain only the characters A-Z a-z 0-9 . _ ~ -, and not be `.` or `..`",
+        ));
     }
     let hash = publishing.offload(received.len(), move || identity(method, &received)).await?;
     Ok(Some((request_id.to_owned(), hash)))

@@ -208,7 +208,8 @@ fn put(
 
 fn patch(article: Option<&Encoded>, mask: Option<&prost_types::FieldMask>) -> Result<Verb, Refusal> {
     let article = article.ok_or_else(|| Refusal::field("article", "required"))?.0.clone();
-    let mask = mask.map(|mask| mask.paths.clone());
+    // Many clients send an empty mask instead of none.
+    let mask = mask.map(|mask| mask.paths.clone()).filter(|paths| !paths.is_empty());
     mask.as_deref().map_or(Ok(()), check_mask)?;
     Ok(Verb::Patch { article, mask })
 }

@@ -7,6 +7,7 @@ use crate::{
     compose::{Shape, Wants},
     content::Selection,
     model::{LogId, Revision, limit},
+    parse,
     publishing::Precondition,
     refusal::{Refusal, at_most},
     wire::v1::{self, ArticleView, BodyFormat, Include, UpdateKind},
@@ -67,8 +68,10 @@ pub(super) fn freshness(
     }
     let wait = match &freshness.max_wait {
         None => DEFAULT_WAIT,
-        Some(wait) => Duration::try_from(*wait)
-            .map_err(|_| Refusal::field("freshness.max_wait", "must be a non-negative duration"))?,
+        Some(wait) => parse::duration(wait).ok_or_else(|| {
+            let problem = "must be a duration of at least 0, with nanos from 0 to 999999999";
+            Refusal::field("freshness.max_wait", problem)
+        })?,
     };
     let millis = usize::try_from(wait.as_millis()).unwrap_or(usize::MAX);
     at_most(&limit::MAX_WAIT_MS, millis, "freshness.max_wait")?;

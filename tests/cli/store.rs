@@ -54,10 +54,14 @@ fn a_restore_assigns_a_new_log_id_by_default() {
     let position = read_feed(&node, dir, "")[0]["position"].to_string();
     let after = |node: &Demo| node.run(dir, &format!("feed watch --until-caught-up --after {position}"));
     assert_eq!(code(&after(&node)), 0);
+    // The newest commits are in the write-ahead log alone, which a copy of the database lacks.
+    fs::copy(dir.join("store/cable.db"), dir.join("copied.db")).unwrap();
     for (line, problem) in [
         ("restore --from none --to new", "none: no backup found"),
+        ("restore --from store --to new", "store: not a file; name the file that cable backup wrote"),
         ("restore --from backup --to store", "store: directory not empty"),
-        ("restore --from store/cable.db --to new", "cable.db: database of a store"),
+        ("restore --from store/cable.db --to new", "cable.db: the database of a store, not a backup"),
+        ("restore --from copied.db --to new", "copied.db: the database of a store, not a backup"),
     ] {
         let output = run(dir, line);
         assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));

@@ -115,6 +115,8 @@ fn every_command_works_on_a_terminal() {
         assert!(stdout.contains(expected), "{line}: {stdout}");
         assert!(!stdout.contains('\u{1b}'), "{line}: {stdout:?}");
     }
+    let shown = run_on_terminal(&demo, dir.path(), "export");
+    assert!(!shown.stderr.contains(['\u{1b}', '\r']), "progress among the records: {:?}", shown.stderr);
     let refused = run_on_terminal(&demo, dir.path(), "export --as binary");
     assert_eq!((refused.code, &*refused.stdout), (2, ""), "{}", refused.stderr);
     assert!(refused.stderr.contains("--to"), "{}", refused.stderr);

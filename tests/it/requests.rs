@@ -402,3 +402,21 @@ async fn a_removed_author_is_gone_and_not_listed() {
     assert!(authors.is_empty());
     node.stop().await;
 }
+
+/// Many clients send an empty mask instead of none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_with_an_empty_mask_replaces_the_fields_that_are_set() {
+    let (_dir, node, cable) = start().await;
+    let raw = Raw::to(&node).await;
+    cable.put(article("a", "Old", &["t"])).await.unwrap();
+    let patch =
+        |headline: &str| json!({"article": {"name": "articles/a", "headline": headline}, "update_mask": ""});
+    let has_mask = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == [2 << 3 | 2, 0]);
+    assert!(has_mask(&request_bytes("PatchArticle", patch("New"))), "the mask is there, without paths");
+    raw.call("PatchArticle", patch("New")).await.unwrap();
+    let read = cable.article("a").await.unwrap().into_inner();
+    assert_eq!((&*read.headline, read.tags), ("New", vec!["tags/t".to_owned()]));
+    raw.call("Commit", json!({"changes": [{"patch_article": patch("Newer")}]})).await.unwrap();
+    assert_eq!(cable.article("a").await.unwrap().headline, "Newer");
+    node.stop().await;
+}

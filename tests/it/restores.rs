@@ -89,7 +89,10 @@ async fn expect_unknown(node: &Node, lost: &Tokens) {
     let mut watch = request(&["sea"], Some(Start::After(lost.position.clone())));
     let refused = WatchStream::open(node, watch.clone()).await.err().unwrap();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
-    assert!(refused.message().contains("restored") && refused.message().contains("`reset`"), "{refused}");
+    assert!(
+        refused.message().contains("restored") && refused.message().contains("`allow_reset`"),
+        "{refused}"
+    );
     watch.allow_reset = true;
     let mut feed = WatchStream::open(node, watch).await.unwrap();
     assert!(matches!(feed.next().await.0, FeedEvent::Reset(_)));

@@ -42,7 +42,7 @@ const MAP: &[Rule] = &[
         "near",
         "readiness",
     ]),
-    Layer(&["rate", "reload", "role"]),
+    Layer(&["files", "rate", "reload", "role"]),
     Apart(&["rpc", "web"]),
     Apart(&["publishing", "content", "feed", "transfer", "backup"]),
     Only("tonic", &["rpc", "server"]),

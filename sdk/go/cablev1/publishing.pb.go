@@ -439,8 +439,8 @@ type PatchArticleRequest struct {
 	// The name of the article and the new values. Required.
 	Article *Article `protobuf:"bytes,1,opt,name=article,proto3" json:"article,omitempty"`
 	// The names of the top-level fields to replace; at most 64. A field that is unset in `article` is cleared. `*`, which
-	// must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset, the
-	// fields that are set in `article` are replaced.
+	// must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset or empty,
+	// the fields that are set in `article` are replaced.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// A precondition, besides the existence of the article. If unset, there is none.
 	Precondition *Precondition `protobuf:"bytes,3,opt,name=precondition,proto3" json:"precondition,omitempty"`
@@ -2064,7 +2064,7 @@ func (x *Removal) GetMovedTo() string {
 type CommitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The changes, 1 to 500, of different names; at most 3 MiB in total. They apply to the store as it was before the
-	// commit. The stored versions of the names that they change are at most 12 MiB in total.
+	// commit. The stored versions of the names that they change are at most 8 MiB in total.
 	Changes []*Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	// The id of the request, as in PutArticleRequest.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

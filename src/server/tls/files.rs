@@ -1,8 +1,6 @@
 //! The certificate, the key and the client CA on disk: how they are read, and what makes them valid.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +23,7 @@ use super::{HTTP_1, HTTP_2, Time};
 use crate::{
     clock::Clock,
     config::{self, ClientAuth},
+    files,
 };
 
 /// The maximum size of a file in bytes. Certificates have some kilobytes.
@@ -224,14 +223,9 @@ impl<T: Into<String>> From<T> for Problem {
 }
 
 fn read_limited(path: &Path) -> Result<Vec<u8>, Problem> {
-    let read = |path| -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-        Ok(content)
-    };
-    match read(path) {
-        Ok(content) if content.len() as u64 > MAX_FILE_BYTES => Err("the file has more than 1 MiB".into()),
-        Ok(content) => Ok(content),
+    match files::open(path).and_then(|file| files::read_limited(file, MAX_FILE_BYTES)) {
+        Ok(None) => Err("the file has more than 1 MiB".into()),
+        Ok(Some(content)) => Ok(content),
         Err(error) => Err(Problem::from("the file cannot be read").caused_by(error)),
     }
 }

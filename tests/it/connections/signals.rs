@@ -1,6 +1,14 @@
 //! The effect of signals on the program.
 
-use std::{fs, net::TcpListener, os::unix::net::UnixDatagram, path::Path};
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,6 +21,7 @@ use super::{
     PATIENCE,
     frames::{EMPTY, GOAWAY, LIST_TAGS, Peer},
     is_still_pending,
+    places::free_address,
     program::Program,
     soon,
 };
@@ -82,6 +91,82 @@ fn a_reload_takes_over_the_log_level_and_names_the_settings_that_need_a_restart(
     program.signal("TERM");
     program.wait_for_line("stopped");
     assert_eq!(program.wait_for_exit(), Some(0));
+}
+
+/// A pipe can be read only once. Opening it again would block the node until a process writes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_became_pipes_are_refused_at_a_reload_and_block_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = start_with_file(dir.path(), "[log]\nlevel = 'info'\n");
+    let mut peer = Peer::handshake(program.address, &[]).await;
+    peer.call(1).await;
+    let make_pipe = |path: &Path| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+    };
+    let (settings, credentials) = (dir.path().join("cable.toml"), dir.path().join("store/credentials.toml"));
+    fs::remove_file(&settings).unwrap();
+    make_pipe(&settings);
+    program.signal("HUP");
+    program.wait_for_line("not a regular file");
+    peer.call(3).await;
+    make_pipe(&credentials);
+    program.wait_for_line("credentials not reloaded");
+    // The node still reads what is valid, and still stops.
+    fs::remove_file(&settings).unwrap();
+    fs::remove_file(&credentials).unwrap();
+    fs::write(&settings, "[log]\nlevel = 'debug'\n").unwrap();
+    program.wait_for_line("credentials.toml is missing");
+    program.signal("HUP");
+    program.wait_for_line("level=\"debug\"");
+    drop(peer);
+    program.signal("TERM");
+    assert_eq!(program.wait_for_exit(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_process_whose_threads_are_blocked() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address().await;
+    // No process reads standard error, and it is full: the node blocks where it logs.
+    let (unread, mut full) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    for size in [4_096, 1] {
+        while full.write(&vec![b'.'; size]).is_ok() {}
+    }
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut node = Command::new(env!("CARGO_BIN_EXE_cable"))
+        .args(["serve", "--ops-listen", "off", "--listen", &address.to_string(), "--data"])
+        .arg(dir.path())
+        .current_dir(dir.path())
+        .env("CABLE__SERVER__DRAIN_TIMEOUT", "10m")
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    // A node that listens handles signals.
+    let start = Instant::now();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(start.elapsed() < PATIENCE, "the node listens");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let signal = || Command::new("kill").args(["-TERM", &node.id().to_string()]).status().unwrap();
+    assert!(signal().success());
+    // Two signals that arrive at once are one.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(signal().success());
+    let start = Instant::now();
+    let ended = loop {
+        if let Some(status) = node.try_wait().unwrap() {
+            break Some(status);
+        }
+        if start.elapsed() > PATIENCE {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let _ = node.kill();
+    assert_eq!(ended.expect("the process ends").code(), Some(1));
+    drop(unread);
 }
 
 async fn is_ready(program: &Program) -> bool {

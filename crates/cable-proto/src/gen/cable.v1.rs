@@ -2506,8 +2506,8 @@ pub struct PatchArticleRequest {
     #[prost(message, optional, tag = "1")]
     pub article: ::core::option::Option<Article>,
     /// The names of the top-level fields to replace; at most 64. A field that is unset in `article` is cleared. `*`, which
-    /// must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset, the
-    /// fields that are set in `article` are replaced.
+    /// must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset or empty,
+    /// the fields that are set in `article` are replaced.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// A precondition, besides the existence of the article. If unset, there is none.
@@ -2841,7 +2841,7 @@ pub struct Removal {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommitRequest {
     /// The changes, 1 to 500, of different names; at most 3 MiB in total. They apply to the store as it was before the
-    /// commit. The stored versions of the names that they change are at most 12 MiB in total.
+    /// commit. The stored versions of the names that they change are at most 8 MiB in total.
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
     /// The id of the request, as in PutArticleRequest.

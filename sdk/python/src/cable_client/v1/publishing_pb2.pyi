@@ -260,8 +260,8 @@ class PatchArticleRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The names of the top-level fields to replace; at most 64. A field that is unset in `article` is cleared. `*`, which
-        must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset, the
-        fields that are set in `article` are replaced.
+        must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset or empty,
+        the fields that are set in `article` are replaced.
         """
 
     @_builtins.property
@@ -1076,7 +1076,7 @@ class CommitRequest(_message.Message):
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
         """The changes, 1 to 500, of different names; at most 3 MiB in total. They apply to the store as it was before the
-        commit. The stored versions of the names that they change are at most 12 MiB in total.
+        commit. The stored versions of the names that they change are at most 8 MiB in total.
         """
 
     def __init__(

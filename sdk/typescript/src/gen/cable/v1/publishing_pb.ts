@@ -246,8 +246,8 @@ export type PatchArticleRequest = Message<"cable.v1.PatchArticleRequest"> & {
 
   /**
    * The names of the top-level fields to replace; at most 64. A field that is unset in `article` is cleared. `*`, which
-   * must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset, the
-   * fields that are set in `article` are replaced.
+   * must be the only path, means all fields. Paths into a field are refused: replace the whole field. If unset or empty,
+   * the fields that are set in `article` are replaced.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -1123,7 +1123,7 @@ export const RemovalSchema: GenMessage<Removal> = /*@__PURE__*/
 export type CommitRequest = Message<"cable.v1.CommitRequest"> & {
   /**
    * The changes, 1 to 500, of different names; at most 3 MiB in total. They apply to the store as it was before the
-   * commit. The stored versions of the names that they change are at most 12 MiB in total.
+   * commit. The stored versions of the names that they change are at most 8 MiB in total.
    *
    * @generated from field: repeated cable.v1.Change changes = 1;
    */
