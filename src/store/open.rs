@@ -40,6 +40,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) enum OpenError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("{0}: not a directory; name the directory of a store (`--data` or `store.dir`)")]
+    NotDirectory(PathBuf),
     #[error("{0}: another process has this store open")]
     Locked(PathBuf),
     #[error("{0}: not a Cable store")]
@@ -128,6 +130,7 @@ impl Store {
     ) -> Result<(Arc<Store>, Writer), OpenError> {
         let dir = options.dir.clone();
         let io = |source| OpenError::Io { path: dir.clone(), source };
+        check_directory(&dir)?;
         fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock(&dir)?;
         copy::remove_abandoned(&dir).map_err(io)?;
@@ -192,11 +195,20 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Err(OpenError::Locked(dir.to_owned()))
 }
 
+/// Rejects a path that leads to something else than a directory.
+fn check_directory(dir: &Path) -> Result<(), OpenError> {
+    match fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => Err(OpenError::NotDirectory(dir.to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// Rejects a write-ahead log from which SQLite would drop commits, unless a process has the store open.
 ///
 /// # Errors
-/// Fails with `DamagedLog` or `OrphanLog`, or if a file cannot be read.
+/// Fails with `NotDirectory`, `DamagedLog` or `OrphanLog`, or if a file cannot be read.
 pub(crate) fn check_log_intact(dir: &Path) -> Result<(), OpenError> {
+    check_directory(dir)?;
     if is_served(dir) {
         return Ok(());
     }

@@ -38,6 +38,10 @@ fn a_backup_opens_as_a_store_and_verify_finds_damage() {
     let output = run(dir.path(), "verify --data none");
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("none: there is no store here (no cable.db)"), "{}", stderr(&output));
+    let output = run(dir.path(), "serve --data copy/cable.db --listen 127.0.0.1:0 --ops-listen off");
+    assert_ne!(code(&output), 0);
+    let problem = "copy/cable.db: not a directory; name the directory of a store (`--data` or `store.dir`)";
+    assert!(stderr(&output).contains(problem), "{}", stderr(&output));
     let output = run(dir.path(), "rebuild --from none --to new");
     assert_eq!(code(&output), 1);
     assert_eq!(stderr(&output), "cable: none: there is no store here (no cable.db)\n");

@@ -242,7 +242,7 @@ fn systemd_is_notified_of_each_state_in_order() {
     let env = [
         ("NOTIFY_SOCKET", path.to_str().unwrap()),
         ("WATCHDOG_USEC", "200000"),
-        ("CABLE__SERVER__LAME_DUCK", "500ms"),
+        ("CABLE__SERVER__LAME_DUCK", "1500ms"),
     ];
     let program = Program::start(&dir.path().join("store"), ":", &env);
     let address = program.address;
