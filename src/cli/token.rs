@@ -156,6 +156,9 @@ fn print_token(file: &CredentialFile, token: &str, output: &mut Output) -> Resul
 
 fn list(file: &CredentialFile, output: &mut Output) -> Result<(), Error> {
     let (entries, used) = (file.read()?, file.last_uses());
+    if !file.path().exists() {
+        note(&format!("no credentials: {} does not exist", file.path().display()))?;
+    }
     let now = now();
     if output.format() == Format::Id {
         return entries.iter().try_for_each(|entry| output.text(&entry.id));

@@ -65,6 +65,17 @@ fn an_unreachable_service_exits_with_5() {
 }
 
 #[test]
+fn a_list_of_no_credentials_names_the_absent_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), "token ls --data store");
+    assert_eq!((code(&output), &*stdout(&output)), (0, ""));
+    assert!(stderr(&output).contains("no credentials: store/credentials.toml does not exist"), "{output:?}");
+    run(dir.path(), "token new web --role reader --data store");
+    let output = run(dir.path(), "token ls --data store");
+    assert!(stdout(&output).contains("web") && stderr(&output).is_empty(), "{output:?}");
+}
+
+#[test]
 fn a_closed_pipe_ends_a_command_quietly() {
     let dir = tempfile::tempdir().unwrap();
     for line in ["config print", "completion bash"] {
