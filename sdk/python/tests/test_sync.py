@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -207,6 +207,15 @@ def test_a_client_that_is_closed_ends_its_feeds(server: Server) -> None:
     assert list(feed) == []
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt. It is ignored where a shell has started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_wait_and_loses_nothing(server: Server) -> None:
     with Cable(server.endpoint) as cable, cable.feed(tagged("a"), checkpoint_interval=300) as feed:
         next(feed)
