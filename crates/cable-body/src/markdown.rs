@@ -21,9 +21,9 @@ const MAX_HTML_BYTES: usize = 4 << 20;
 const MAX_LINES: usize = 100_000;
 const MAX_BRACKETS: usize = 50_000;
 
-/// The maximum number of characters that can be marks. The Markdown parser has a node of its tree, of some 100 bytes, for
-/// each of them before its first event.
-const MAX_MARKS: usize = 250_000;
+/// The maximum number of characters that can be marks. For each of them the Markdown parser has up to two nodes of its
+/// tree and two events, some 500 bytes together, before a paragraph is written.
+const MAX_MARKS: usize = 100_000;
 
 /// Converts a text into a body, unless that would take too long.
 pub(crate) fn body(markdown: &str) -> Option<Converted> {
