@@ -32,7 +32,7 @@ use super::{
     methods::{Method, Methods, NativeMethod, Quota},
     peer::{ClientCertificate, Listener},
     reply::Reply,
-    shedding::CoreOverload,
+    shedding::{CoreOverload, Cost},
     streams::{FeedPermit, Streams},
 };
 use crate::{
@@ -207,7 +207,7 @@ impl Calls {
     ) -> Result<CallReply, Status> {
         let message = message::read(body, &limit::READ_REQUEST, streams).await?;
         if read == Read::StreamArticles {
-            let charge = streams.reserve(method.reservation.first).await?;
+            let charge = self.reserve(method, method.reservation.first, streams).await?;
             let stream = self.services.content.stream(message, viewer(call)).await?;
             let until = stream_end(call, deadline, None);
             let pace = Pace::pieces(charge, method.reservation.next);
@@ -223,7 +223,7 @@ impl Calls {
         }
         self.overload.admit_load()?;
         // Boxed, because it is many times larger than the cached path above.
-        let load = self.load_response(key, viewer(call), method.reservation.first, streams);
+        let load = self.load_response(key, viewer(call), method, streams);
         let (message, charge) = Box::pin(load).await?;
         Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)))
     }
@@ -235,11 +235,12 @@ impl Calls {
         &self,
         key: RequestKey,
         viewer: Viewer,
-        mut room: usize,
+        method: &Method,
         streams: &Streams,
     ) -> Result<(Framed, Charge), Status> {
+        let mut room = method.reservation.first;
         loop {
-            let mut charge = streams.reserve(room).await?;
+            let mut charge = self.reserve(method, room, streams).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
             let response = Box::pin(self.services.content.respond(key.clone(), &viewer)).await?;
             room = response.remaining();
@@ -247,6 +248,19 @@ impl Calls {
                 return Ok((response, charge));
             }
         }
+    }
+
+    /// Reserves room for a response before it is made. The time until its first bytes are written counts as a delay of the
+    /// connection if it is a read.
+    ///
+    /// # Errors
+    /// The node is overloaded, or peers do not read the responses that they were sent.
+    async fn reserve(&self, method: &Method, bytes: usize, streams: &Streams) -> Result<Charge, Refusal> {
+        self.overload.admit_delayed(method.cost, streams.delay())?;
+        let is_measured = matches!(method.cost, Cost::Read | Cost::Stream);
+        let charge =
+            if is_measured { Charge::timed(streams.clone()) } else { Charge::new(streams.clone(), 0) };
+        streams.reserve(charge, bytes).await
     }
 
     async fn watch(
@@ -314,7 +328,7 @@ impl Calls {
             Some(charge) => charge,
             None => {
                 body.count_unread()?;
-                streams.reserve(method.reservation.first).await?
+                self.reserve(method, method.reservation.first, streams).await?
             }
         };
         // The memory of the request counts until the response is ready.

@@ -16,7 +16,7 @@ use std::{
 use bytes::Buf;
 use futures_util::task::AtomicWaker;
 
-use super::streams::Streams;
+use super::streams::{Load, Streams};
 use crate::wire::Framed;
 
 /// Bytes that a connection holds or has reserved, until this is dropped.
@@ -24,12 +24,20 @@ use crate::wire::Framed;
 pub(super) struct Charge {
     streams: Streams,
     bytes: usize,
+    /// The response that they are for, if its delay is measured.
+    load: Option<Load>,
 }
 
 impl Charge {
     /// Creates a charge for bytes that are already counted.
     pub(super) fn new(streams: Streams, bytes: usize) -> Charge {
-        Charge { streams, bytes }
+        Charge { streams, bytes, load: None }
+    }
+
+    /// Creates a charge of no bytes for a response whose delay is measured until its first bytes are written.
+    pub(super) fn timed(streams: Streams) -> Charge {
+        let load = Some(streams.start_load());
+        Charge { streams, bytes: 0, load }
     }
 
     pub(super) fn streams(&self) -> &Streams {
@@ -61,7 +69,7 @@ impl Charge {
         } else if bytes < before {
             self.streams.release(before - bytes);
         }
-        Charge { streams: self.streams.clone(), bytes }
+        Charge { streams: self.streams.clone(), bytes, load: self.load.take() }
     }
 }
 
@@ -69,6 +77,9 @@ impl Drop for Charge {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.streams.release(self.bytes);
+        }
+        if let Some(load) = self.load {
+            self.streams.end_load(load);
         }
     }
 }

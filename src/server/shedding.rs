@@ -1,12 +1,21 @@
 //! Overload: which calls a node refuses early, because it cannot keep up with all of them or runs short of memory.
 //!
-//! A call waits in two queues: that of its serving thread, where it waits for its turn, and that of the threads which
-//! read the store. Each is measured by a probe that waits as a call does. If the delay of a queue lasts, a share of the
-//! calls that would lengthen it is refused, those that cost the most first. Calls from memory cost little more than
-//! their refusal, so they are refused last; writes, health checks and open feeds never are.
+//! A call waits in up to three queues: that of its serving thread, where it waits for its turn; that of the threads which
+//! read the store; and that of its connection, where it waits for room for its response. The first two are measured by
+//! probes that wait as a call does. If the delay of a queue lasts, a share of the calls that would lengthen it is
+//! refused, those that cost the most first. Calls from memory cost little more than their refusal, so they are refused
+//! last; writes, health checks and open feeds never are.
+//!
+//! Room is short because the peer is slow, or because the node is. A node whose processors are busy refuses a call that
+//! would wait for room if the call before it had to wait for the node for too long. Otherwise the calls would wait there
+//! until their deadlines: with few calls in the other two queues, their probes notice nothing.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -18,9 +27,11 @@ use tokio::{
 
 use crate::{config, content::Content, refusal::Refusal, store::Store, telemetry, telemetry::Metrics};
 
+mod busy;
 mod delay;
 mod pressure;
 
+use busy::Busy;
 use delay::DelayLimit;
 use pressure::{Pressure, Step};
 
@@ -62,12 +73,15 @@ pub(super) struct Overload {
     cores: Mutex<Vec<Arc<CoreDelays>>>,
     pressure: Pressure,
     shed: Shed,
+    /// Whether a call was refused room since this was last looked at.
+    refused_response: AtomicBool,
 }
 
 /// The counters of refused calls, by reason.
 struct Shed {
     serve_delay: Counter,
     read_delay: Counter,
+    response_delay: Counter,
     memory: Counter,
 }
 
@@ -78,11 +92,14 @@ pub(super) struct CoreDelays {
     work: DelayLimit,
     /// For all reads.
     any: DelayLimit,
+    /// Whether the thread, or the whole process, has no processor time left.
+    is_busy: AtomicBool,
 }
 
 impl CoreDelays {
     fn new(max: Duration) -> CoreDelays {
-        CoreDelays { work: DelayLimit::new(max), any: DelayLimit::new(max * MEMORY_FACTOR) }
+        let (work, any) = (DelayLimit::new(max), DelayLimit::new(max * MEMORY_FACTOR));
+        CoreDelays { work, any, is_busy: AtomicBool::new(false) }
     }
 
     fn record(&self, now: Instant, delay: Duration) {
@@ -92,7 +109,11 @@ impl CoreDelays {
 
     /// Measures the delay of the thread that runs this, for as long as it runs.
     pub(super) async fn measure(self: Arc<CoreDelays>) {
+        let mut busy = Busy::new(available_parallelism().map_or(1, usize::from));
         loop {
+            if let Some(is_busy) = busy.measure() {
+                self.is_busy.store(is_busy, Relaxed);
+            }
             let start = Instant::now();
             // The rest of this turn, a look at the sockets, and all calls that are ready: a call whose bytes arrive now
             // waits as long.
@@ -123,8 +144,10 @@ impl Overload {
             shed: Shed {
                 serve_delay: metrics.shed_calls("serve_delay"),
                 read_delay: metrics.shed_calls("read_delay"),
+                response_delay: metrics.shed_calls("response_delay"),
                 memory: metrics.shed_calls("memory"),
             },
+            refused_response: AtomicBool::new(false),
         })
     }
 
@@ -147,9 +170,12 @@ impl Overload {
         self.pressure.step() as u64
     }
 
+    /// Whether calls are refused for a delay, or were since the last call of this.
     fn is_refusing(&self) -> bool {
         let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reads.is_refusing() || cores.iter().any(|core| core.work.is_refusing())
+        self.refused_response.swap(false, Relaxed)
+            || self.reads.is_refusing()
+            || cores.iter().any(|core| core.work.is_refusing())
     }
 }
 
@@ -182,6 +208,20 @@ impl CoreOverload {
     pub(super) fn admit_load(&self) -> Result<(), Refusal> {
         self.check_memory(Step::RefuseLoads)?;
         self.check_work()
+    }
+
+    /// Refuses a call whose response takes too long. `delay` is how long this node took for the one before it on the same
+    /// connection.
+    ///
+    /// # Errors
+    /// The node cannot keep up.
+    pub(super) fn admit_delayed(&self, cost: Cost, delay: Duration) -> Result<(), Refusal> {
+        if cost == Cost::Essential || delay <= self.node.max_delay || !self.delays.is_busy.load(Relaxed) {
+            return Ok(());
+        }
+        self.node.shed.response_delay.inc();
+        self.node.refused_response.store(true, Relaxed);
+        Err(Refusal::Overloaded("overloaded: responses take too long"))
     }
 
     fn check_work(&self) -> Result<(), Refusal> {

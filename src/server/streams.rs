@@ -96,6 +96,11 @@ struct Counts {
     /// Notifies calls that wait for room. `room_waiters` is their number.
     room: Notify,
     room_waiters: AtomicUsize,
+    /// Held by the call that waits for room before its response is made, so that calls get it in their order.
+    room_turn: tokio::sync::Mutex<()>,
+    loads: Mutex<Loads>,
+    /// How often the peer had taken all that was sent.
+    caught_up: AtomicU64,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
     /// The object to watch for the stream that is being polled. Streams of one connection are polled one at a time.
@@ -137,6 +142,9 @@ impl Streams {
             progress_count: AtomicU64::new(0),
             room: Notify::new(),
             room_waiters: AtomicUsize::new(0),
+            room_turn: tokio::sync::Mutex::default(),
+            loads: Mutex::default(),
+            caught_up: AtomicU64::new(0),
             rest: AtomicWaker::new(),
             watched: Mutex::new(None),
             caller: Mutex::new(None),
@@ -270,21 +278,53 @@ impl Streams {
         self.wait_for_room(|| self.try_charge(bytes)).await
     }
 
-    /// Reserves room before a response is made.
+    /// Reserves room before a response is made, after the calls that wait for room already. `charge` is one of no bytes.
     ///
     /// # Errors
     /// This peer, or others, do not read the responses that they were sent.
-    pub(super) async fn reserve(&self, bytes: usize) -> Result<Charge, Refusal> {
-        if let Some(charge) = self.try_charge(bytes) {
-            return Ok(charge);
-        }
-        let waited = timeout(ROOM_TIMEOUT, self.clone().charge(bytes)).await;
-        waited.map_err(|_| Refusal::Overloaded("too many unread response bytes"))
+    pub(super) async fn reserve(&self, mut charge: Charge, bytes: usize) -> Result<Charge, Refusal> {
+        let room = async {
+            let _turn = self.0.room_turn.lock().await;
+            self.wait_for_room(|| charge.try_resize(bytes).then_some(())).await;
+        };
+        let room = timeout(ROOM_TIMEOUT, room).await;
+        room.map_err(|_| Refusal::Overloaded("too many unread response bytes"))?;
+        Ok(charge)
+    }
+
+    /// Starts to measure the delay of a response that is not in memory.
+    pub(super) fn start_load(&self) -> Load {
+        let load = Load { start: Instant::now(), caught_up: self.0.caught_up.load(Relaxed) };
+        let mut loads = self.loads();
+        loads.oldest.get_or_insert(load);
+        loads.count += 1;
+        load
+    }
+
+    /// Ends the measurement. Responses are written nearly in the order of their calls, so those that remain are about as
+    /// old.
+    pub(super) fn end_load(&self, load: Load) {
+        let mut loads = self.loads();
+        loads.count -= 1;
+        loads.oldest = (loads.count > 0).then_some(load);
+    }
+
+    /// Returns the age of the oldest response in flight that was not in memory. Zero if there is none, or if the peer has
+    /// not taken all that was sent to it in that time: then the peer is slower than the node.
+    pub(super) fn delay(&self) -> Duration {
+        let oldest = self.loads().oldest;
+        let caught_up = self.0.caught_up.load(Relaxed);
+        let ours = oldest.filter(|load| load.caught_up != caught_up);
+        ours.map_or(Duration::ZERO, |load| load.start.elapsed())
+    }
+
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.0.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `find` finds room.
-    pub(super) async fn wait_for_room<T>(&self, find: impl Fn() -> Option<T>) -> T {
-        let _waiter = RoomWaiter::new(&self.0);
+    pub(super) async fn wait_for_room<T>(&self, mut find: impl FnMut() -> Option<T>) -> T {
+        let _waiter = Place::new(&self.0.room_waiters);
         loop {
             if let Some(found) = find() {
                 // There may be room for the next waiting call, too.
@@ -314,7 +354,9 @@ impl Streams {
     }
 
     pub(super) fn remove_piece(&self) {
-        self.0.pieces_in_flight.fetch_sub(1, Relaxed);
+        if self.0.pieces_in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.0.caught_up.fetch_add(1, Relaxed);
+        }
     }
 
     pub(super) fn record_progress(&self) {
@@ -347,18 +389,33 @@ fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
     }
 }
 
-struct RoomWaiter<'a>(&'a Counts);
+/// The responses of a connection that were not in memory, from the reservation of their room until they are written.
+#[derive(Debug, Default)]
+struct Loads {
+    count: usize,
+    oldest: Option<Load>,
+}
 
-impl RoomWaiter<'_> {
-    fn new(counts: &Counts) -> RoomWaiter<'_> {
-        counts.room_waiters.fetch_add(1, Relaxed);
-        RoomWaiter(counts)
+/// The start of a response that is not in memory, with `Counts::caught_up` at that time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    start: Instant,
+    caught_up: u64,
+}
+
+/// Counts a waiter until this is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Place<'_> {
+    fn new(length: &AtomicUsize) -> Place<'_> {
+        length.fetch_add(1, Relaxed);
+        Place(length)
     }
 }
 
-impl Drop for RoomWaiter<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.room_waiters.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -474,5 +531,78 @@ impl<F: Future<Output = ()>> Future for PendingStream<F> {
         ready!(guard.poll(cx));
         tracing::debug!("stalled stream reset");
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn streams() -> Streams {
+        Streams::for_test(&crate::config::Connections::default())
+    }
+
+    /// Sends a piece that the peer takes at once.
+    fn send(streams: &Streams) {
+        streams.add_piece();
+        streams.remove_piece();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_is_delayed_until_it_is_written() {
+        let streams = streams();
+        let first = Charge::timed(streams.clone());
+        send(&streams);
+        sleep_until(Instant::now() + 30 * MILLISECOND).await;
+        let second = Charge::timed(streams.clone());
+        send(&streams);
+        assert_eq!(streams.delay(), 30 * MILLISECOND);
+        sleep_until(Instant::now() + 20 * MILLISECOND).await;
+        drop(second);
+        assert_eq!(streams.delay(), 20 * MILLISECOND, "the other one is about as old");
+        drop(first);
+        assert_eq!(streams.delay(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_delays_its_responses_itself() {
+        let streams = streams();
+        let _response = Charge::timed(streams.clone());
+        streams.add_piece();
+        streams.add_piece();
+        sleep_until(Instant::now() + 1_000 * MILLISECOND).await;
+        streams.remove_piece();
+        assert_eq!(streams.delay(), Duration::ZERO, "a piece is still in flight");
+        streams.remove_piece();
+        assert_eq!(streams.delay(), 1_000 * MILLISECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_get_room_in_their_order_whatever_they_need() {
+        let streams = streams();
+        let all = streams.try_charge(4 << 20).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let calls: Vec<_> = [3 << 20, 1 << 10, 2 << 20, 1 << 10]
+            .into_iter()
+            .enumerate()
+            .map(|(at, bytes)| {
+                let (streams, order) = (streams.clone(), order.clone());
+                tokio::spawn(async move {
+                    let room = streams.reserve(Charge::new(streams.clone(), 0), bytes).await.unwrap();
+                    order.lock().unwrap().push(at);
+                    sleep_until(Instant::now() + MILLISECOND).await;
+                    drop(room);
+                })
+            })
+            .collect();
+        sleep_until(Instant::now() + 100 * MILLISECOND).await;
+        assert!(order.lock().unwrap().is_empty(), "there is no room");
+        drop(all);
+        for call in calls {
+            call.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
     }
 }

@@ -184,7 +184,7 @@ impl Calls {
             None => {
                 self.overload.admit_load()?;
                 // Room is reserved before the response is made.
-                let _room = streams.reserve(call.method.reservation.first).await?;
+                let _room = self.reserve(&call.method, call.method.reservation.first, streams).await?;
                 let viewer = call.caller.scope().cloned();
                 // Boxed, because both are many times larger than the cached path above.
                 let loaded = match request {
@@ -202,7 +202,12 @@ impl Calls {
         let pace = match has_body(&document) {
             false => None,
             true if document.body.len() <= PIECE_BYTES => {
-                Some(Pace::message(streams.reserve(document.body.len()).await?))
+                let room = streams.try_charge(document.body.len());
+                let room = match room {
+                    Some(room) => room,
+                    None => self.reserve(&call.method, document.body.len(), streams).await?,
+                };
+                Some(Pace::message(room))
             }
             true => Some(Pace::pieces(Charge::new(streams.clone(), 0), 0)),
         };

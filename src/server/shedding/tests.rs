@@ -65,6 +65,27 @@ fn a_queue_of_reads_refuses_only_calls_that_would_join_it() {
 }
 
 #[test]
+fn a_response_that_takes_too_long_refuses_the_next_one_while_the_node_is_busy() {
+    let max = config::Overload::default().max_delay;
+    for (is_busy, waited, cost, expected) in [
+        (false, max * 100, Cost::Read, true),
+        (true, max, Cost::Read, true),
+        (true, max * 2, Cost::Read, false),
+        (true, max * 2, Cost::Stream, false),
+        (true, max * 100, Cost::Essential, true),
+    ] {
+        let node = overload(0);
+        let core = node.for_core();
+        core.delays.is_busy.store(is_busy, Relaxed);
+        assert!(!node.is_refusing());
+        let admitted = core.admit_delayed(cost, waited).is_ok();
+        assert_eq!(admitted, expected, "{is_busy} {waited:?} {cost:?}");
+        assert_eq!((node.shed.response_delay.get(), node.is_refusing()), (u64::from(!expected), !expected));
+        assert!(!node.is_refusing(), "it is reported once");
+    }
+}
+
+#[test]
 fn each_step_of_memory_pressure_refuses_more() {
     for (percent, expected) in [
         (79, [true, true, true, true, true]),
