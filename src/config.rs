@@ -449,7 +449,7 @@ settings! {
         max_files: usize = 32, Count;
     }
 
-    /// The traces of calls, for a collector of OpenTelemetry. They need a build with the feature `otlp`.
+    /// The traces of calls, for a collector of OpenTelemetry.
     telemetry: Telemetry {
         /// Address of a collector that receives traces by OTLP over gRPC, as in "http://127.0.0.1:4317". If empty, none.
         otlp_endpoint: Option<String> = None, OptionalOrigin;
