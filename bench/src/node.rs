@@ -25,13 +25,12 @@ impl Program {
     /// Fails if one does not compile.
     pub(crate) fn build(root: &Path) -> Outcome<Program> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // One by one: built together, the program would have the features that the benchmarks need of its dependencies.
-        for [package, program] in [["cable", "cable"], ["cable-bench", "cable-limit"]] {
-            let mut build = Command::new(&cargo);
-            build.current_dir(root).args(["build", "--release", "-p", package, "--bin", program]);
-            if !build.status()?.success() {
-                return Err("build failed".into());
-            }
+        // Together, so that both have the libraries that they share with the same features.
+        let mut build = Command::new(&cargo);
+        build.current_dir(root).args(["build", "--release", "-p", "cable", "-p", "cable-bench"]);
+        build.args(["--bin", "cable", "--bin", "cable-limit"]);
+        if !build.status()?.success() {
+            return Err("build failed".into());
         }
         let executable = std::env::current_exe()?;
         let target = executable.ancestors().nth(2).ok_or("cable-bench is not in a target directory")?;

@@ -62,6 +62,11 @@ SAVE = re.compile(r"\b[Ss]ave (?:this|it|this program) as\s+`([^`]+)`")
 INTERRUPT = re.compile(r"\bInterrupt (?:the|both) (follower|server|page|newsroom)s?\b")
 HERE_DOCUMENT = re.compile(r"(?<!<)<<-?\s*(['\"]?)(\w+)\1")
 
+# What cargo and the checks that run at the same time make in target/.
+NOT_OF_DOCUMENTS = re.compile(
+    r"debug|release|tmp|doc|package|dist|.*-musl|CACHEDIR.TAG|artifacts|ci|tools|clients|outside|sdk-go|syndication-\d+"
+)
+
 # Limit on a command that builds, on two cores: a release build takes ten minutes, all tests twenty.
 BUILD_SECONDS = 2400
 # Limit on every other command. The longest installs packages.
@@ -349,8 +354,8 @@ class Reader:
             self.row.seconds = time.monotonic() - started
 
     def built(self):
-        """The files and directories in target/ that cargo does not make."""
-        return {path for path in (self.clone / "target").glob("*") if path.name not in ("debug", "release", "tmp")}
+        """The files and directories in target/ that neither cargo nor another check makes."""
+        return {path for path in (self.clone / "target").glob("*") if not NOT_OF_DOCUMENTS.fullmatch(path.name)}
 
     def follow(self, intro):
         """Does what the paragraph above a block directs, except for what needs the block."""
