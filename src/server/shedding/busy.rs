@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// others, or waits for a disk now and then, does not reach all of it.
 const BUSY_PERCENT: u128 = 80;
 
-/// The time after a busy window in which a thread still counts as busy. When a machine stands still for a moment, nothing
+/// The time after a busy window in which a thread still counts as busy. When a machine pauses for a moment, nothing
 /// uses processor time, and the calls of that moment come all at once.
 const HOLD: Duration = Duration::from_secs(1);
 
