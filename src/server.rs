@@ -56,6 +56,7 @@ mod gauges;
 mod head;
 mod inbound;
 mod life;
+mod loads;
 mod memory;
 mod message;
 mod methods;

@@ -256,7 +256,7 @@ impl Calls {
     /// # Errors
     /// The node is overloaded, or peers do not read the responses that they were sent.
     async fn reserve(&self, method: &Method, bytes: usize, streams: &Streams) -> Result<Charge, Refusal> {
-        self.overload.admit_delayed(method.cost, streams.delay())?;
+        self.overload.admit_delayed(method.cost, streams.loads().delay())?;
         let is_measured = matches!(method.cost, Cost::Read | Cost::Stream);
         let charge =
             if is_measured { Charge::timed(streams.clone()) } else { Charge::new(streams.clone(), 0) };

@@ -16,7 +16,7 @@ use std::{
 use bytes::Buf;
 use futures_util::task::AtomicWaker;
 
-use super::streams::{Load, Streams};
+use super::{loads::Load, streams::Streams};
 use crate::wire::Framed;
 
 /// Bytes that a connection holds or has reserved, until this is dropped.
@@ -36,7 +36,7 @@ impl Charge {
 
     /// Creates a charge of no bytes for a response whose delay is measured until its first bytes are written.
     pub(super) fn timed(streams: Streams) -> Charge {
-        let load = Some(streams.start_load());
+        let load = Some(streams.loads().start());
         Charge { streams, bytes: 0, load }
     }
 
@@ -79,7 +79,7 @@ impl Drop for Charge {
             self.streams.release(self.bytes);
         }
         if let Some(load) = self.load {
-            self.streams.end_load(load);
+            self.streams.loads().end(load);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Overload: which calls a node refuses early, because it cannot keep up with all of them or runs short of memory.
 //!
 //! A call waits in up to three queues: that of its serving thread, where it waits for its turn; that of the threads which
-//! read the store; and that of its connection, where it waits for room for its response. The first two are measured by
-//! probes that wait as a call does. If the delay of a queue lasts, a share of the calls that would lengthen it is
-//! refused, those that cost the most first. Calls from memory cost little more than their refusal, so they are refused
-//! last; writes, health checks and open feeds never are.
+//! read the store; and that of its connection, where it waits for room for its response and to be written. The first two
+//! are measured by probes that wait as a call does. If the delay of a queue lasts, a share of the calls that would
+//! lengthen it is refused, those that cost the most first. Calls from memory cost little more than their refusal, so they
+//! are refused last; writes, health checks and open feeds never are.
 //!
-//! Room is short because the peer is slow, or because the node is. A node whose processors are busy refuses a call that
-//! would wait for room if the call before it had to wait for the node for too long. Otherwise the calls would wait there
-//! until their deadlines: with few calls in the other two queues, their probes notice nothing.
+//! The queue of a connection is long because the peer is slow, or because the node is (`loads.rs`). A node whose
+//! processors are busy refuses the next call of a connection whose responses it delays for too long. Otherwise calls would
+//! wait there until their deadlines: the probes of the other two queues, which would be short, notice nothing.
 
 use std::{
     sync::{

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     flight::{Charge, Flight},
+    loads::Loads,
     memory::{Account, CoreMemory},
     peer::Peer,
 };
@@ -37,10 +38,6 @@ const CONNECTION_STALL_CHECKS: u32 = 5;
 /// How long a call waits for room for its response, and how often it checks: other connections may have released room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The number of responses in flight, of those that were not in memory, from which they are a queue. Fewer wait for one
-/// another hardly, and one of them may just be large.
-const MIN_QUEUE: usize = 4;
 
 /// An object that must make progress.
 #[derive(Debug)]
@@ -102,9 +99,7 @@ struct Counts {
     room_waiters: AtomicUsize,
     /// Held by the call that waits for room before its response is made, so that calls get it in their order.
     room_turn: tokio::sync::Mutex<()>,
-    loads: Mutex<Loads>,
-    /// How often the peer had taken all that was sent.
-    caught_up: AtomicU64,
+    loads: Loads,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
     /// The object to watch for the stream that is being polled. Streams of one connection are polled one at a time.
@@ -147,8 +142,7 @@ impl Streams {
             room: Notify::new(),
             room_waiters: AtomicUsize::new(0),
             room_turn: tokio::sync::Mutex::default(),
-            loads: Mutex::default(),
-            caught_up: AtomicU64::new(0),
+            loads: Loads::default(),
             rest: AtomicWaker::new(),
             watched: Mutex::new(None),
             caller: Mutex::new(None),
@@ -296,37 +290,8 @@ impl Streams {
         Ok(charge)
     }
 
-    /// Starts to measure the delay of a response that is not in memory.
-    pub(super) fn start_load(&self) -> Load {
-        let load = Load { start: Instant::now(), caught_up: self.0.caught_up.load(Relaxed) };
-        let mut loads = self.loads();
-        loads.oldest.get_or_insert(load);
-        loads.count += 1;
-        load
-    }
-
-    /// Ends the measurement. Responses are written nearly in the order of their calls, so those that remain are about as
-    /// old.
-    pub(super) fn end_load(&self, load: Load) {
-        let mut loads = self.loads();
-        loads.count -= 1;
-        loads.oldest = (loads.count > 0).then_some(load);
-    }
-
-    /// Returns the age of the oldest response in flight that was not in memory. Zero if there are few, or if the peer has
-    /// not taken all that was sent to it in that time: then the peer is slower than the node.
-    pub(super) fn delay(&self) -> Duration {
-        let oldest = {
-            let loads = self.loads();
-            loads.oldest.filter(|_| loads.count >= MIN_QUEUE)
-        };
-        let caught_up = self.0.caught_up.load(Relaxed);
-        let ours = oldest.filter(|load| load.caught_up != caught_up);
-        ours.map_or(Duration::ZERO, |load| load.start.elapsed())
-    }
-
-    fn loads(&self) -> MutexGuard<'_, Loads> {
-        self.0.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn loads(&self) -> &Loads {
+        &self.0.loads
     }
 
     /// Waits until `find` finds room.
@@ -362,7 +327,7 @@ impl Streams {
 
     pub(super) fn remove_piece(&self) {
         if self.0.pieces_in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.0.caught_up.fetch_add(1, Relaxed);
+            self.0.loads.peer_caught_up();
         }
     }
 
@@ -394,20 +359,6 @@ fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
         (Some(a), Some(b)) => bool::from(a.ct_eq(b)),
         (a, b) => a.is_none() && b.is_none(),
     }
-}
-
-/// The responses of a connection that were not in memory, from the reservation of their room until they are written.
-#[derive(Debug, Default)]
-struct Loads {
-    count: usize,
-    oldest: Option<Load>,
-}
-
-/// The start of a response that is not in memory, with `Counts::caught_up` at that time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    start: Instant,
-    caught_up: u64,
 }
 
 /// Counts a waiter until this is dropped.
@@ -545,55 +496,10 @@ impl<F: Future<Output = ()>> Future for PendingStream<F> {
 mod tests {
     use super::*;
 
-    const MILLISECOND: Duration = Duration::from_millis(1);
-
-    fn streams() -> Streams {
-        Streams::for_test(&crate::config::Connections::default())
-    }
-
-    /// Sends a piece that the peer takes at once.
-    fn send(streams: &Streams) {
-        streams.add_piece();
-        streams.remove_piece();
-    }
-
-    fn loads(streams: &Streams, count: usize) -> Vec<Charge> {
-        (0..count).map(|_| Charge::timed(streams.clone())).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn responses_are_delayed_until_they_are_written() {
-        let streams = streams();
-        let first = loads(&streams, MIN_QUEUE - 1);
-        send(&streams);
-        sleep_until(Instant::now() + 30 * MILLISECOND).await;
-        assert_eq!(streams.delay(), Duration::ZERO, "few responses are no queue");
-        let mut others = loads(&streams, MIN_QUEUE);
-        send(&streams);
-        assert_eq!(streams.delay(), 30 * MILLISECOND);
-        sleep_until(Instant::now() + 20 * MILLISECOND).await;
-        drop(others.pop());
-        assert_eq!(streams.delay(), 20 * MILLISECOND, "one that came later is written already");
-        drop(first);
-        assert_eq!(streams.delay(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_read_delays_its_responses_itself() {
-        let streams = streams();
-        let _responses = loads(&streams, MIN_QUEUE);
-        streams.add_piece();
-        streams.add_piece();
-        sleep_until(Instant::now() + 1_000 * MILLISECOND).await;
-        streams.remove_piece();
-        assert_eq!(streams.delay(), Duration::ZERO, "a piece is still in flight");
-        streams.remove_piece();
-        assert_eq!(streams.delay(), 1_000 * MILLISECOND);
-    }
-
     #[tokio::test(start_paused = true)]
     async fn calls_get_room_in_their_order_whatever_they_need() {
-        let streams = streams();
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        let streams = Streams::for_test(&crate::config::Connections::default());
         let all = streams.try_charge(4 << 20).unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let calls: Vec<_> = [3 << 20, 1 << 10, 2 << 20, 1 << 10]

@@ -111,6 +111,8 @@ mod tests {
         for (query, last, field) in [
             ("tags=a", None, "tags"),
             ("tag=a&tag=b", None, "tag"),
+            ("tag=", None, "tag"),
+            ("kind=article,", None, "kind"),
             ("page_size=1", None, "page_size"),
             ("after=x", None, "after"),
             ("after=7&snapshot=true", None, "snapshot"),

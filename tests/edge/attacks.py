@@ -274,7 +274,7 @@ def long_queries(node, _):
     for query, allowed in [
         ("tag=" + "x" * 15_000, {400}), ("tag=" + "x" * 60_000, {414, 431}), ("tag=" + "x" * 1_000_000, {414, 431}),
         (many, {400, 414, 431}), ("&".join(["tag=a"] * 2_000), {400}), ("&" * 15_000, {200}), ("=" * 15_000, {400}),
-        ("tag=" + ",".join(["a"] * 5_000), {400}), ("tag=" + "," * 15_000, {200}), ("%" * 15_000, {400}),
+        ("tag=" + ",".join(["a"] * 5_000), {400}), ("tag=" + "," * 15_000, {400}), ("%" * 15_000, {400}),
         ("include=" + ",".join(["authors"] * 1_500), {200, 400}), ("page_token=" + "A" * 15_000, {400}),
         ("page_size=" + "9" * 15_000, {400}),
     ]:
@@ -489,7 +489,8 @@ def event_ids(node, _):
         text, _ = exchange(node.port, head("/v1/feed", f"Last-Event-ID: {value}", "Connection: close"), 1.0)
         found = statuses(text)[:1]
         assert found and found[0] in allowed | {400, 409, 410}, (value[:30], found, text[:300])
-    for query in ["after=" + "9" * 15_000, "interval=" + "9" * 15_000, "kind=" + "article," * 1_500, "tag=" + "a," * 5_000]:
+    for query in ["after=" + "9" * 15_000, "interval=" + "9" * 15_000, "kind=" + ",".join(["article"] * 1_500),
+                  "tag=" + ",".join(["a"] * 5_000)]:
         text, _ = exchange(node.port, head(f"/v1/feed?{query}", "Connection: close"), 1.0)
         expect(statuses(text)[:1], {400, 200} if query.startswith("kind") else {400}, query[:20])
     return "ids of up to 100 kB: 400 or 431, with the name of the header"
