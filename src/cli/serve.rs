@@ -195,8 +195,10 @@ impl Reloader {
         match Effective::load_again(self.layers.clone()) {
             Ok(loaded) => self.take_over(&loaded),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "reload: invalid settings; the previous ones remain in effect");
+                for error in error.each() {
+                    let error = error as &dyn std::error::Error;
+                    tracing::error!(error, "reload: invalid settings; the previous ones remain in effect");
+                }
             }
         }
         self.node.request();

@@ -4,40 +4,34 @@ use std::net::IpAddr;
 
 use super::{ClientAuth, Config, Error, Origin, Share};
 
-/// Checks the rules. `origin` returns the origin of a setting's value, for an error.
-///
-/// # Errors
-/// Two values conflict, or one has no effect or no safe one without another.
-pub(super) fn check(config: &Config, origin: impl Fn(&str) -> Origin) -> Result<(), Error> {
+/// Returns the violations of the rules: values that conflict, and values that have no effect or no safe one without
+/// another. `origin` returns the origin of a setting's value.
+pub(super) fn check(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<Error> {
     let server = &config.server;
+    let mut errors = Vec::new();
     let addresses = [
         ("server.listen", Some(server.listen)),
         ("publish.listen", config.publish.listen),
         ("server.ops_listen", server.ops_listen),
     ];
     for (key, address) in addresses {
-        match address {
-            Some(address) if !may_serve(config, key) && !is_loopback(address.ip()) => {
-                return Err(Error::Plaintext { key, address, origin: origin(key) });
-            }
-            _ => {}
-        }
+        let exposed = address.filter(|address| !may_serve(config, key) && !is_loopback(address.ip()));
+        errors.extend(exposed.map(|address| Error::Plaintext { key, address, origin: origin(key) }));
     }
     // Port 0 is a different port each time.
     for (at, (key, address)) in addresses.iter().enumerate() {
         let same = addresses[at + 1..].iter().find(|(_, other)| other.is_some() && other == address);
         if let (Some((other, _)), Some(address)) = (same, address.filter(|address| address.port() != 0)) {
-            return Err(Error::SameAddress { keys: [key, other], address });
+            errors.push(Error::SameAddress { keys: [key, other], address });
         }
     }
     if config.telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
         let key = "telemetry.otlp_endpoint";
-        return Err(Error::Feature { key, origin: origin(key), feature: "otlp" });
+        errors.push(Error::Feature { key, origin: origin(key), feature: "otlp" });
     }
-    match find_incomplete(config) {
-        Some((key, way_out)) => Err(Error::Incomplete { key, origin: origin(key), way_out }),
-        None => Ok(()),
-    }
+    let incomplete = find_incomplete(config);
+    errors.extend(incomplete.map(|(key, way_out)| Error::Incomplete { key, origin: origin(key), way_out }));
+    errors
 }
 
 /// Whether an address that other machines can reach may be served.
@@ -45,8 +39,8 @@ fn may_serve(config: &Config, key: &str) -> bool {
     config.server.plaintext || key != "server.ops_listen" && config.tls.certificate.is_some()
 }
 
-/// Returns a setting that needs another one, and which.
-fn find_incomplete(config: &Config) -> Option<(&'static str, &'static str)> {
+/// Returns the settings that need another one, and which.
+fn find_incomplete(config: &Config) -> impl Iterator<Item = (&'static str, &'static str)> {
     let (server, tls, telemetry) = (&config.server, &config.tls, &config.telemetry);
     let site = &config.site;
     let verifies = tls.client_auth != ClientAuth::None;
@@ -79,7 +73,7 @@ fn find_incomplete(config: &Config) -> Option<(&'static str, &'static str)> {
             "set `site.name` and `site.language`, which feeds and sitemaps state",
         ),
     ];
-    needs.into_iter().find(|(_, incomplete, _)| *incomplete).map(|(key, _, way_out)| (key, way_out))
+    needs.into_iter().filter(|(_, incomplete, _)| *incomplete).map(|(key, _, way_out)| (key, way_out))
 }
 
 fn is_loopback(ip: IpAddr) -> bool {

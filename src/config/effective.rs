@@ -27,29 +27,33 @@ impl Effective {
     /// Applies the layers, lowest first, and checks the result.
     ///
     /// # Errors
-    /// The file cannot be read, a key does not exist, a value is not allowed, or two values conflict.
+    /// The file cannot be read, or it is not TOML. Otherwise all keys that do not exist and all values that are not
+    /// allowed; if there are none, all values that conflict.
     pub fn load(layers: Layers) -> Result<Self, Error> {
         let mut effective = Effective {
             config: Config::default(),
             origins: vec![Origin::Default; SETTINGS.len()],
             warnings: Vec::new(),
         };
+        let mut errors = Vec::new();
         if let Some(path) = &layers.file {
-            effective.add_file(path)?;
+            errors = effective.add_file(path)?;
         }
         for (name, value) in &layers.env {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
-                effective.set(&key, value, Origin::Env(name.clone()))?;
+                errors.extend(effective.set(&key, value, Origin::Env(name.clone())).err());
             } else {
                 effective.warnings.extend(spelling::misspelling_warning(name));
             }
         }
         for Flag { name, key, value } in &layers.flags {
-            effective.set(key, value, Origin::Flag(name))?;
+            errors.extend(effective.set(key, value, Origin::Flag(name)).err());
         }
-        combinations::check(&effective.config, |key| effective.origin(key))?;
-        Ok(effective)
+        if errors.is_empty() {
+            errors = combinations::check(&effective.config, |key| effective.origin(key));
+        }
+        Error::of(errors).map_or(Ok(effective), Err)
     }
 
     /// Applies the layers again while a node runs, like [`load`](Effective::load). A file that can be read only once, such
@@ -115,7 +119,8 @@ impl Effective {
         text
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+    /// Applies the values of a file. Returns those that are not allowed.
+    fn add_file(&mut self, path: &Path) -> Result<Vec<Error>, Error> {
         let failed = |source| Error::Read { path: path.into(), source };
         let content =
             files::read_limited(File::open(path).map_err(failed)?, MAX_FILE_BYTES).map_err(failed)?;
@@ -128,11 +133,12 @@ impl Effective {
             let line = line_of(source.span().map_or(0, |span| span.start));
             Error::Syntax { path: path.into(), line, source }
         })?;
+        let mut errors = Vec::new();
         for (key, value, at) in leaves(table.get_ref(), "") {
             let origin = Origin::File { path: path.into(), line: line_of(at) };
-            self.set(&key, &value, origin)?;
+            errors.extend(self.set(&key, &value, origin).err());
         }
-        Ok(())
+        Ok(errors)
     }
 
     fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), Error> {
@@ -326,6 +332,41 @@ mod tests {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn all_errors_are_reported_together_and_conflicts_after_them() {
+        let text = "[server]\nlissen = ''\nlisten = '0.0.0.0:7190'\n[store]\nreaders = 0\n[tls]\nkey = 'k'";
+        let (_dir, path) = file(text);
+        let env = env(&[("CABLE__CACHE__MAX_BYTES", "1"), ("CABLE__LOG__LEVEL", "warn")]);
+        let flags = vec![flag("--ops-listen", "server.ops_listen", "here")];
+        let layers = Layers { file: Some(path), env, flags };
+        let error = Effective::load(layers).unwrap_err();
+        let text = error.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines.len(), error.each().len()), (4, 4), "{text}");
+        for (line, part) in
+            lines.iter().zip([":2: unknown", ":5: invalid", "CABLE__CACHE__MAX_BYTES", "--ops-listen"])
+        {
+            assert!(line.contains(part), "{line}");
+        }
+        let conflicts = load_error(
+            "[server]\nlisten = '0.0.0.0:7190'\nproxy_protocol = true\n[site]\nurl = 'https://a.example'",
+        );
+        for part in ["plaintext", "server.trusted_proxies", "site.name"] {
+            assert_eq!(
+                conflicts.lines().filter(|line| line.contains(part)).count(),
+                1,
+                "{part}: {conflicts}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_errors_are_counted() {
+        let unknown: String = (0..1_000).map(|n| format!("a{n} = 1\n")).collect();
+        let error = load_error(&unknown);
+        assert_eq!((error.lines().count(), error.lines().last()), (21, Some("and 980 more")));
     }
 
     #[test]

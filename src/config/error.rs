@@ -4,9 +4,20 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::Origin;
 
+/// The number of errors that are reported together. The rest is counted.
+const MAX_SHOWN: usize = 20;
+
 /// An error that prevents a configuration. The caller can only report it to the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There are several errors. Each has a line of its own.
+    #[error("{}", lines(errors, *more))]
+    Several {
+        /// The first ones.
+        errors: Vec<Error>,
+        /// The number of the others.
+        more: usize,
+    },
     /// The file does not exist or cannot be read.
     #[error("cannot read the settings file {path}", path = path.display())]
     Read {
@@ -92,6 +103,35 @@ pub enum Error {
         /// The Cargo feature.
         feature: &'static str,
     },
+}
+
+impl Error {
+    /// Returns the one error, or all of them; `None` if there are none.
+    pub(super) fn of(mut errors: Vec<Error>) -> Option<Error> {
+        if errors.len() < 2 {
+            return errors.pop();
+        }
+        let more = errors.len().saturating_sub(MAX_SHOWN);
+        errors.truncate(MAX_SHOWN);
+        Some(Error::Several { errors, more })
+    }
+
+    /// Returns the first errors of several, or this one.
+    #[must_use]
+    pub fn each(&self) -> &[Error] {
+        match self {
+            Error::Several { errors, .. } => errors,
+            one => std::slice::from_ref(one),
+        }
+    }
+}
+
+fn lines(errors: &[Error], more: usize) -> String {
+    let mut lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n")
 }
 
 /// Returns what to do about an address that other machines can reach, apart from accepting it.

@@ -42,6 +42,13 @@ fn invalid_settings_exit_with_2_and_name_a_remedy() {
         assert_eq!(code(&output), 2, "{text}");
         assert!(stderr(&output).contains(want), "{text}: {}", stderr(&output));
     }
+    fs::write(&file, "[server]\nlissen = ''\n[store]\nreaders = 0\n").unwrap();
+    for command in ["config check --config own.toml", "serve --config own.toml"] {
+        let output = run(dir.path(), command);
+        assert_eq!(code(&output), 2, "{command}");
+        let lines = stderr(&output).lines().filter(|line| line.contains("own.toml:")).count();
+        assert_eq!(lines, 2, "all errors are reported: {}", stderr(&output));
+    }
     let output = run(dir.path(), "config check --config none.toml");
     assert_eq!(code(&output), 2);
     assert!(
