@@ -540,6 +540,8 @@ def prepare(arguments, scratch):
 
 
 def main():
+    # What was started is ended then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", nargs="*", default=checks.DOCUMENTS)
     parser.add_argument("--here", action="store_true", help="in this checkout")
