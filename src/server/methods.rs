@@ -101,9 +101,8 @@ pub(super) enum Quota {
 
 impl Reservation {
     /// An entity with its includes, a page, a piece of a stream, and the response of a write. A larger response waits
-    /// for more room, so these sizes need to fit only most responses. Larger ones would let fewer calls of a connection
-    /// join the queue of reads, where an overload is noticed.
-    const ENTITY: Reservation = Reservation { first: 32 << 10, next: 0 };
+    /// for more room, so these sizes need to fit only most responses.
+    const ENTITY: Reservation = Reservation { first: 256 << 10, next: 0 };
     const PAGE: Reservation = Reservation { first: 2 << 20, next: 0 };
     const PIECES: Reservation = Reservation { first: 512 << 10, next: 512 << 10 };
     const WRITE: Reservation = Reservation { first: 4 << 10, next: 0 };

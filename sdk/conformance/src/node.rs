@@ -158,10 +158,25 @@ impl Node {
 
     /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: Signal) -> Outcome {
+        kill_process(self.pid()?, signal).map_err(|error| format!("cannot signal the node: {error}"))
+    }
+
+    fn pid(&self) -> Outcome<Pid> {
         let process = self.process.as_ref().and_then(|process| process.id());
-        let pid =
-            process.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or("the node does not run")?;
-        kill_process(pid, signal).map_err(|error| format!("cannot signal the node: {error}"))
+        let pid = process.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        pid.ok_or_else(|| "the node does not run".into())
+    }
+
+    /// Stops the process, and waits until all of its threads have stopped: until then they can serve calls.
+    pub(crate) async fn stop(&self) -> Outcome {
+        self.signal(Signal::STOP)?;
+        let tasks = format!("/proc/{}/task", self.pid()?.as_raw_nonzero());
+        let stopped = async {
+            while !are_stopped(&tasks) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(START, stopped).await.map_err(|_| format!("the node did not stop within {START:?}").into())
     }
 
     /// Waits for the end of the process.
@@ -256,4 +271,12 @@ pub(crate) fn article(name: &str, headline: &str, tags: &[String], bytes: usize,
         article.body = Some(Body::paragraph(fill.repeat(bytes / fill.len().max(1))));
     }
     article
+}
+
+/// Returns whether all threads in a directory of `/proc` are stopped.
+fn are_stopped(tasks: &str) -> bool {
+    let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // The state follows the name, which is in parentheses and can contain any character.
+    states.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
 }

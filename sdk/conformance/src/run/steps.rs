@@ -401,7 +401,7 @@ impl Run {
                 gate.set_upstream(address);
                 Ok(())
             }
-            "stop" => self.node.signal(Signal::STOP),
+            "stop" => self.node.stop().await,
             "cont" => self.node.signal(Signal::CONT),
             "term" => self.node.signal(Signal::TERM),
             "kill" => {
