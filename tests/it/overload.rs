@@ -1,17 +1,11 @@
-//! A node that is short of memory or time: what it refuses, and what it serves in any case.
+//! A node that is short of memory: what it refuses, and what it serves in any case.
 
-use std::time::Duration;
-
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
-    connections::{
-        places::{free_address, metrics},
-        soon,
-    },
+    connections::soon,
     raw::{Raw, Refusal},
     support::Node,
 };
@@ -65,42 +59,4 @@ async fn a_node_without_memory_writes_kills_and_reports_its_health() {
     let channel = Endpoint::from_shared(node.endpoint()).unwrap().connect().await.unwrap();
     let health = HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(health.into_inner().status, 1);
-}
-
-/// The first two queues of an overloaded node can be short, while calls wait for room for their responses until their
-/// deadlines.
-#[tokio::test(flavor = "multi_thread")]
-async fn responses_that_take_too_long_refuse_further_reads_of_their_connection() {
-    const ARTICLES: usize = 64;
-    let dir = tempfile::tempdir().unwrap();
-    let ops = free_address().await;
-    let node = Node::start_with(dir.path(), |config| {
-        config.server.ops_listen = Some(ops);
-        config.overload.max_delay = Duration::from_millis(1);
-        // Too small for one of the articles.
-        config.cache.max_bytes = 1;
-    })
-    .await;
-    let raw = Raw::to(&node).await;
-    let body = json!({"blocks": [{"paragraph": {"spans": [{"text": "a long text ".repeat(4_000)}]}}]});
-    let put = |n: usize| json!({"article": {"name": format!("articles/{n}"), "headline": "A", "body": body}});
-    for n in 0..ARTICLES {
-        call(&raw, "PutArticle", put(n)).await.unwrap();
-    }
-    soon(async {
-        loop {
-            let reads =
-                (0..ARTICLES).map(|n| call(&raw, "GetArticle", json!({"name": format!("articles/{n}")})));
-            let refusals = join_all(reads).await.into_iter().filter_map(Result::err);
-            for refusal in refusals {
-                assert_eq!((refusal.code, &refusal.reason[..]), (Code::Unavailable, "OVERLOADED"));
-            }
-            call(&raw, "PutArticle", put(0)).await.unwrap();
-            let refused = "cable_calls_shed_total{reason=\"response_delay\"} ";
-            if metrics(ops).await.lines().any(|line| line.starts_with(refused) && !line.ends_with(" 0")) {
-                break;
-            }
-        }
-    })
-    .await;
 }

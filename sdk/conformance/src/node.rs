@@ -176,7 +176,7 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(START, stopped).await.map_err(|_| format!("the node did not stop within {START:?}").into())
+        timeout(START, stopped).await.map_err(|_| format!("the node did not stop within {START:?}"))
     }
 
     /// Waits for the end of the process.
