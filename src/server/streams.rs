@@ -296,7 +296,7 @@ impl Streams {
 
     /// Waits until `find` finds room.
     pub(super) async fn wait_for_room<T>(&self, mut find: impl FnMut() -> Option<T>) -> T {
-        let _waiter = Place::new(&self.0.room_waiters);
+        let _waiter = RoomWaiter::new(&self.0);
         loop {
             if let Some(found) = find() {
                 // There may be room for the next waiting call, too.
@@ -361,19 +361,18 @@ fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
     }
 }
 
-/// Counts a waiter until this is dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct RoomWaiter<'a>(&'a Counts);
 
-impl Place<'_> {
-    fn new(length: &AtomicUsize) -> Place<'_> {
-        length.fetch_add(1, Relaxed);
-        Place(length)
+impl RoomWaiter<'_> {
+    fn new(counts: &Counts) -> RoomWaiter<'_> {
+        counts.room_waiters.fetch_add(1, Relaxed);
+        RoomWaiter(counts)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for RoomWaiter<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.room_waiters.fetch_sub(1, Relaxed);
     }
 }
 
