@@ -333,7 +333,8 @@ pub(crate) enum Step {
     AwaitFloor {
         above: String,
     },
-    /// Waits until the proxy has accepted this many further connections.
+    /// Waits until the proxy has accepted this many connections since its mode last changed, or since the last such
+    /// step. What a fast client did while the steps between published something counts too.
     AwaitConnections {
         more: u64,
     },

@@ -51,6 +51,8 @@ pub(crate) struct Run {
     gate: Option<Gate>,
     proxy: Proxy,
     other: Proxy,
+    /// The connections through the first proxy when its treatment of them last changed, or a step last awaited some.
+    counted: u64,
     /// A bound port on which nothing listens.
     dead: TcpSocket,
     driver: Driver,
@@ -125,6 +127,7 @@ impl Run {
             gate,
             proxy,
             other,
+            counted: 0,
             dead,
             driver,
             followers: BTreeMap::new(),

@@ -74,6 +74,7 @@ impl Run {
                     .await
             }
             Step::Proxy { mode, other } => {
+                self.counted = self.proxy.accepted();
                 if *other { &self.other } else { &self.proxy }.set(*mode);
                 Ok(())
             }
@@ -87,7 +88,7 @@ impl Run {
             }
             Step::AwaitFloor { above } => self.await_floor(above).await,
             Step::AwaitConnections { more } => {
-                let expected = self.proxy.accepted() + more;
+                let expected = self.counted + more;
                 let end = Instant::now() + Duration::from_secs(120);
                 while self.proxy.accepted() < expected {
                     if Instant::now() > end {
@@ -95,6 +96,7 @@ impl Run {
                     }
                     sleep(POLL).await;
                 }
+                self.counted = self.proxy.accepted();
                 Ok(())
             }
             Step::Gate(rule) => {
