@@ -334,7 +334,7 @@ pub(crate) enum Step {
         above: String,
     },
     /// Waits until the proxy has accepted this many connections since its mode last changed, or since the last such
-    /// step. What a fast client did while the steps between published something counts too.
+    /// step. A fast client connects during the steps between, and those connections count.
     AwaitConnections {
         more: u64,
     },
