@@ -156,12 +156,16 @@ fn measure(program: &Program, case: &Case) -> Outcome<Row> {
         ("CABLE__SERVER__THREADS", "2"),
         // The callers without a token fill the store and read the probe.
         ("CABLE__AUTH__ANONYMOUS", "admin"),
+        // Without a site, there are no feeds and sitemaps.
+        ("CABLE__SITE__URL", "https://news.example"),
+        ("CABLE__SITE__NAME", "News"),
+        ("CABLE__SITE__LANGUAGE", "en"),
     ];
     let node = program.serve_with(&store, &dir.path().join("log"), &settings)?;
     let runtime = runtime()?;
     let raw = runtime.block_on(async { Raw::connect(&node.endpoint) })?;
     runtime.block_on(async {
-        raw.put_article(&cases::small("probe")).await?;
+        raw.import(cases::probe()).await?;
         (case.prepare)(raw.clone()).await
     })?;
     let caller = token.map_or_else(|| raw.clone(), |token| raw.with_token(&token));
@@ -183,6 +187,11 @@ fn measure(program: &Program, case: &Case) -> Outcome<Row> {
     prober.stop();
     node.stop()?;
     let mut row = costliest.ok_or("a case has no requests")?;
+    if accepted == 0 && case.needs_success {
+        return Err(
+            format!("{}: no request was accepted, so nothing costly was measured", case.method).into()
+        );
+    }
     if case.variants.len() > 1 {
         row.label = format!("{} ({accepted} accepted); the costliest: {}", case.label, row.label);
     }

@@ -75,6 +75,7 @@ pub(crate) fn read<K: Kind>(file: &Path, format: Option<FileFormat>) -> Result<V
     read.map_err(|source| Error::io(format!("read {}", file.display()), source))?;
     let in_file = |problem: String| Error::Usage(format!("{}: {problem}", file.display()));
     let text = text::decode(&bytes).map_err(|error| in_file(error.to_string()))?;
+    let text = text.as_ref();
     let parsed = match format.unwrap_or_else(|| FileFormat::of(file)).body_format() {
         Some(format) => parse_text(text, format, file).map(|document| vec![document]),
         None => parse_json(text),

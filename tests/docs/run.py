@@ -425,7 +425,11 @@ class Reader:
             else:
                 terminal.until(lambda output: False, 2)
         else:
-            self.ended(terminal, terminal.wait(command.limit))
+            try:
+                self.ended(terminal, terminal.wait(command.limit))
+            finally:
+                if terminal.process.poll() is None:  # This program is to end.
+                    terminal.end()
         elapsed = time.monotonic() - terminal.started
         self.times.append((elapsed, command.text.splitlines()[0]))
 

@@ -17,6 +17,8 @@ mod stores;
 mod web;
 mod writes;
 
+pub(super) use stores::probe;
+
 use partners::partners;
 use reads::{lists, reads};
 use sources::sources;
@@ -35,6 +37,8 @@ pub(super) struct Case {
     pub(super) messages: usize,
     /// The filter of the caller's token, as options of `cable token new`. None if the caller has no token.
     pub(super) token: Option<Vec<String>>,
+    /// Whether at least one request has to be accepted, so that a row cannot measure refusals alone by mistake.
+    pub(super) needs_success: bool,
 }
 
 /// A request of a case.
@@ -72,14 +76,7 @@ fn case(
 /// Returns a case of several requests.
 fn group(method: impl Into<String>, label: impl Into<String>, variants: Vec<Variant>) -> Case {
     let (method, label, prepare) = (method.into(), label.into(), stores::prepare_nothing);
-    Case { method, label, prepare, variants, messages: 1, token: None }
-}
-
-pub(super) fn small(name: &str) -> v1::Article {
-    let mut article = v1::Article::default();
-    article.name = format!("articles/{name}");
-    article.headline = "H".into();
-    article
+    Case { method, label, prepare, variants, messages: 1, token: None, needs_success: false }
 }
 
 /// Returns a request for an article.

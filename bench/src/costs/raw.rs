@@ -1,11 +1,9 @@
 //! Calls of any method with encoded messages.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use cable_client::v1;
 use futures_util::{StreamExt as _, stream};
 use http::{Request as HttpRequest, header::AUTHORIZATION, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
-use prost::Message as _;
 use tonic::{
     Request, Status,
     body::Body,
@@ -119,13 +117,6 @@ impl Raw {
             bytes += message?.len();
         }
         Ok(bytes)
-    }
-
-    pub(super) async fn put_article(&self, article: &v1::Article) -> Outcome<()> {
-        let mut request = v1::PutArticleRequest::default();
-        request.article = Some(article.clone());
-        self.call("PublishingService/PutArticle", request.encode_to_vec().into(), 1).await?;
-        Ok(())
     }
 
     /// Imports encoded records, a few at a time.

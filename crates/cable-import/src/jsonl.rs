@@ -119,7 +119,7 @@ impl<R: BufRead> Lines<R> {
     /// Reads the next line that is not empty.
     ///
     /// # Errors
-    /// The file cannot be read, or its text is UTF-16 or UTF-32.
+    /// The file cannot be read, is compressed, or its text is UTF-16 or UTF-32.
     fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.number += 1;
@@ -128,8 +128,9 @@ impl<R: BufRead> Lines<R> {
             if line.read_until(b'\n', &mut self.line)? == 0 {
                 return Ok(None);
             }
-            if self.is_start && text::is_wide(&self.line) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text::Error::Wide));
+            if self.is_start {
+                let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                text::check_start(&self.line).map_err(invalid)?;
             }
             if self.line.len() as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
                 self.reader.skip_until(b'\n')?;
@@ -436,9 +437,10 @@ mod tests {
 
     #[test]
     fn a_file_in_a_wide_encoding_is_refused_as_a_whole() {
-        for wide in text::tests::wide_encodings("\n{\"tag\":{\"name\":\"tags/a\"}}\n{}\n") {
-            let error = Lines::new(&wide[..]).next().unwrap().unwrap_err();
-            assert_eq!(error.to_string(), text::Error::Wide.to_string(), "{wide:?}");
+        let wide = text::tests::wide_encodings("\n{\"tag\":{\"name\":\"tags/a\"}}\n{}\n");
+        for (bytes, expected) in wide.into_iter().chain(text::tests::compressed()) {
+            let error = Lines::new(&bytes[..]).next().unwrap().unwrap_err();
+            assert_eq!(error.to_string(), expected.to_string(), "{bytes:?}");
         }
     }
 

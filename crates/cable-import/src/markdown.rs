@@ -154,6 +154,7 @@ impl Items {
             Ok(text) => text,
             Err(error) => return failed(error.to_string()),
         };
+        let text = text.as_ref();
         let (fields, body) = match split(text) {
             Ok(Some((fields, body))) => (fields, body),
             Ok(None) if entry.kind == Kind::Html => return skipped(SkipReason::PlainHtml),
@@ -203,7 +204,7 @@ fn survey(root: &Path, entry: &Entry, options: &Options) -> Option<Survey> {
         return None;
     }
     let bytes = walk::read(root, &entry.path).ok()?;
-    let fields = match split(text::decode(&bytes).ok()?).ok()? {
+    let fields = match split(&text::decode(&bytes).ok()?).ok()? {
         Some((fields, _)) => fields,
         None if entry.kind == Kind::Html => return None,
         None => Fields::default(),

@@ -1,5 +1,7 @@
 //! The stores that the cases run against: each function imports the content of one.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use futures_util::future::BoxFuture;
 
 use super::encoding::{article, block, f, id, many, n, paragraph, span, x};
@@ -7,6 +9,38 @@ use crate::{Outcome, costs::raw::Raw};
 
 pub(super) fn prepare_nothing(_: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async { Ok(()) })
+}
+
+/// A month in which articles were published, and a time in it, in seconds since 1970 UTC.
+pub(super) const MONTH: &str = "2026-01";
+const IN_MONTH: u64 = 1_768_000_000;
+
+/// Returns records of each kind with the id `probe`, which all stores have. Requests for them are accepted unless
+/// something else is wrong with them.
+pub(in crate::costs) fn probe() -> Vec<Vec<u8>> {
+    let references =
+        [f(18, "sections/probe"), f(20, "tags/probe"), f(17, f(2, f(1, "authors/probe")))].concat();
+    let page = [f(21, "/probe"), f(25, n(1, IN_MONTH))].concat();
+    vec![
+        f(1, article("probe", &[references, page].concat())),
+        f(2, [f(1, "authors/probe"), f(10, "A")].concat()),
+        f(3, [f(1, "sections/probe"), f(10, "S")].concat()),
+        f(4, [f(1, "tags/probe"), f(10, "T")].concat()),
+        f(5, [f(1, "collections/probe"), f(10, "C")].concat()),
+    ]
+}
+
+/// Imports 30,000 articles with the longest paths: 10,000 of [`MONTH`], and 20,000 of the last hour.
+pub(super) fn pages(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let one = |i: usize| {
+            let published = if i < 10_000 { IN_MONTH } else { now - 3_600 };
+            let page = [f(21, format!("/{i:05}{}", x(1_000))), f(25, n(1, published))].concat();
+            f(1, article(&format!("p{i}"), &page))
+        };
+        raw.import((0..30_000).map(one).collect()).await
+    })
 }
 
 /// Imports articles of 1 MiB of text.
@@ -27,7 +61,7 @@ pub(super) fn costly(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// Imports a thousand articles of 9 KB.
+/// Imports a thousand articles of 9 KB, with tags and sections.
 pub(super) fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         let body = f(15, many(30, |i| paragraph(span(&format!("{i} {}", "word ".repeat(55))))));
@@ -41,6 +75,8 @@ pub(super) fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
             f(1, article(&format!("n{i}"), &[body.clone(), tags(i).collect(), section(i)].concat()))
         };
         raw.import((0..1_000).map(one).collect()).await?;
+        let tag = |i: usize| f(4, [f(1, format!("tags/t{i}")), f(10, "T")].concat());
+        raw.import((0..64).map(tag).collect()).await?;
         let section = |i: usize| {
             f(3, [f(1, format!("sections/s{i}")), f(10, "S"), f(13, format!("sections/s{}", i / 2))].concat())
         };

@@ -8,7 +8,7 @@ use super::{
     encoding::x,
     group,
     partners::names,
-    stores::{costly, everything, large, many_articles, newsroom},
+    stores::{MONTH, costly, everything, large, many_articles, newsroom, pages},
 };
 
 /// The description of the resources. `cargo xtask gen --check` fails if it is not that of the program.
@@ -106,6 +106,42 @@ pub(super) fn resources() -> Vec<Case> {
                 format!("/v1/feed?tag={tags},u{i}&section={sections}&author={authors}")
             })
         },
+        Case {
+            prepare: newsroom,
+            ..get("50 articles of 9 KB", "/feeds/all.rss", |_| "/feeds/all.rss".to_owned())
+        },
+        Case {
+            prepare: large,
+            ..get("articles of 1 MiB of text", "/feeds/all.atom", |_| "/feeds/all.atom".to_owned())
+        },
+        Case {
+            prepare: costly,
+            ..get("articles of 1 MiB of marks", "/feeds/all.rss", |_| "/feeds/all.rss".to_owned())
+        },
+        Case {
+            prepare: costly,
+            ..get("articles of 1 MiB of marks", "/feeds/all.json", |_| "/feeds/all.json".to_owned())
+        },
+        Case {
+            prepare: newsroom,
+            ..get("20 of 1,000 articles", "/feeds/tag/{id}.json", |i| format!("/feeds/tag/t{}.json", i % 50))
+        },
+        Case {
+            prepare: pages,
+            ..get("5,000 of the longest paths", "/sitemap-{month}.xml", |i| match i % 2 {
+                0 => format!("/sitemap-{MONTH}.xml"),
+                _ => format!("/sitemap-{MONTH}-2.xml"),
+            })
+        },
+        Case {
+            prepare: pages,
+            ..get("1,000 of the longest paths", "/sitemap-news.xml", |_| "/sitemap-news.xml".to_owned())
+        },
+        Case {
+            prepare: many_articles,
+            ..get("30,000 articles without a page", "/sitemap-news.xml", |_| "/sitemap-news.xml".to_owned())
+        },
+        Case { prepare: pages, ..get("30,000 articles", "/sitemap.xml", |_| "/sitemap.xml".to_owned()) },
         get("the description", "/v1/openapi.json", |_| "/v1/openapi.json".to_owned()),
         get("the program of the reading room", "/room.js", |_| "/room.js".to_owned()),
         get("the page of the reading room", "/", |_| "/".to_owned()),
@@ -124,7 +160,7 @@ pub(super) fn parameters() -> Vec<Case> {
         let variants: Vec<Variant> = all.iter().flat_map(|parameter| requests(path, parameter)).collect();
         let label =
             format!("{} requests of {} parameters with their worst values", variants.len(), all.len());
-        Case { messages: 2, ..group(format!("GET {path}"), label, variants) }
+        Case { messages: 2, needs_success: true, ..group(format!("GET {path}"), label, variants) }
     };
     // The description of the resources has no parameters.
     paths.map(of_path).filter(|case| !case.variants.is_empty()).collect()
@@ -139,7 +175,7 @@ fn resolve(description: &Value, parameter: &Value) -> Value {
 /// Returns the requests of a resource with the worst values of one parameter.
 fn requests(path: &str, parameter: &Value) -> Vec<Variant> {
     let (name, place) = (text(&parameter["name"]), text(&parameter["in"]));
-    let base = path.replace("{id}", "probe").replace("{path}", "probe");
+    let base = path.replace("{id}", "probe").replace("{path}", "probe").replace("{month}", MONTH);
     let mut values = vec![
         ("a long value", x(LONGEST - 200)),
         ("commas", ",".repeat(LONGEST - 200)),
@@ -215,7 +251,17 @@ mod tests {
     fn each_resource_has_a_case_of_its_own() {
         let description: Value = serde_json::from_str(DESCRIPTION).unwrap();
         let cases = resources();
-        for path in ["/v1/articles", "/v1/articles/{id}", "/v1/paths/{path}", "/v1/sections", "/v1/feed"] {
+        for path in [
+            "/v1/articles",
+            "/v1/articles/{id}",
+            "/v1/paths/{path}",
+            "/v1/sections",
+            "/v1/feed",
+            "/feeds/all.rss",
+            "/sitemap.xml",
+            "/sitemap-news.xml",
+            "/sitemap-{month}.xml",
+        ] {
             assert!(description["paths"][path].is_object(), "{path}");
             assert!(cases.iter().any(|case| case.method == format!("GET {path}")), "{path}");
         }

@@ -73,9 +73,7 @@ pub(super) fn rows(
     let left = Rc::new(Cell::new(MAX_ROW_BYTES));
     let mut file = BufReader::with_capacity(1 << 18, file);
     let start = file.fill_buf().map_err(Error::Read)?;
-    if text::is_wide(start) {
-        return Err(Error::NotGhost(text::Error::Wide.to_string()));
-    }
+    text::check_start(start).map_err(|error| Error::NotGhost(error.to_string()))?;
     if start.starts_with(BYTE_ORDER_MARK.as_bytes()) {
         file.consume(BYTE_ORDER_MARK.len());
     }

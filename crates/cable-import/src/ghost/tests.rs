@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::report::Report;
+use crate::{report::Report, text};
 
 /// A file that is removed with the value.
 struct File(PathBuf);
@@ -203,13 +203,16 @@ fn what_a_post_loses_is_in_its_notes() {
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped_and_wide_text_is_refused() {
+fn a_byte_order_mark_is_skipped_and_other_bytes_than_text_are_refused() {
     let content = format!("\u{feff}{}", export(posts()));
     let (items, _) = items(&content, "mark", &options());
     assert!(items.len() > 7);
-    let file = File::new("wide", "");
-    let units = "{\"db\": []}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    fs::write(&file.0, units).unwrap();
-    let problem = read(&file.0, &options()).map(drop).unwrap_err().to_string();
-    assert!(problem.contains("UTF-8"), "{problem}");
+    for (bytes, expected) in
+        text::tests::wide_encodings("{\"db\": []}").into_iter().chain(text::tests::compressed())
+    {
+        let file = File::new("wide", "");
+        fs::write(&file.0, bytes).unwrap();
+        let problem = read(&file.0, &options()).map(drop).unwrap_err().to_string();
+        assert!(problem.contains(&expected.to_string()), "{problem}");
+    }
 }

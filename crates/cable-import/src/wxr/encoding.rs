@@ -5,6 +5,8 @@ use std::io::{self, BufRead, Read};
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
+use crate::text;
+
 /// The mark for bytes that are invalid. It is a noncharacter without meaning, so no text contains it otherwise.
 pub(crate) const MARK: char = '\u{fdd0}';
 
@@ -55,6 +57,7 @@ impl<R: BufRead> Decoded<R> {
         if self.decoder.is_none() {
             let mut head = Vec::new();
             (&mut self.inner).take(DECLARATION_BYTES as u64).read_to_end(&mut head)?;
+            check_start(&head)?;
             let (encoding, mark) = encoding_of(&head)?;
             self.decoder = Some(encoding.new_decoder_without_bom_handling());
             if head.len() > mark {
@@ -73,6 +76,7 @@ impl<R: BufRead> Decoded<R> {
 /// Decodes a document in memory. Without a byte order mark, the encoding is that of its transport, if that states one;
 /// else that of the XML declaration. Invalid bytes become [`MARK`].
 pub(crate) fn decode(bytes: &[u8], charset: Option<&str>) -> io::Result<String> {
+    check_start(bytes)?;
     let (encoding, mark) = match charset {
         Some(charset) if Encoding::for_bom(bytes).is_none() => {
             let unknown = || {
@@ -90,6 +94,14 @@ pub(crate) fn decode(bytes: &[u8], charset: Option<&str>) -> io::Result<String> 
     }
     decoded.decode(b"");
     Ok(decoded.ready)
+}
+
+/// Checks the start of a file for what no decoder here reads.
+fn check_start(head: &[u8]) -> io::Result<()> {
+    match text::check_start(head) {
+        Ok(()) | Err(text::Error::Utf16) => Ok(()),
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    }
 }
 
 /// Returns the encoding of a file that starts with these bytes, and the length of its byte order mark.
@@ -211,12 +223,24 @@ mod tests {
         assert_eq!(error.to_string(), "the file declares the unknown encoding klingon");
     }
 
+    #[test]
+    fn compressed_files_and_four_bytes_for_a_character_are_errors() {
+        let wide = text::tests::wide_encodings("<rss/>")
+            .into_iter()
+            .filter(|(_, error)| *error != text::Error::Utf16);
+        for (bytes, expected) in wide.chain(text::tests::compressed()) {
+            let error = Decoded::new(&bytes[..]).fill_buf().unwrap_err();
+            assert_eq!(error.to_string(), expected.to_string(), "{bytes:?}");
+            assert_eq!(decode(&bytes, Some("utf-8")).unwrap_err().to_string(), expected.to_string());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn the_marks_are_those_of_the_standard_library(bytes: Vec<u8>, chunk in 1_usize..9) {
-            let bytes = [b"x", &bytes[..]].concat();
+            let bytes = [b"xy", &bytes[..]].concat();
             let expected = String::from_utf8_lossy(&bytes).replace('\u{fffd}', "\u{fdd0}");
             prop_assert_eq!(through(&bytes, chunk).replace('\u{fffd}', "\u{fdd0}"), expected);
         }
