@@ -1,4 +1,4 @@
-//! Figures as a file for programs and as a table for people.
+//! Results of a benchmark, as JSON and as tables in Markdown.
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
 }
 
-/// One kind of call, made many times.
+/// The measurements of one call that was repeated.
 #[derive(Debug)]
 pub(crate) struct Calls {
     pub(crate) label: String,
@@ -31,7 +31,8 @@ impl Calls {
     fn micros(&self, share: f64) -> u64 {
         let mut sorted = self.times.clone();
         sorted.sort_unstable();
-        let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+        // The nearest rank: the smallest time that this share of the calls did not exceed.
+        let index = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
         sorted.get(index).map_or(0, |time| time.as_micros() as u64)
     }
 
@@ -71,7 +72,7 @@ impl Report {
         self.calls.push(calls);
     }
 
-    /// Returns the tables.
+    /// Returns the tables and notes.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| Measured | Result |\n| --- | ---: |\n");
         for (label, shown, _) in &self.facts {
@@ -98,7 +99,7 @@ impl Report {
         json!({ "facts": facts, "calls": calls, "notes": self.notes })
     }
 
-    /// Writes both files under a name.
+    /// Writes NAME.json and NAME.md into bench/results.
     ///
     /// # Errors
     /// Fails if a file cannot be written.
@@ -125,7 +126,7 @@ fn marks(name: &str) -> (String, String) {
     (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"))
 }
 
-/// Returns the digits in groups of three.
+/// Returns a number with commas between groups of three digits.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + 4);
@@ -157,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_call() {
+    fn quantiles_are_those_of_the_nearest_rank() {
         let times = (1..=100).rev().map(Duration::from_micros).collect();
         let calls = Calls { label: String::new(), times, cpu: Duration::from_micros(500), articles: 1 };
         assert_eq!(
             (calls.first(), calls.micros(0.5), calls.micros(0.99), calls.cpu_micros()),
-            (100, 51, 100, 5)
+            (100, 50, 99, 5)
         );
     }
 }

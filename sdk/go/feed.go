@@ -19,10 +19,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// FeedOptions has the options of a feed on this side. The zero value is usable.
+// FeedOptions has the options of a feed on the client's side. The zero value is usable.
 type FeedOptions struct {
-	Store          PositionStore // Saves the position. One in it takes precedence over the start. If nil, see Feed.
-	MaxCommitBytes int           // Of the largest commit to accept. If 0, of the largest that a server can send.
+	Store          PositionStore // Saves the position. A saved one takes precedence over the start. If nil, see Feed.
+	MaxCommitBytes int           // The maximum size of a commit. If 0, that of the largest that a server can send.
 	OnRetry        func(error)   // Called before each retry, for example to log the error.
 	consumer       string        // The name under which a mirror acknowledges positions.
 }
@@ -34,21 +34,21 @@ const (
 	saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // The shortest time between two saves while a feed runs, and the longest of one.
 )
 
-// Feed follows the changes that match a filter, without gaps and without repeats, across lost connections, failed
-// nodes and restarts of the program. The iterator yields the messages of FeedService.Watch, with two differences: the
-// parts of a commit come as one message, and a Reset without a reason comes if the connection broke during a snapshot.
+// Feed follows the changes that match a filter, without gaps, across lost connections, failed nodes and restarts. Only a
+// crash repeats messages. The iterator yields the messages of FeedService.Watch, but the parts of a commit as one, nothing
+// that was delivered before, and a Reset without a reason if the connection broke during a snapshot.
 //
-// A message counts as applied when the loop asks for the next one. Its position is saved within 200 ms after that, and
-// never before, so a crash repeats the last messages and loses none. A message at which the loop breaks is not applied.
+// A message counts as applied when the loop asks for the next one. Its position is saved while the feed waits for that, at
+// most every 200 ms: a crash repeats messages and loses none. A message at which the loop breaks is not applied.
 // If the request names a Consumer and the options no Store, the node stores the position, and resumes the feed after it.
 //
-// The feed retries without limit, and ends with the context or an error that a retry cannot help: a refused request, a
-// position that cannot be saved or, without AllowReset, not be resumed from, or five faults of the server in a row.
+// The feed retries without limit. It ends with the context, or with an error that a retry cannot help: a refused request, a
+// position that cannot be saved or, without AllowReset, resumed from, or five faults of the server in a row.
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		options.consumer = cmp.Or(options.consumer, request.GetConsumer())
 		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
-		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages come again.
+		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages are repeated.
 		err := f.load(ctx)
 		for err == nil {
 			var message *cablev1.WatchResponse
@@ -125,7 +125,7 @@ func (f *feed) save(ctx context.Context) error {
 func (f *feed) acknowledge(ctx context.Context) error {
 	_, err := cablev1.NewFeedServiceClient(f.client).AcknowledgePosition(ctx, &cablev1.AcknowledgePositionRequest{Consumer: f.options.consumer, Position: f.applied})
 	switch failure := toError(ctx, err); failure.Code {
-	case codes.OK, codes.FailedPrecondition, codes.OutOfRange: // No feed can resume after it. This one learns that itself.
+	case codes.OK, codes.FailedPrecondition, codes.OutOfRange: // No feed can resume after it; Watch reports that.
 	case codes.Canceled, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable:
 		f.saved = nil
 	default:
@@ -143,7 +143,7 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 		sleep(ctx, f.wait)
 		f.messages, f.patience = make(chan received), max(f.client.timeout, f.patience)
 		streamCtx, cancel := context.WithCancel(ctx)
-		f.cancel = cancel // A watchdog ends its own stream, and no later one.
+		f.cancel = cancel // Each stream has its own, so that a silent one cancels no later one.
 		go f.client.watch(streamCtx, proto.CloneOf(f.request), f.messages)
 	}
 	silence, due := time.After(f.patience), time.After(time.Until(f.savedAt.Add(saveInterval)))
@@ -278,12 +278,12 @@ func (m *MemoryPosition) Save(_ context.Context, p *cablev1.Position) error {
 type FilePosition string
 
 func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
-	text, err := os.ReadFile(string(f))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	position := &cablev1.Position{}
-	if err = errors.Join(err, protojson.Unmarshal(text, position)); err != nil {
+	if text, err := os.ReadFile(string(f)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	} else if err = protojson.Unmarshal(text, position); err != nil {
 		return nil, fmt.Errorf("%s: not a position: restore the file, or delete it and take a snapshot: %w", string(f), err)
 	}
 	return position, nil

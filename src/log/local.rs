@@ -30,11 +30,11 @@ mod writer_thread;
 /// The name of the writer's thread.
 pub(crate) const THREAD_NAME: &str = "log-write";
 
-/// The maximum number of queued appends. Another one is rejected.
-const MAX_QUEUED_APPENDS: usize = 1_024;
+/// The maximum number of queued jobs. Further appends, compactions and probes are refused.
+const MAX_QUEUED_JOBS: usize = 1_024;
 
-/// The maximum content in the queue, in bytes. An append that would exceed it is rejected, so that a slow disk costs
-/// callers a retry and not the node its memory. The queue holds five commits of the largest size.
+/// The maximum content in the queue, in bytes. An append that would exceed it is refused unless the queue is empty, so
+/// that a slow disk costs callers a retry and not the node its memory.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
 /// The unit in which queued content is counted, in bytes, rounded up.
@@ -42,7 +42,7 @@ const PERMIT_BYTES: usize = 1 << 10;
 
 type AppendResult = Result<Vec<Outcome>, store::Error>;
 
-/// A job of the writer's thread, which runs one at a time.
+/// A job for the writer's thread. Appends that wait are written as one group; other jobs run one at a time.
 enum Job {
     Append(Append),
     /// Drops old history. The reply states whether there is more to drop.
@@ -75,7 +75,7 @@ impl Append {
         reply: oneshot::Sender<AppendResult>,
         permit: OwnedSemaphorePermit,
     ) -> Append {
-        let queued = traced(&commits).map(|_| Instant::now());
+        let queued = trace_span(&commits).map(|_| Instant::now());
         Append { commits, reply, queued, _permit: permit }
     }
 
@@ -85,11 +85,11 @@ impl Append {
 }
 
 /// Returns the span of the call that appends commits, if it is traced. An append has the commits of one call.
-fn traced(commits: &[Commit]) -> Option<SpanContext> {
+fn trace_span(commits: &[Commit]) -> Option<SpanContext> {
     commits.first().and_then(|commit| commit.origin.span)
 }
 
-/// Where the writer records what it writes, and how long that takes.
+/// The audit log, timings and spans that the writer records to.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     pub(crate) audit: Arc<Audit>,
@@ -106,14 +106,14 @@ impl Recorder {
     }
 }
 
-/// The log of a single node. Dropping it waits until all queued appends are written.
+/// The log of a single node. Dropping it waits until the writer has finished all queued jobs.
 #[derive(Debug)]
 pub(crate) struct LocalLog {
     queue: Option<mpsc::Sender<Job>>,
     /// The free units of content in the queue.
     permits: Arc<Semaphore>,
     refused: AtomicU64,
-    /// The steps of the writer.
+    /// The progress of the writer; see [`LocalLog::pulse`].
     pulse: Arc<AtomicU64>,
     writer: Option<thread::JoinHandle<()>>,
 }
@@ -127,10 +127,10 @@ impl Drop for LocalLog {
 }
 
 impl LocalLog {
-    /// Starts the writer's thread, which records what it writes. If it panics, the state that the store holds in memory is unknown, and the node must
+    /// Starts the writer's thread. If it panics, the state that the store holds in memory is undefined, and the node must
     /// end.
     pub(crate) fn start(writer: Writer, health: Arc<Health>, recorder: Recorder) -> LocalLog {
-        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_JOBS);
         let pulse = writer.pulse();
         let run = move |health: &Health| writer_thread::run(writer, jobs, health, &recorder);
         let spawned = supervise::spawn(THREAD_NAME.into(), health.clone(), move || run(&health));
@@ -144,10 +144,10 @@ impl LocalLog {
         }
     }
 
-    /// Drops the history of one pass, between writes. Returns whether there is more to drop.
+    /// Runs one pass of compaction, between writes. Returns whether there is more to drop.
     ///
     /// # Errors
-    /// Fails if the queue is full or the store fails. A later pass then does the work of this one.
+    /// Fails if the queue is full, the store fails or the writer has ended. A later pass then does the work of this one.
     pub(crate) async fn compact(&self, now: i64, history: History) -> Result<bool, store::Error> {
         let (reply, response) = oneshot::channel();
         self.send(Job::Compact { now, history, reply })?;
@@ -158,7 +158,7 @@ impl LocalLog {
     /// does not refuse it: the caller sends one at a time.
     ///
     /// # Errors
-    /// Fails if the store fails. The consumers have not been written, unless the error states that this is uncertain.
+    /// Fails if the store fails or the writer has ended. The consumers have not been written, unless the error states that this is uncertain.
     pub(crate) async fn write_consumers(&self, changes: ConsumerChanges) -> Result<(), store::Error> {
         let (reply, response) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(store::Error::Closed)?;
@@ -176,8 +176,8 @@ impl LocalLog {
         response.await.map_err(|_| store::Error::Lost)
     }
 
-    /// Returns a number that grows while the writer works, also within a long job. It does not while the writer waits, for
-    /// a job or for a disk that does not respond.
+    /// Returns a number that increases while the writer works, even within a long job. It stops while the writer waits for
+    /// a job, or for a disk that does not respond.
     pub(crate) fn pulse(&self) -> u64 {
         self.pulse.load(Relaxed)
     }
@@ -196,7 +196,7 @@ impl LocalLog {
 
     /// Returns the number of jobs that wait for the writer, and that of appends refused so far.
     pub(crate) fn counts(&self) -> (usize, u64) {
-        let waiting = self.queue.as_ref().map_or(0, |queue| MAX_QUEUED_APPENDS - queue.capacity());
+        let waiting = self.queue.as_ref().map_or(0, |queue| MAX_QUEUED_JOBS - queue.capacity());
         (waiting, self.refused.load(Relaxed))
     }
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn queued_appends_are_bounded_in_bytes() {
-        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_JOBS);
         let permits = Arc::new(Semaphore::new(MAX_QUEUED_BYTES / PERMIT_BYTES));
         let log = LocalLog {
             queue: Some(queue),
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(*erased_at.lock().unwrap(), [2, 2]);
     }
 
-    /// A kill of many entries, an import and a compaction are long jobs.
+    /// A long transaction has steps, too.
     #[tokio::test]
     async fn the_pulse_beats_during_a_long_job_only() {
         let dir = tempfile::tempdir().unwrap();

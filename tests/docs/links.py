@@ -4,11 +4,11 @@
     tests/docs/links.py [ROOT]
 
 - A relative link leads to a file or directory in git, and its fragment to a heading, by GitHub's rule for anchors.
-- Every page in docs/ is reachable from docs/README.md, whose list names it.
-- Every picture in docs/images is shown by a document.
+- docs/README.md links to every page in docs/.
+- A document links to every picture in docs/images.
 - An address of another site has a scheme of SCHEMES and a host.
-- A command `cable ...` in a text names commands and options that docs/reference/cli.md has.
-- A setting, such as `server.listen`, and a metric, such as `cable_rpc_seconds`, is in the reference.
+- Within a text, `cable ...` in code names commands and options of docs/reference/cli.md.
+- Likewise, a setting, such as `server.listen`, and a metric, such as `cable_rpc_seconds`, is in the reference.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ import sys
 import urllib.parse
 
 SCHEMES = ("http", "https", "mailto")
-# Markdown that is no document: content for tests.
+# Markdown that is test data, not documentation.
 NO_DOCUMENTS = re.compile(r"fuzz/corpus/|crates/cable-import/tests/|demo/")
 
 FENCE = re.compile(r"^(```|~~~)")
@@ -104,7 +104,7 @@ class Checker:
 
     def check_link(self, file, line, target, picture):
         if not target:
-            return self.error(file, line, "a link without a target")
+            return self.error(file, line, "the link has no target")
         # An item of a crate's documentation: rustdoc checks it.
         if file.startswith("crates/") and re.fullmatch(r"[A-Z]\w*(?:::\w+)+", target):
             return None
@@ -112,13 +112,13 @@ class Checker:
         if scheme:
             parts = urllib.parse.urlsplit(target)
             if parts.scheme not in SCHEMES:
-                self.error(file, line, f"{target}: the scheme is none of {', '.join(SCHEMES)}")
+                self.error(file, line, f"{target}: the scheme must be one of {', '.join(SCHEMES)}")
             elif parts.scheme != "mailto" and not re.fullmatch(r"[\w.-]+(?::\d+)?", parts.netloc):
                 self.error(file, line, f"{target}: no host")
             return None
         path, _, fragment = target.partition("#")
         if path.startswith("/"):
-            return self.error(file, line, f"{target}: relative to no directory; start at that of the page")
+            return self.error(file, line, f"{target}: an absolute path; use one relative to this page")
         resolved = file
         if path:
             resolved = normal(pathlib.PurePosixPath(file).parent / urllib.parse.unquote(path))
@@ -126,7 +126,7 @@ class Checker:
                 return self.error(file, line, f"{target}: no such file in git")
         self.targets[file].add(resolved)
         if picture and fragment:
-            self.error(file, line, f"{target}: a picture with a fragment")
+            self.error(file, line, f"{target}: the link to a picture has a fragment")
         elif fragment and resolved.endswith(".md") and fragment not in self.anchors.get(resolved, set()):
             self.error(file, line, f"{target}: no heading with this anchor")
         return None
@@ -134,7 +134,7 @@ class Checker:
     def check_index(self):
         index = "docs/README.md"
         if index not in self.texts:
-            return self.error(index, 1, "there is no index")
+            return self.error(index, 1, "the index is missing")
         for file in self.documents:
             if file.startswith("docs/") and file != index and file not in self.targets[index]:
                 self.error(index, 1, f"does not list {file}")
@@ -155,7 +155,7 @@ class Checker:
         groups = {setting.split(".")[0] for setting in settings}
         metrics = set(re.findall(r"^## `(\w+)`", reference["metrics"], re.MULTILINE))
         for file in self.documents:
-            # These two describe names of other versions and of results.
+            # They have names of other versions and of results, and the reference itself.
             if file == "CHANGELOG.md" or file.startswith(("docs/reference/", "bench/results/")):
                 continue
             text = without_fences(self.texts[file])
@@ -174,7 +174,7 @@ def command_options(reference):
 
 
 def unknown_name(code, commands, settings, groups, metrics):
-    """What a code in a text names that does not exist; None if all of it does."""
+    """An error if a piece of code names an unknown command, option, setting or metric; None otherwise."""
     if code.startswith("cable "):
         words = code.split()
         name, at = "cable", 1
@@ -192,7 +192,7 @@ def unknown_name(code, commands, settings, groups, metrics):
         return None
     if re.fullmatch(r"[a-z]+\.[a-z_]+", code) and code.split(".")[0] in groups and code not in settings:
         # A file name, such as `cable.toml`, has an extension.
-        if not re.search(r"\.(?:toml|md|rs|go|proto|pem|key|json|db|service|socket|log|enabled)$", code):
+        if not re.search(r"\.(?:toml|md|rs|go|proto|pem|key|json|db|service|socket|log)$", code):
             return f"`{code}`: no such setting in docs/reference/settings.md"
     if re.fullmatch(r"cable_[a-z_]+_(?:total|seconds|bytes)", code) and code not in metrics:
         return f"`{code}`: no such metric in docs/reference/metrics.md"

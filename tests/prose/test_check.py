@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 import unittest
 
+import width
+
 HERE = pathlib.Path(__file__).parent
 
 # Sentences that were once in README.md, in comments of the schema and in help texts, with a rule that each breaks.
@@ -122,6 +124,16 @@ class Spelling(unittest.TestCase):
 
     def test_words_of_the_project_pass(self):
         self.assertEqual(misspelt("A licence and an id as ninjs has them."), [])
+
+
+class Width(unittest.TestCase):
+    def test_text_that_could_be_wrapped_is_found(self):
+        long = "word " * 25
+        self.assertEqual(list(width.long_lines(f"short\n{long}\n- {long}\n\n```\n{long}\n```\n{long}\n")), [2, 3, 8])
+
+    def test_tables_and_long_words_pass(self):
+        word = "x" * 120
+        self.assertEqual(list(width.long_lines(f"| {'word ' * 25} |\n{word}\n- {word}\n> {word} and more\n")), [])
 
 
 if __name__ == "__main__":

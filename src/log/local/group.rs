@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Append, AppendResult, Recorder, THREAD_NAME, traced};
+use super::{Append, AppendResult, Recorder, THREAD_NAME, trace_span};
 use crate::{
     health::Health,
     log::{Outcome, audited, commit},
@@ -48,7 +48,7 @@ fn record_spans(
     recorder: &Recorder,
 ) {
     for (at, append) in group.iter().enumerate() {
-        let (Some(call), Some(queued)) = (traced(&append.commits), append.queued) else { continue };
+        let (Some(call), Some(queued)) = (trace_span(&append.commits), append.queued) else { continue };
         let result = written.as_ref().map(|results| &results[at]);
         let span = |parent: SpanContext, name: &str, duration, failed, attributes| Span {
             context: parent.child(),

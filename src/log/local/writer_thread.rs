@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{
         log::local::{
-            MAX_QUEUED_APPENDS,
+            MAX_QUEUED_JOBS,
             fixture::{commit, permit},
         },
         store::{
@@ -113,7 +113,7 @@ mod tests {
     fn after_a_panic_the_queued_jobs_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (store, writer) = open(dir.path());
-        let (queue, jobs) = mpsc::channel(MAX_QUEUED_APPENDS);
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED_JOBS);
         let append = || {
             let (reply, response) = oneshot::channel();
             let commits = vec![commit(article("a", "A", &[], 1), 0)];

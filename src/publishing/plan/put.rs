@@ -1,4 +1,4 @@
-//! Puts: of the live version, and of the pending version.
+//! Plans puts of live and pending versions.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-/// Plans a put into the slot that follows from the article's times.
+/// Plans a put into the live or the pending slot, by the article's times or by the record of an import. An imported article
+/// that has expired becomes a removal.
 pub(super) fn put(
     draft: &Draft,
     checked: &Checked,
@@ -92,8 +93,8 @@ fn put_live(
     Ok(state.append(name, entries).with_path_owner(state))
 }
 
-/// Returns the removal of the pending version that a put of the live one replaces: of one that no live version was beside
-/// or, if the file of an import has none, of one that an import wrote.
+/// Returns the removal of the pending version that a put of the live one supersedes. An import supersedes it if its file
+/// has no pending version; any other put does if there was no live version.
 fn superseded_pending(
     import: Option<&Import>,
     state: &State,
@@ -107,7 +108,7 @@ fn superseded_pending(
     is_superseded.then(|| remove::pending_removal(pending, RemovalReason::Withdrawn, context))
 }
 
-/// Returns whether an article has all former paths of an imported record, with their times.
+/// Returns whether a record already has all former paths of an imported one, with their times.
 fn has_paths(record: &Record, imported: &[FormerPath]) -> bool {
     if imported.is_empty() {
         return true;
@@ -117,8 +118,8 @@ fn has_paths(record: &Record, imported: &[FormerPath]) -> bool {
     log.former_paths == record.log.former_paths
 }
 
-/// Omits a path that another article has: one that a scheduled article has taken from this one, because the publisher
-/// may not know of that yet, and a correction must not fail for it; or one that an import brings.
+/// Removes the path if another article has it. Either a scheduled article took it from this one: the publisher may not
+/// know that yet, and a correction must not fail for it. Or the path comes from an import.
 fn without_lost_path<'a>(checked: &'a Checked, state: &State) -> Cow<'a, Checked> {
     if state.path_owner.is_none() {
         return Cow::Borrowed(checked);

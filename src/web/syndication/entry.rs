@@ -1,4 +1,4 @@
-//! The parts of an article that a feed has, in any format.
+//! A feed, its entries and their fields, as RSS, Atom and JSON Feed have them in common.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ pub(super) struct Feed<'a> {
     pub(super) site: &'a Site,
     pub(super) title: String,
     pub(super) description: String,
-    /// The address of the page that the feed is about.
+    /// The address of the section's page. For other feeds, that of the site.
     pub(super) page: String,
     /// The address of the feed itself.
     pub(super) address: String,
-    /// The time of the last change of any entry.
+    /// The latest change of any entry or, if there are none, of the topic, in microseconds since 1970 UTC.
     pub(super) change_time: i64,
     articles: Vec<v1::Article>,
     topics: HashMap<String, Topic>,
@@ -36,7 +36,7 @@ pub(super) struct Entry {
     /// The address of the article's page, if it has one.
     pub(super) page: Option<String>,
     pub(super) summary: String,
-    /// The body as HTML, if others may show it.
+    /// The body as HTML, if it may be republished.
     pub(super) content: Option<String>,
     pub(super) publish_time: i64,
     pub(super) change_time: i64,
@@ -49,7 +49,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns a text in place of the body.
+    /// Returns the summary, or the title if there is none, in place of the body.
     pub(super) fn text(&self) -> &str {
         if self.summary.is_empty() { &self.title } else { &self.summary }
     }
@@ -92,7 +92,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Returns the entries. Each body is rendered when its entry is taken.
+    /// Returns the entries. Each body is rendered when the iterator returns its entry.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         self.articles.iter().map(|article| self.entry(article))
     }
@@ -122,7 +122,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Returns the body, if its readers and the holders of its rights allow that others show it.
+    /// Returns the body as HTML if it may be republished: it is free to read, has no terms of use, and does not come from a
+    /// wire service or a partner.
     fn content(&self, article: &v1::Article) -> Option<String> {
         let is_free = matches!(article.access(), Access::Unspecified | Access::Free);
         let has_terms = article.rights.as_ref().is_some_and(|rights| !rights.usage_terms.is_empty());
@@ -169,8 +170,8 @@ fn publish_time(article: &v1::Article) -> i64 {
     time.map_or(0, fields::micros)
 }
 
-/// Returns the time of the last change that readers should notice. Without one, a version that was scheduled changed
-/// when it became visible.
+/// Returns the time of the last change that readers should notice: the modified time or, if there is none, the time of the
+/// update. A version that was scheduled changed when it became visible at the earliest.
 fn change_time(article: &v1::Article) -> i64 {
     let time = article.modified_time.as_ref().or(article.update_time.as_ref());
     time.map_or(0, fields::micros).max(publish_time(article))
@@ -180,12 +181,12 @@ fn timestamp(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Returns a time as in `2026-11-27T09:30:00Z`, in whole seconds.
+/// Formats a time as RFC 3339, in whole seconds: `2026-11-27T09:30:00Z`.
 pub(super) fn rfc3339(micros: i64) -> String {
     timestamp(micros.div_euclid(1_000_000) * 1_000_000).to_string()
 }
 
-/// Returns a time as in `Fri, 27 Nov 2026 09:30:00 +0000`.
+/// Formats a time as RFC 2822: `Fri, 27 Nov 2026 09:30:00 +0000`.
 pub(super) fn rfc2822(micros: i64) -> String {
     let zoned = timestamp(micros).to_zoned(TimeZone::UTC);
     rfc2822::to_string(&zoned).unwrap_or_else(|_| "Thu, 1 Jan 1970 00:00:00 +0000".to_owned())

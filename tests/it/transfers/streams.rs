@@ -1,4 +1,4 @@
-//! The streams that imports send: chunks that arrive in pieces, and streams that end within a chunk.
+//! Imports and puts whose requests arrive in pieces, or end early.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn messages(mut response: &[u8], kind: &str) -> Vec<Value> {
     all
 }
 
-/// Returns a chunk with an article whose headline is a number of four digits, and a tag.
+/// Returns a chunk with an article and a tag, both named with the same number of four digits.
 fn chunk(number: usize, headline: usize) -> Bytes {
     let article = json!({"name": "articles/a", "headline": format!("{headline:04}"), "path": "/a"});
     let tag = json!({"name": "tags/t", "display_name": format!("{headline:04}")});
@@ -77,7 +77,7 @@ async fn an_import_gives_the_same_result_however_it_is_cut() {
         assert_eq!(article["headline"], format!("{:04}", 2 * cut + 1));
         assert_eq!(article["path"], "/a");
     }
-    // A frame for each byte.
+    // One frame for each byte.
     let body = [chunk(1, 9_998), chunk(2, 9_999)].concat();
     let pieces: Vec<&[u8]> = body.chunks(1).collect();
     let (responses, status) = send(&client, &pieces).await;
@@ -86,7 +86,7 @@ async fn an_import_gives_the_same_result_however_it_is_cut() {
     store.close().await;
 }
 
-/// The chunk before the cut is written and acknowledged, and nothing of the chunk that is cut.
+/// The chunk before the cut is written and acknowledged. Nothing of the truncated chunk is.
 #[tokio::test]
 async fn an_import_that_ends_within_a_chunk_is_refused() {
     let store = Store::open(0).await;
@@ -126,7 +126,7 @@ async fn a_put_gives_the_same_result_however_it_is_cut() {
         revision += 1;
         let response = messages(&response, "PutArticleResponse").remove(0);
         assert_eq!(response["result"]["revision"], revision, "{cut}");
-        // Without its end, it is refused and writes nothing.
+        // A truncated put is refused and writes nothing.
         if cut > 0 && cut < body.len() {
             let (response, status) = send_to(&client, PUT, &[], &[&put(9_999)[..cut]]).await;
             assert_eq!(status.code(), Code::InvalidArgument, "{cut}: {status:?}");
@@ -139,7 +139,7 @@ async fn a_put_gives_the_same_result_however_it_is_cut() {
 
 /// A piece of gRPC-Web in base64 can end within a group of four characters.
 #[tokio::test]
-async fn a_put_of_a_browser_gives_the_same_result_however_it_is_cut() {
+async fn a_put_over_grpc_web_gives_the_same_result_however_it_is_split() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let store = Store::open(0).await;
     let client = Http2Client::connect(store.server.address, WINDOW).await;

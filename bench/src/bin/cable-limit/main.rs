@@ -1,9 +1,8 @@
-//! `cable-limit --listen ADDRESS --size BYTES [--messages N]`: the server that Cable is measured against. It is a
+//! `cable-limit --listen ADDRESS --size BYTES [--messages N]`: the baseline of Cable's benchmarks. It is a
 //! separate program so that nothing else in `bench` affects how it is compiled.
 //!
-//! It is the limit: hyper and h2 alone, with one response framed in advance for every request. Nothing of a request is
-//! parsed, but it is read to its end, as gRPC requires. A server that sends the same bytes with the same libraries can
-//! hardly cost less.
+//! It is the limit: hyper and h2 alone, with one canned response. It reads each request to its end, as gRPC requires,
+//! but decodes none. A server that sends the same bytes with the same libraries can hardly cost less.
 
 use std::{
     convert::Infallible,
@@ -30,35 +29,35 @@ mod gathered;
 
 use gathered::Gathered;
 
-/// The server's own allocator, so that both are measured with the same one.
+/// Cable's allocator, so that both servers use the same one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The bytes per chunk of a body with many messages, as in the server's streams.
-const CHUNK: usize = 256 << 10;
+/// The bytes per chunk of a body with many messages, as in Cable's streams.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// The length of a gRPC message prefix: one byte that marks the message as uncompressed, and its length in four.
 const PREFIX: usize = 5;
 
-/// The length of the filler field's key and length. The field fills a message, and no message of the schema has it: its
-/// key takes two bytes and its length three.
+/// The length of the filler's key and length. The filler is one field of bytes, which is the whole message: its key takes
+/// two bytes and its length three.
 const FILLER: usize = 5;
 const MAX_SIZE: usize = 1 << 21;
 
-/// The connection settings of the server.
-const STREAMS: u32 = 200;
-const HEADERS: u32 = 16 << 10;
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-const SEND_BUFFER: usize = 64 << 10;
+/// Cable's settings of connections, except for the limits on reset streams and the pings.
+const MAX_STREAMS: u32 = 200;
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = MAX_STREAMS * STREAM_WINDOW_BYTES;
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Serve one response, framed in advance, for every request.
 #[derive(Debug, Parser)]
 #[command(name = "cable-limit")]
 struct Options {
-    /// Address to listen at.
+    /// Address to listen on.
     #[arg(long, value_name = "ADDRESS")]
     listen: SocketAddr,
     /// Size of a message, in bytes.
@@ -97,7 +96,7 @@ async fn serve_all(mut accepted: UnboundedReceiver<TcpStream>, response: CannedR
         let response = response.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(stream, response).await {
-                eprintln!("a connection failed: {error}");
+                eprintln!("connection failed: {error}");
             }
         });
     }
@@ -120,11 +119,11 @@ async fn serve(
     });
     let connection = http2::Builder::new(PollFirst)
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
     let (mut connection, mut ended) = (pin!(connection), None);
@@ -145,7 +144,7 @@ async fn serve(
     .await
 }
 
-/// An executor that polls a connection's streams at once, as the server does. A stream that has to wait becomes a task.
+/// An executor that polls each new stream immediately, as Cable does. A stream that has to wait is spawned as a task.
 #[derive(Clone)]
 struct PollFirst;
 
@@ -171,7 +170,7 @@ struct CannedResponse {
 impl CannedResponse {
     fn new(size: usize, messages: usize) -> Outcome<CannedResponse> {
         let message = framed(size)?;
-        let at_once = (CHUNK / message.len()).clamp(1, messages.max(1));
+        let at_once = (CHUNK_BYTES / message.len()).clamp(1, messages.max(1));
         let unsent = message.len() * messages;
         Ok(CannedResponse { chunk: message.repeat(at_once).into(), unsent, ended: false })
     }

@@ -15,7 +15,7 @@ use crate::report::{
 pub struct WatchReport {
     /// Figures that describe the request.
     pub(super) request_figures: Vec<(&'static str, Value)>,
-    /// The calls that published; `None` if others published.
+    /// The calls that published; `None` if this run did not publish.
     pub(super) publishes: Option<Tally>,
     pub(super) ledger: Ledger,
     /// Time from when all followers had caught up until they had received everything, or the wait ended.
@@ -25,7 +25,7 @@ pub struct WatchReport {
     pub(super) interrupted: bool,
     /// Whether an interrupt ended the wait for outstanding changes.
     pub(super) cut_short: bool,
-    /// Articles that were published and could not be removed.
+    /// Articles that may be left, because their removal failed or was interrupted.
     pub(super) articles_left: u64,
 }
 
@@ -104,7 +104,7 @@ impl Report for WatchReport {
             (counts.out_of_order, "deliveries out of order"),
             (sum(&counts.wrong), "deliveries wrong"),
             (sum(&counts.ended), "feeds ended"),
-            (self.articles_left, "published articles could not be removed"),
+            (self.articles_left, "published articles may not have been removed"),
         ])
     }
 }
@@ -159,12 +159,12 @@ mod tests {
         report.ledger.counts.duplicates = 2;
         report.ledger.counts.ended.insert("OUT_OF_RANGE".into(), 1);
         report.articles_left = 4;
-        let problem = "2 deliveries repeated, 1 feeds ended, 4 published articles could not be removed";
+        let problem = "2 deliveries repeated, 1 feeds ended, 4 published articles may not have been removed";
         assert_eq!(report.problem().unwrap(), problem);
     }
 
     #[test]
-    fn a_note_warns_of_clocks_when_others_publish() {
+    fn a_note_warns_about_clocks_when_others_publish() {
         assert!(report().notes()[0].contains("clock"));
         let own = WatchReport { publishes: Some(Tally::new()), ..report() };
         assert!(!own.notes().iter().any(|note| note.contains("clock")));
