@@ -215,38 +215,46 @@ impl Calls {
         }
         let scope = call.as_ref().and_then(|call| call.caller.scope()).map(|scope| scope.id());
         let key = RequestKey { read, form: Form::Message, scope, message };
-        if let Some(cached) = self.services.content.get_cached(&key).await {
-            let message = cached?;
-            if let Some(charge) = streams.try_charge(message.remaining()) {
-                return Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)));
+        let room = match self.services.content.get_cached(&key).await {
+            Some(cached) => {
+                let message = cached?;
+                if let Some(charge) = streams.try_charge(message.remaining()) {
+                    return Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)));
+                }
+                message.remaining()
             }
-        }
-        self.overload.admit_load()?;
+            None => {
+                self.overload.admit_load()?;
+                method.reservation.first
+            }
+        };
         // Boxed, because it is many times larger than the cached path above.
-        let load = self.load_response(key, viewer(call), method, streams);
+        let load = self.load_response(key, (viewer(call), room), method, streams);
         let (message, charge) = Box::pin(load).await?;
         Ok((reply(call, |call| Reply::message(message, call)), Pace::message(charge)))
     }
 
-    /// Returns a response with the charge for its bytes. Room is reserved before the response is made. A response that
+    /// Returns a response with the charge for its bytes. `room` is reserved before the response is made. A response that
     /// is larger than the available room is dropped and requested again when there is room. It is probably cached by
     /// then.
     async fn load_response(
         &self,
         key: RequestKey,
-        viewer: Viewer,
+        (viewer, room): (Viewer, usize),
         method: &Method,
         streams: &Streams,
     ) -> Result<(Framed, Charge), Status> {
-        let mut room = method.reservation.first;
+        let mut charge = self.reserve(method, room, streams).await?;
         loop {
-            let mut charge = self.reserve(method, room, streams).await?;
             // Boxed, so that a call that waits for room holds no memory for it.
             let response = Box::pin(self.services.content.respond(key.clone(), &viewer)).await?;
-            room = response.remaining();
-            if charge.try_resize(room) {
+            let bytes = response.remaining();
+            if charge.try_resize(bytes) {
                 return Ok((response, charge));
             }
+            drop(response);
+            charge.try_resize(0);
+            charge = streams.reserve(charge, bytes).await?;
         }
     }
 

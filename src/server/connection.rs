@@ -184,7 +184,7 @@ where
         .auto_date_header(false)
         .serve_connection(io.clone(), service);
     let mut connection = pin!(connection);
-    let mut guard = streams.guard(Watched::Connection(streams.clone()));
+    let mut guard = streams.guard(Watched::Connection);
     let mut ended = None;
     poll_fn(|cx| {
         loop {

@@ -51,7 +51,13 @@ impl Pace {
     /// Returns the pace of a stream that reserves `ahead` bytes before each piece. If `ahead` is 0, a piece that finds
     /// no room waits without being counted. That is correct only if the piece is small or shares its bytes with others.
     pub(super) fn pieces(charge: Charge, ahead: usize) -> Pace {
-        Pace { charge, ahead, flight: Some(Arc::default()), watched: false, pending: None }
+        Pace { charge, ahead, flight: Some(Arc::new(Flight::of_stream())), watched: false, pending: None }
+    }
+
+    /// Returns the pace of a body whose bytes are not counted yet.
+    pub(super) fn body(body: &impl Body, streams: Streams) -> Pace {
+        let pace = Pace::message(Charge::new(streams, 0));
+        if body.size_hint().lower() > MAX_UNTRACKED_BYTES as u64 { pace.tracked() } else { pace }
     }
 
     /// Tracks the progress of the body at any size, because it is encoded again.
@@ -67,13 +73,13 @@ impl Pace {
     /// Ready when the next piece may be made, or with the piece that has waited.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChargedPiece>> {
         if self.pending.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
-            match self.streams().try_charge(self.ahead) {
-                Some(charge) => self.charge = charge,
-                None => self.wait(None, self.ahead),
+            if !self.charge.try_resize(self.ahead) {
+                self.wait(None, self.ahead);
             }
         }
         let Some(pending) = &mut self.pending else { return Poll::Ready(None) };
-        let charge = ready!(pending.room.as_mut().poll(cx));
+        let mut charge = ready!(pending.room.as_mut().poll(cx));
+        charge.adopt(&mut self.charge);
         let piece = pending.piece.take();
         self.pending = None;
         match piece {
@@ -88,14 +94,11 @@ impl Pace {
     /// Counts a piece. Returns None if it has to wait.
     fn charge_piece(&mut self, piece: Framed) -> Option<ChargedPiece> {
         let bytes = piece.remaining();
-        if self.charge.bytes() > 0 {
-            let charge = self.charge.split(bytes);
-            return Some(self.send(piece, charge));
-        }
-        let Some(charge) = self.streams().try_charge(bytes) else {
+        if self.charge.bytes() == 0 && !self.charge.try_resize(bytes) {
             self.wait(Some(piece), bytes);
             return None;
-        };
+        }
+        let charge = self.charge.split(bytes);
         Some(self.send(piece, charge))
     }
 
@@ -121,8 +124,8 @@ pub(super) struct Delivery<B> {
     last: Option<Last>,
 }
 
-/// The end of a response. It is sent when all pieces have been taken: after the end, the stream is no longer watched
-/// for progress.
+/// The end of a response. If its progress is tracked, it is sent when all pieces have been taken: after the end, the stream
+/// is no longer watched.
 enum Last {
     Trailers(HeaderMap),
     End,
@@ -148,6 +151,8 @@ where
         let Delivery { body, pace, last } = &mut *self;
         loop {
             if last.is_some() {
+                // No piece follows.
+                pace.charge.try_resize(0);
                 if let Some(flight) = &pace.flight {
                     ready!(flight.poll_empty(cx));
                 }
@@ -174,7 +179,9 @@ where
         }
     }
 
+    /// While pieces are in flight, the stream remains open, because it is watched for progress until its end.
     fn is_end_stream(&self) -> bool {
-        self.last.is_none() && self.pace.pending.is_none() && self.body.is_end_stream()
+        let has_pieces = self.pace.flight.as_ref().is_some_and(|flight| flight.progress().is_some());
+        self.last.is_none() && self.pace.pending.is_none() && !has_pieces && self.body.is_end_stream()
     }
 }

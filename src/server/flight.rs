@@ -50,13 +50,23 @@ impl Charge {
 
     /// Changes the number of reserved bytes, if there is room.
     pub(super) fn try_resize(&mut self, bytes: usize) -> bool {
+        self.try_resize_beside(bytes, 0)
+    }
+
+    /// Changes the number of reserved bytes, if there is room. `own` is the room that is held back for this charge.
+    pub(super) fn try_resize_beside(&mut self, bytes: usize, own: usize) -> bool {
         match bytes.checked_sub(self.bytes) {
-            Some(more) if !self.streams.responses().try_hold(more) => return false,
+            Some(more) if !self.streams.try_hold(more, own) => return false,
             Some(_) => {}
             None => self.streams.release(self.bytes - bytes),
         }
         self.bytes = bytes;
         true
+    }
+
+    /// Takes over the measurement of the delay of another charge for the same response.
+    pub(super) fn adopt(&mut self, other: &mut Charge) {
+        self.load = self.load.take().or(other.load.take());
     }
 
     /// Splits off a charge of exactly `bytes`; no reservation remains. Bytes beyond the reservation are counted without
@@ -79,7 +89,7 @@ impl Drop for Charge {
             self.streams.release(self.bytes);
         }
         if let Some(load) = self.load {
-            self.streams.loads().end(load);
+            self.streams.loads().cancel(load);
         }
     }
 }
@@ -94,14 +104,19 @@ pub(super) struct ChargedPiece {
 impl ChargedPiece {
     /// Counts a piece as in flight. `flight` is that of the stream, if its progress is watched.
     pub(super) fn new(framed: Framed, charge: Charge, flight: Option<&Arc<Flight>>) -> ChargedPiece {
-        charge.streams.add_piece();
-        ChargedPiece { framed, charge, guard: flight.map(PieceGuard::new) }
+        let piece = ChargedPiece { framed, charge, guard: flight.map(PieceGuard::new) };
+        piece.charge.streams.add_piece(piece.is_of_stream());
+        piece
+    }
+
+    fn is_of_stream(&self) -> bool {
+        self.guard.as_ref().is_some_and(|PieceGuard(flight)| flight.is_stream)
     }
 }
 
 impl Drop for ChargedPiece {
     fn drop(&mut self) {
-        self.charge.streams.remove_piece();
+        self.charge.streams.remove_piece(self.is_of_stream(), !self.framed.has_remaining());
     }
 }
 
@@ -121,6 +136,9 @@ impl Buf for ChargedPiece {
 
     fn advance(&mut self, count: usize) {
         self.framed.advance(count);
+        if let Some(load) = self.charge.load.take() {
+            self.charge.streams.loads().end(load);
+        }
         if let Some(PieceGuard(flight)) = &self.guard {
             flight.progress.fetch_add(1, Relaxed);
             self.charge.streams.record_progress();
@@ -128,9 +146,11 @@ impl Buf for ChargedPiece {
     }
 }
 
-/// The pieces of one stream that are in flight.
+/// The pieces of one stream of HTTP that are in flight.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
+    /// Whether the response has many messages or pieces, whose pace the peer determines.
+    is_stream: bool,
     pieces: AtomicUsize,
     /// How often bytes were taken.
     progress: AtomicU64,
@@ -138,6 +158,10 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    pub(super) fn of_stream() -> Flight {
+        Flight { is_stream: true, ..Flight::default() }
+    }
+
     /// Returns a number that changes whenever bytes are taken. None while no piece is in flight.
     pub(super) fn progress(&self) -> Option<u64> {
         (self.pieces.load(Acquire) > 0).then(|| self.progress.load(Relaxed))

@@ -48,7 +48,7 @@ impl HeldBytes {
     /// # Errors
     /// The connection, or the node, holds too much already.
     pub(super) fn add(&mut self, more: usize) -> Result<(), Refusal> {
-        if !self.streams.requests().try_hold(more) {
+        if !self.streams.requests().try_hold(more, 0) {
             return Err(Refusal::Overloaded("too many incomplete requests"));
         }
         self.bytes += more;

@@ -21,7 +21,7 @@ const MIN_QUEUE: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     in_flight: Mutex<InFlight>,
-    /// How often the peer had taken all that was sent.
+    /// How often the peer has shown that it reads; see [`Loads::peer_caught_up`].
     caught_up: AtomicU64,
 }
 
@@ -48,22 +48,32 @@ impl Loads {
         load
     }
 
-    /// Ends a response. Most are written in the order of their calls, so those that remain are not much older than the
-    /// newest one that has ended. One that takes far longer than those after it is large, and delays nothing.
+    /// Ends a response whose first bytes are written. Most are written in the order of their calls, so those that remain
+    /// are not much older than the newest one that has ended. One that takes far longer than those after it is large, and
+    /// delays nothing.
     pub(super) fn end(&self, load: Load) {
-        let mut in_flight = self.in_flight();
-        in_flight.count -= 1;
-        let newest = in_flight.oldest.filter(|oldest| oldest.start > load.start).unwrap_or(load);
-        in_flight.oldest = (in_flight.count > 0).then_some(newest);
+        self.remove(|oldest| oldest.filter(|oldest| oldest.start > load.start).unwrap_or(load));
     }
 
-    /// Records that the peer has taken all that was sent to it.
+    /// Ends a response of which nothing was written: its call was cancelled or refused, or has failed. That does not show
+    /// how long the others wait.
+    pub(super) fn cancel(&self, load: Load) {
+        self.remove(|oldest| oldest.unwrap_or(load));
+    }
+
+    fn remove(&self, oldest: impl FnOnce(Option<Load>) -> Load) {
+        let mut in_flight = self.in_flight();
+        in_flight.count -= 1;
+        in_flight.oldest = (in_flight.count > 0).then(|| oldest(in_flight.oldest));
+    }
+
+    /// Records that the peer has taken a response, and that nothing it should have read by now is in flight.
     pub(super) fn peer_caught_up(&self) {
         self.caught_up.fetch_add(1, Relaxed);
     }
 
-    /// Returns the age of the oldest response in flight. Zero if there are few, or if the peer has not taken all that was
-    /// sent to it in that time: then the peer is slower than the node.
+    /// Returns the age of the oldest response in flight. Zero if there are few, or if the peer has not caught up in that
+    /// time: then it is slower than the node, or was sent nothing.
     pub(super) fn delay(&self) -> Duration {
         let oldest = {
             let in_flight = self.in_flight();
@@ -108,6 +118,17 @@ mod tests {
         assert_eq!(loads.delay(), 20 * MILLISECOND, "the first ones were slow, and the others are not");
         loads.end(others[1]);
         assert_eq!(loads.delay(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_call_makes_the_others_no_younger() {
+        let loads = Loads::default();
+        let _waiting = start(&loads, MIN_QUEUE);
+        loads.peer_caught_up();
+        advance(30 * MILLISECOND).await;
+        let newest = loads.start();
+        loads.cancel(newest);
+        assert_eq!(loads.delay(), 30 * MILLISECOND);
     }
 
     #[tokio::test(start_paused = true)]

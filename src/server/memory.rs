@@ -2,8 +2,8 @@
 //!
 //! Every connection counts its own bytes. Each core sums up its connections and reports to the node in coarse steps, so
 //! that no call writes to memory that cores share. A connection may hold a fixed part of what the node has left
-//! (dynamic thresholds, as in shared switch buffers). The more is held, the less each may add, and there is always room
-//! for a small response. A connection whose peer reads what it receives never notices.
+//! (dynamic thresholds, as in shared switch buffers). The more is held, the less each may add, and a connection that holds
+//! little always has room for a small response. A connection whose peer reads what it receives hardly notices.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const REQUEST_DIVISOR: usize = 2;
 /// A connection may hold up to this many bytes while the node has anything left, and this part of the bound (a quarter)
 /// is reserved for connections that hold no more. Other peers therefore get small responses, however many bytes the 512
 /// connections of one peer hold.
-const SMALL_BYTES: usize = 32 << 10;
+pub(super) const SMALL_BYTES: usize = 32 << 10;
 const SMALL_DIVISOR: usize = 4;
 
 /// A core reports when its sum differs from its last report by this part of the bound.
@@ -170,15 +170,17 @@ impl Account {
         self.held.load(Relaxed)
     }
 
-    /// Counts bytes if there is room for them. A connection that holds nothing may take up to half of what the node has
-    /// left, so that the largest response can be delivered.
-    pub(super) fn try_hold(&self, bytes: usize) -> bool {
+    /// Counts bytes if there is room for them beside the room that is held back for others. A connection that holds nothing may take
+    /// up to half of what the node has left, so that the largest response can be delivered. Nothing is held back from a
+    /// few bytes, nor more than there could be.
+    pub(super) fn try_hold(&self, bytes: usize, held_back: usize) -> bool {
         let (held, free) = (self.held(), self.share.free());
         let room = if held + bytes <= SMALL_BYTES {
             held + free
         } else {
             let free = free.saturating_sub(self.share.pool.max / SMALL_DIVISOR);
-            if held == 0 { free / 2 } else { (free / self.divisor).min(self.max) }
+            let room = if held == 0 { free / 2 } else { (free / self.divisor).min(self.max) };
+            if bytes > SMALL_BYTES && held_back <= room { room - held_back } else { room }
         };
         if held + bytes > room {
             return false;
@@ -220,7 +222,7 @@ mod tests {
 
     /// Fills an account in small steps until there is no more room.
     fn fill(account: &Account) -> usize {
-        while account.try_hold(10_000) {}
+        while account.try_hold(10_000, 0) {}
         account.held()
     }
 
@@ -228,12 +230,12 @@ mod tests {
     fn a_connection_holds_at_most_its_own_bound() {
         let memory = memory(1 << 30);
         let (responses, requests) = (memory.for_core().responses(), memory.for_core().requests());
-        assert!(responses.try_hold(7 << 19), "the largest message");
-        assert!(!responses.try_hold(1 << 20));
+        assert!(responses.try_hold(7 << 19, 0), "the largest message");
+        assert!(!responses.try_hold(1 << 20, 0));
         assert!((MAX_RESPONSE_BYTES - 10_000..=MAX_RESPONSE_BYTES).contains(&fill(&responses)));
         assert!((MAX_REQUEST_BYTES - 10_000..=MAX_REQUEST_BYTES).contains(&fill(&requests)));
         responses.release(1 << 20);
-        assert!(responses.try_hold(1 << 20));
+        assert!(responses.try_hold(1 << 20, 0));
     }
 
     #[test]
@@ -244,10 +246,10 @@ mod tests {
         let held: usize = greedy.iter().map(fill).sum();
         assert!(held <= 128 << 20, "{held}");
         let others: Vec<_> = (0..400).map(|at| cores[at % 2].responses()).collect();
-        assert!(others.iter().all(|other| other.try_hold(30_000)), "small responses still find room");
-        assert!(!others[0].try_hold(1 << 20));
+        assert!(others.iter().all(|other| other.try_hold(30_000, 0)), "small responses still find room");
+        assert!(!others[0].try_hold(1 << 20, 0));
         drop(greedy);
-        assert!(others[0].try_hold(1 << 20));
+        assert!(others[0].try_hold(1 << 20, 0));
     }
 
     #[test]
@@ -255,9 +257,9 @@ mod tests {
         let memory = memory(128 << 20);
         let core = memory.for_core();
         let peers: Vec<_> = (0..512).map(|_| core.responses()).collect();
-        let taken = peers.iter().filter(|peer| peer.try_hold(7 << 19)).count();
+        let taken = peers.iter().filter(|peer| peer.try_hold(7 << 19, 0)).count();
         assert!((20..28).contains(&taken), "{taken}");
-        assert!(core.responses().try_hold(SMALL_BYTES));
+        assert!(core.responses().try_hold(SMALL_BYTES, 0));
     }
 
     #[test]
@@ -266,7 +268,7 @@ mod tests {
         let core = memory.for_core();
         for _ in 0..100 {
             let account = core.responses();
-            assert!(account.try_hold(7 << 19));
+            assert!(account.try_hold(7 << 19, 0));
         }
         assert_eq!(core.responses.held.load(Relaxed), 0);
         assert!(memory.responses.held.load(Relaxed) <= (16 << 20) / REPORT_DIVISOR);

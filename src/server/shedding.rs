@@ -4,7 +4,7 @@
 //! read the store; and that of its connection, where it waits for room for its response and to be written. The first two
 //! are measured by probes that wait as a call does. If the delay of a queue lasts, a share of the calls that would
 //! lengthen it is refused, those that cost the most first. Calls from memory cost little more than their refusal, so they
-//! are refused last; writes, health checks and open feeds never are.
+//! are refused last. Writes, health checks and open feeds never are, nor feeds and imports for a delay.
 //!
 //! The queue of a connection is long because the peer is slow, or because the node is (`loads.rs`). A node whose
 //! processors are busy refuses the next call of a connection whose responses it delays for too long. Otherwise calls would
@@ -15,7 +15,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -29,6 +28,7 @@ use crate::{config, content::Content, refusal::Refusal, store::Store, telemetry,
 
 mod busy;
 mod delay;
+mod groups;
 mod pressure;
 
 use busy::Busy;
@@ -109,7 +109,7 @@ impl CoreDelays {
 
     /// Measures the delay of the thread that runs this, for as long as it runs.
     pub(super) async fn measure(self: Arc<CoreDelays>) {
-        let mut busy = Busy::new(available_parallelism().map_or(1, usize::from));
+        let mut busy = Busy::new(groups::processor_limit());
         loop {
             if let Some(is_busy) = busy.measure() {
                 self.is_busy.store(is_busy, Relaxed);
@@ -134,7 +134,7 @@ fn interval(limit: &DelayLimit, delay: Duration) -> Duration {
 impl Overload {
     pub(super) fn new(settings: &config::Overload, metrics: &Metrics) -> Arc<Overload> {
         let limit = Some(settings.max_memory_bytes).filter(|limit| *limit > 0);
-        let limit = limit.or_else(pressure::process_limit);
+        let limit = limit.or_else(groups::memory_limit);
         metrics.memory_limit_bytes.set(limit.unwrap_or(0));
         Arc::new(Overload {
             max_delay: settings.max_delay,
@@ -170,12 +170,16 @@ impl Overload {
         self.pressure.step() as u64
     }
 
-    /// Whether calls are refused for a delay, or were since the last call of this.
-    fn is_refusing(&self) -> bool {
+    /// Returns the queue whose delay is the reason for which calls are refused, or were since this was last called.
+    fn refusing_queue(&self) -> Option<&'static str> {
         let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refused_response.swap(false, Relaxed)
-            || self.reads.is_refusing()
-            || cores.iter().any(|core| core.work.is_refusing())
+        let has_refused_response = self.refused_response.swap(false, Relaxed);
+        let queues = [
+            (self.reads.is_refusing(), "reads"),
+            (cores.iter().any(|core| core.work.is_refusing()), "calls"),
+            (has_refused_response, "responses"),
+        ];
+        queues.into_iter().find(|(is_refusing, _)| *is_refusing).map(|(_, name)| name)
     }
 }
 
@@ -210,13 +214,16 @@ impl CoreOverload {
         self.check_work()
     }
 
-    /// Refuses a call whose response takes too long. `delay` is how long this node took for the one before it on the same
-    /// connection.
+    /// Refuses a call whose response would take too long. `delay` is the age of the oldest response of the connection that
+    /// waits because of this node.
     ///
     /// # Errors
     /// The node cannot keep up.
     pub(super) fn admit_delayed(&self, cost: Cost, delay: Duration) -> Result<(), Refusal> {
-        if cost == Cost::Essential || delay <= self.node.max_delay || !self.delays.is_busy.load(Relaxed) {
+        if matches!(cost, Cost::Essential | Cost::Long)
+            || delay <= self.node.max_delay
+            || !self.delays.is_busy.load(Relaxed)
+        {
             return Ok(());
         }
         self.node.shed.response_delay.inc();
@@ -293,17 +300,20 @@ impl Overload {
     /// Logs the start and the end of each overload.
     async fn log_refusals(&self) {
         loop {
-            while !self.is_refusing() {
-                sleep(IDLE_INTERVAL).await;
-            }
+            let queue = loop {
+                match self.refusing_queue() {
+                    Some(queue) => break queue,
+                    None => sleep(IDLE_INTERVAL).await,
+                }
+            };
             let start = Instant::now();
             let (serving, reads) = self.delays();
             let [serve_delay_ms, read_delay_ms] = [serving, reads].map(|delay| delay.as_millis() as u64);
-            tracing::warn!(serve_delay_ms, read_delay_ms, "overloaded: calls are refused");
+            tracing::warn!(queue, serve_delay_ms, read_delay_ms, "overloaded: calls are refused");
             let mut last = start;
             while last.elapsed() < CALM {
                 sleep_until((Instant::now() + IDLE_INTERVAL).into()).await;
-                if self.is_refusing() {
+                if self.refusing_queue().is_some() {
                     last = Instant::now();
                 }
             }

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     flight::{Charge, Flight},
     loads::Loads,
-    memory::{Account, CoreMemory},
+    memory::{Account, CoreMemory, SMALL_BYTES},
     peer::Peer,
 };
 use crate::{auth::Identity, refusal::Refusal};
@@ -39,29 +39,38 @@ const CONNECTION_STALL_CHECKS: u32 = 5;
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The time for which room is held back for the first call of a line. Streams that are read release what they hold in a
+/// fraction of it. Later, others may take the room: it may never be enough.
+const HOLD_BACK_TIME: Duration = Duration::from_millis(250);
+
+/// The two lines in which calls wait for room before their responses are made, so that those of similar size get it in
+/// their order. A reservation above `LONG_LINE_BYTES` waits in the second one: it may wait long, and delays no other. One of
+/// at most `SMALL_BYTES` waits in none.
+const LINES: usize = 2;
+const LONG_LINE_BYTES: usize = 256 << 10;
+
 /// An object that must make progress.
 #[derive(Debug)]
 pub(super) enum Watched {
     /// A small response that was passed on whole.
     Small,
     Stream(Arc<Flight>),
-    Connection(Streams),
+    Connection,
 }
 
 impl Watched {
     /// Returns a number that changes with progress. None while there are no bytes to take.
-    fn progress(&self) -> Option<u64> {
+    fn progress(&self, streams: &Streams) -> Option<u64> {
+        let has_pieces = || streams.0.pieces_in_flight.load(Relaxed) > 0;
         match self {
-            Watched::Small => Some(0),
+            Watched::Small => has_pieces().then_some(0),
             Watched::Stream(flight) => flight.progress(),
-            Watched::Connection(streams) => {
-                (streams.0.pieces_in_flight.load(Relaxed) > 0).then(|| streams.0.progress_count.load(Relaxed))
-            }
+            Watched::Connection => has_pieces().then(|| streams.0.progress_count.load(Relaxed)),
         }
     }
 
     fn max_checks(&self) -> u32 {
-        if matches!(self, Watched::Connection(_)) { CONNECTION_STALL_CHECKS } else { STALL_CHECKS }
+        if matches!(self, Watched::Connection) { CONNECTION_STALL_CHECKS } else { STALL_CHECKS }
     }
 }
 
@@ -87,8 +96,9 @@ struct Counts {
     stalled: Arc<AtomicU64>,
     /// Bytes of request messages that were announced and are being read.
     claimed: AtomicUsize,
-    /// Pieces of responses that are in flight to the socket.
+    /// Pieces of responses that are in flight to the socket, and those of them that are no pieces of streams.
     pieces_in_flight: AtomicUsize,
+    whole_in_flight: AtomicUsize,
     /// Pieces of responses that were sent. A peer may respond to each with updates of its windows.
     sent_pieces: AtomicU64,
     flooded: AtomicBool,
@@ -97,8 +107,10 @@ struct Counts {
     /// Notifies calls that wait for room. `room_waiters` is their number.
     room: Notify,
     room_waiters: AtomicUsize,
-    /// Held by the call that waits for room before its response is made, so that calls get it in their order.
-    room_turn: tokio::sync::Mutex<()>,
+    /// Each is held by the call that is the first one of its line; see `LINES`.
+    lines: [tokio::sync::Mutex<()>; LINES],
+    /// The room that is held back for the first ones of the lines, in bytes.
+    held_back: AtomicUsize,
     loads: Loads,
     /// Woken when no stream is in flight any more.
     rest: AtomicWaker,
@@ -136,12 +148,14 @@ impl Streams {
             stalled: memory.stalled.clone(),
             claimed: AtomicUsize::new(0),
             pieces_in_flight: AtomicUsize::new(0),
+            whole_in_flight: AtomicUsize::new(0),
             sent_pieces: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
             progress_count: AtomicU64::new(0),
             room: Notify::new(),
             room_waiters: AtomicUsize::new(0),
-            room_turn: tokio::sync::Mutex::default(),
+            lines: Default::default(),
+            held_back: AtomicUsize::new(0),
             loads: Loads::default(),
             rest: AtomicWaker::new(),
             watched: Mutex::new(None),
@@ -209,7 +223,7 @@ impl Streams {
             interval: self.0.progress_timeout / STALL_CHECKS,
             seen: None,
             alarm: None,
-            stalled: self.0.stalled.clone(),
+            streams: self.clone(),
         }
     }
 
@@ -266,9 +280,16 @@ impl Streams {
         &self.0.claimed
     }
 
+    /// Counts bytes of responses, if there is room for them beside the room that is held back. `own` is the part of it that is
+    /// held back for them.
+    pub(super) fn try_hold(&self, bytes: usize, own: usize) -> bool {
+        let others = self.0.held_back.load(Relaxed).saturating_sub(own);
+        self.0.responses.try_hold(bytes, others)
+    }
+
     /// Counts the bytes of a response, if there is room for them.
     pub(super) fn try_charge(&self, bytes: usize) -> Option<Charge> {
-        self.0.responses.try_hold(bytes).then(|| Charge::new(self.clone(), bytes))
+        self.try_hold(bytes, 0).then(|| Charge::new(self.clone(), bytes))
     }
 
     /// Waits until there is room for the bytes of a response.
@@ -276,18 +297,28 @@ impl Streams {
         self.wait_for_room(|| self.try_charge(bytes)).await
     }
 
-    /// Reserves room before a response is made, after the calls that wait for room already. `charge` is one of no bytes.
+    /// Reserves room before a response is made, after the calls that wait for similar room already. `charge` is one of no
+    /// bytes.
     ///
     /// # Errors
     /// This peer, or others, do not read the responses that they were sent.
     pub(super) async fn reserve(&self, mut charge: Charge, bytes: usize) -> Result<Charge, Refusal> {
-        let room = async {
-            let _turn = self.0.room_turn.lock().await;
-            self.wait_for_room(|| charge.try_resize(bytes).then_some(())).await;
-        };
-        let room = timeout(ROOM_TIMEOUT, room).await;
+        let room = timeout(ROOM_TIMEOUT, self.wait_in_line(&mut charge, bytes)).await;
         room.map_err(|_| Refusal::Overloaded("too many unread response bytes"))?;
         Ok(charge)
+    }
+
+    async fn wait_in_line(&self, charge: &mut Charge, bytes: usize) {
+        if bytes <= SMALL_BYTES {
+            return self.wait_for_room(|| charge.try_resize(bytes).then_some(())).await;
+        }
+        let _first = self.0.lines[usize::from(bytes > LONG_LINE_BYTES)].lock().await;
+        let held_back = HeldBack::new(&self.0, bytes);
+        let room = self.wait_for_room(|| charge.try_resize_beside(bytes, bytes).then_some(()));
+        if timeout(HOLD_BACK_TIME, room).await.is_err() {
+            drop(held_back);
+            self.wait_for_room(|| charge.try_resize(bytes).then_some(())).await;
+        }
     }
 
     pub(super) fn loads(&self) -> &Loads {
@@ -313,21 +344,32 @@ impl Streams {
         }
     }
 
-    /// Counts bytes of a response as taken.
+    /// Counts bytes of responses no longer.
     pub(super) fn release(&self, bytes: usize) {
         self.0.responses.release(bytes);
-        self.record_progress();
         self.notify_room();
     }
 
     /// Counts a piece as in flight.
-    pub(super) fn add_piece(&self) {
+    pub(super) fn add_piece(&self, is_of_stream: bool) {
         self.0.pieces_in_flight.fetch_add(1, Relaxed);
+        if !is_of_stream {
+            self.0.whole_in_flight.fetch_add(1, Relaxed);
+        }
     }
 
-    pub(super) fn remove_piece(&self) {
-        if self.0.pieces_in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.0.loads.peer_caught_up();
+    /// Counts a piece as in flight no longer. `is_taken` is whether all of its bytes were written.
+    ///
+    /// The peer has caught up once nothing is in flight, or nothing but pieces of streams: those that follow a feed may
+    /// read it at their leisure.
+    pub(super) fn remove_piece(&self, is_of_stream: bool, is_taken: bool) {
+        let is_last = self.0.pieces_in_flight.fetch_sub(1, Relaxed) == 1;
+        let is_last_whole = !is_of_stream && self.0.whole_in_flight.fetch_sub(1, Relaxed) == 1;
+        if is_taken {
+            self.record_progress();
+            if is_last || is_last_whole {
+                self.0.loads.peer_caught_up();
+            }
         }
     }
 
@@ -358,6 +400,22 @@ fn same_secret(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => bool::from(a.ct_eq(b)),
         (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+/// Holds room back until this is dropped.
+struct HeldBack<'a>(&'a Counts, usize);
+
+impl HeldBack<'_> {
+    fn new(counts: &Counts, bytes: usize) -> HeldBack<'_> {
+        counts.held_back.fetch_add(bytes, Relaxed);
+        HeldBack(counts, bytes)
+    }
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.0.held_back.fetch_sub(self.1, Relaxed);
     }
 }
 
@@ -441,13 +499,13 @@ pub(super) struct StallGuard {
     /// to take.
     seen: Option<(u64, u32)>,
     alarm: Option<Pin<Box<Sleep>>>,
-    stalled: Arc<AtomicU64>,
+    streams: Streams,
 }
 
 impl StallGuard {
     /// Ready when there was no progress for too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = self.watched.progress();
+        let now = self.watched.progress(&self.streams);
         if self.seen.is_none() && now.is_none() {
             return Poll::Pending;
         }
@@ -461,7 +519,7 @@ impl StallGuard {
             match self.seen {
                 None => return Poll::Pending,
                 Some((_, times)) if times >= self.watched.max_checks() => {
-                    self.stalled.fetch_add(1, Relaxed);
+                    self.streams.0.stalled.fetch_add(1, Relaxed);
                     return Poll::Ready(());
                 }
                 Some(_) => alarm.as_mut().reset(Instant::now() + self.interval),
@@ -493,33 +551,154 @@ impl<F: Future<Output = ()>> Future for PendingStream<F> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::{Buf as _, Bytes};
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::{server::flight::ChargedPiece, wire::Framed};
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn streams() -> Streams {
+        Streams::for_test(&crate::config::Connections::default())
+    }
+
+    /// Starts calls that reserve room one after another, each for a millisecond. Returns the list of those that got it.
+    fn start_calls(streams: &Streams, sizes: &[usize]) -> Arc<Mutex<Vec<usize>>> {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for &bytes in sizes {
+            let (streams, order) = (streams.clone(), order.clone());
+            tokio::spawn(async move {
+                let room = streams.reserve(Charge::new(streams.clone(), 0), bytes).await.unwrap();
+                order.lock().unwrap().push(bytes);
+                sleep(MILLISECOND).await;
+                drop(room);
+            });
+        }
+        order
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_get_room_in_their_order_whatever_they_need() {
-        const MILLISECOND: Duration = Duration::from_millis(1);
-        let streams = Streams::for_test(&crate::config::Connections::default());
+    async fn calls_of_similar_size_get_room_in_their_order() {
+        const LARGE: usize = 2 << 20;
+        const SMALL: usize = 200 << 10;
+        let streams = streams();
         let all = streams.try_charge(4 << 20).unwrap();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let calls: Vec<_> = [3 << 20, 1 << 10, 2 << 20, 1 << 10]
-            .into_iter()
-            .enumerate()
-            .map(|(at, bytes)| {
-                let (streams, order) = (streams.clone(), order.clone());
-                tokio::spawn(async move {
-                    let room = streams.reserve(Charge::new(streams.clone(), 0), bytes).await.unwrap();
-                    order.lock().unwrap().push(at);
-                    sleep_until(Instant::now() + MILLISECOND).await;
-                    drop(room);
-                })
-            })
-            .collect();
-        sleep_until(Instant::now() + 100 * MILLISECOND).await;
+        let order =
+            start_calls(&streams, &[LARGE + 1, SMALL + 1, LARGE + 2, SMALL + 2, LARGE + 3, SMALL + 3]);
+        sleep(100 * MILLISECOND).await;
         assert!(order.lock().unwrap().is_empty(), "there is no room");
         drop(all);
-        for call in calls {
-            call.await.unwrap();
+        sleep(100 * MILLISECOND).await;
+        let order = order.lock().unwrap();
+        let of = |size: usize| -> Vec<_> { order.iter().filter(|bytes| **bytes / size == 1).collect() };
+        assert_eq!(of(LARGE), [&(LARGE + 1), &(LARGE + 2), &(LARGE + 3)]);
+        assert_eq!(of(SMALL), [&(SMALL + 1), &(SMALL + 2), &(SMALL + 3)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_response_that_finds_no_room_delays_no_smaller_one_for_long() {
+        const LARGE: usize = 2 << 20;
+        const READ: usize = 256 << 10;
+        const SMALL: usize = 4 << 10;
+        let streams = streams();
+        let _unread = streams.try_charge(3 << 20).unwrap();
+        let order = start_calls(&streams, &[LARGE, READ, SMALL, READ]);
+        sleep(100 * MILLISECOND).await;
+        assert_eq!(*order.lock().unwrap(), [SMALL], "a few bytes wait for nothing");
+        sleep(HOLD_BACK_TIME).await;
+        assert_eq!(*order.lock().unwrap(), [SMALL, READ, READ]);
+    }
+
+    /// Without room held back, each stream takes what the other one releases.
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_are_read_leave_room_for_a_large_response() {
+        const LARGE: usize = 2 << 20;
+        const PIECE: usize = 512 << 10;
+        let streams = streams();
+        for _ in 0..16 {
+            let streams = streams.clone();
+            tokio::spawn(async move {
+                loop {
+                    let piece = streams.clone().charge(PIECE).await;
+                    sleep(MILLISECOND).await;
+                    drop(piece);
+                }
+            });
         }
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        sleep(10 * MILLISECOND).await;
+        let order = start_calls(&streams, &[LARGE]);
+        sleep(10 * MILLISECOND).await;
+        assert_eq!(*order.lock().unwrap(), [LARGE]);
+    }
+
+    /// Sends a response of one byte.
+    fn piece(streams: &Streams, flight: Option<&Arc<Flight>>) -> ChargedPiece {
+        let charge = streams.try_charge(1).unwrap();
+        ChargedPiece::new(Framed::from(Bytes::from_static(b"x")), charge, flight)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_is_delayed_until_its_first_byte_is_written() {
+        let streams = streams();
+        let mut pieces: Vec<_> = (0..4)
+            .map(|_| {
+                let mut charge = Charge::timed(streams.clone());
+                assert!(charge.try_resize(2));
+                ChargedPiece::new(Framed::from(Bytes::from_static(b"xy")), charge, None)
+            })
+            .collect();
+        streams.loads().peer_caught_up();
+        sleep(30 * MILLISECOND).await;
+        assert_eq!(streams.loads().delay(), 30 * MILLISECOND);
+        pieces.iter_mut().for_each(|piece| piece.advance(1));
+        assert_eq!(streams.loads().delay(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_that_is_not_read_does_not_hide_that_the_peer_reads_the_rest() {
+        let streams = streams();
+        let _unread = piece(&streams, Some(&Arc::new(Flight::of_stream())));
+        let _waiting: Vec<_> = (0..4).map(|_| Charge::timed(streams.clone())).collect();
+        sleep(30 * MILLISECOND).await;
+        drop(piece(&streams, None));
+        assert_eq!(streams.loads().delay(), Duration::ZERO, "it was reset, not read");
+        let mut read = piece(&streams, None);
+        read.advance(1);
+        drop(read);
+        assert_eq!(streams.loads().delay(), 30 * MILLISECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_bytes_that_are_taken_are_progress() {
+        let streams = streams();
+        let stuck = piece(&streams, None);
+        let mut guard = streams.guard(Watched::Connection);
+        let stalled = std::future::poll_fn(|cx| guard.poll(cx));
+        let others = async {
+            loop {
+                drop(streams.try_charge(256 << 10).unwrap());
+                sleep(MILLISECOND).await;
+            }
+        };
+        let limit = 2 * streams.0.progress_timeout;
+        let found = timeout(limit, async {
+            tokio::select! { () = stalled => true, () = others => false }
+        })
+        .await;
+        assert_eq!(found, Ok(true), "reservations that were not used are no progress");
+        drop(stuck);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_response_is_watched_until_it_is_taken() {
+        let streams = streams();
+        let mut guard = streams.guard(Watched::Small);
+        let mut read = piece(&streams, None);
+        assert!(futures_util::poll!(std::future::poll_fn(|cx| guard.poll(cx))).is_pending());
+        read.advance(1);
+        drop(read);
+        let stalled = timeout(10 * streams.0.progress_timeout, std::future::poll_fn(|cx| guard.poll(cx)));
+        assert!(stalled.await.is_err(), "nothing is left to take");
     }
 }

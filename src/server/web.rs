@@ -241,7 +241,10 @@ fn preflight() -> Response<Body> {
 }
 
 fn deliver(response: Response<Body>, streams: Streams) -> Response<Delivery<WebBody>> {
-    response.map(|body| Delivery::new(WebBody::Tonic(body), Pace::message(Charge::new(streams, 0))))
+    response.map(|body| {
+        let pace = Pace::body(&body, streams);
+        Delivery::new(WebBody::Tonic(body), pace)
+    })
 }
 
 /// Serves a gRPC-Web call. The bytes that count are those that the layer encodes.

@@ -179,12 +179,13 @@ impl Calls {
             Some(message) => content.get_cached_document(&key(message)).await,
             None => None,
         };
+        let mut charge = Charge::new(streams.clone(), 0);
         let (document, revision) = match cached {
             Some(found) => found.map_err(refuse)?,
             None => {
                 self.overload.admit_load()?;
                 // Room is reserved before the response is made.
-                let _room = self.reserve(&call.method, call.method.reservation.first, streams).await?;
+                charge = self.reserve(&call.method, call.method.reservation.first, streams).await?;
                 let viewer = call.caller.scope().cloned();
                 // Boxed, because both are many times larger than the cached path above.
                 let loaded = match request {
@@ -202,14 +203,16 @@ impl Calls {
         let pace = match has_body(&document) {
             false => None,
             true if document.body.len() <= PIECE_BYTES => {
-                let room = streams.try_charge(document.body.len());
-                let room = match room {
-                    Some(room) => room,
-                    None => self.reserve(&call.method, document.body.len(), streams).await?,
-                };
-                Some(Pace::message(room))
+                if !charge.try_resize(document.body.len()) {
+                    charge.try_resize(0);
+                    charge = streams.reserve(charge, document.body.len()).await?;
+                }
+                Some(Pace::message(charge))
             }
-            true => Some(Pace::pieces(Charge::new(streams.clone(), 0), 0)),
+            true => {
+                charge.try_resize(0);
+                Some(Pace::pieces(charge, 0))
+            }
         };
         Ok(Found { document, revision, pace })
     }

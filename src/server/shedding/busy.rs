@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::groups::CORE;
+
 /// The time over which the share of used processor time is taken, at least.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -18,7 +20,8 @@ const HOLD: Duration = Duration::from_secs(1);
 /// Measures the processor time of a thread and of its process.
 #[derive(Debug)]
 pub(super) struct Busy {
-    cores: usize,
+    /// The processor time that the process may use, in thousandths of a core.
+    limit: u64,
     last: Option<Times>,
     /// The end of the last busy window.
     last_busy: Option<Instant>,
@@ -47,9 +50,9 @@ fn duration(time: Timespec) -> Duration {
 }
 
 impl Busy {
-    /// Returns a measurement for a process that may use this many cores.
-    pub(super) fn new(cores: usize) -> Busy {
-        Busy { cores, last: None, last_busy: None }
+    /// Returns a measurement for a process that may use this much processor time, in thousandths of a core.
+    pub(super) fn new(limit: u64) -> Busy {
+        Busy { limit, last: None, last_busy: None }
     }
 
     /// Returns whether the current thread or its process is busy. `None` before the end of a window.
@@ -64,11 +67,11 @@ impl Busy {
             return None;
         }
         self.last = Some(times);
-        let is_busy = |used: Duration, before: Duration, cores: usize| {
-            let used = used.saturating_sub(before);
-            used.as_nanos() * 100 >= elapsed.as_nanos() * cores as u128 * BUSY_PERCENT
+        let is_busy = |used: Duration, before: Duration, limit: u64| {
+            let used = used.saturating_sub(before) * CORE as u32;
+            used.as_nanos() * 100 >= elapsed.as_nanos() * u128::from(limit) * BUSY_PERCENT
         };
-        if is_busy(times.thread, last.thread, 1) || is_busy(times.process, last.process, self.cores) {
+        if is_busy(times.thread, last.thread, CORE) || is_busy(times.process, last.process, self.limit) {
             self.last_busy = Some(times.now);
         }
         Some(self.last_busy.is_some_and(|end| times.now - end < HOLD))
@@ -81,24 +84,26 @@ mod tests {
 
     #[test]
     fn a_thread_is_busy_alone_and_as_part_of_its_process() {
-        for (cores, thread, process, expected) in [
-            (4, 79, 79, false),
-            (4, 80, 80, true),
-            (4, 10, 319, false),
-            (4, 10, 320, true),
-            (1, 45, 90, true),
-            (1, 0, 0, false),
+        for (limit, thread, process, expected) in [
+            (4_000, 79, 79, false),
+            (4_000, 80, 80, true),
+            (4_000, 10, 319, false),
+            (4_000, 10, 320, true),
+            (1_000, 45, 90, true),
+            (1_000, 0, 0, false),
+            (500, 20, 39, false),
+            (500, 20, 40, true),
         ] {
             let start = Instant::now();
             let times = |millis: [u64; 3]| {
                 let [now, thread, process] = millis.map(Duration::from_millis);
                 Times { now: start + now, thread, process }
             };
-            let mut busy = Busy::new(cores);
+            let mut busy = Busy::new(limit);
             assert_eq!(busy.record(times([0, 0, 0])), None);
             assert_eq!(busy.record(times([99, 99, 99])), None, "before the end of the window");
             let mut record = |now| busy.record(times([now, thread, process]));
-            assert_eq!(record(100), Some(expected), "{cores} {thread} {process}");
+            assert_eq!(record(100), Some(expected), "{limit} {thread} {process}");
             assert_eq!(record(1_000), Some(expected), "a second has not passed since");
             assert_eq!(record(1_100), Some(false), "idle");
         }

@@ -2,18 +2,13 @@
 //! before it, so that a node that runs short of memory loses speed first, then new streams, and never its process.
 
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
+    fmt,
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 
 /// A step ends this many percent of the limit below the threshold at which it starts, so that it does not start and end
 /// with each large response.
 const HYSTERESIS_PERCENT: u64 = 5;
-
-/// The mount points of the two versions of control groups.
-const CGROUP: &str = "/sys/fs/cgroup";
-const CGROUP_V1: &str = "/sys/fs/cgroup/memory";
 
 /// A measure of a node to stay below its limit of memory. Each step includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,34 +91,6 @@ impl Pressure {
     }
 }
 
-/// Returns the memory limit of this process: the smallest of its control groups.
-pub(in crate::server) fn process_limit() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    limit_of(&groups, |path| fs::read_to_string(path).ok())
-}
-
-/// Returns the smallest limit of the groups that `/proc/self/cgroup` lists, and of the groups that contain them.
-fn limit_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
-    let files = groups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        match controllers {
-            "" => Some((PathBuf::from(CGROUP), path, "memory.max")),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                Some((PathBuf::from(CGROUP_V1), path, "memory.limit_in_bytes"))
-            }
-            _ => None,
-        }
-    });
-    let limits = files.flat_map(|(mount, path, file)| {
-        let ancestors = Path::new(path.trim_start_matches('/')).ancestors();
-        // Without a limit, version 2 has the word `max`, and version 1 a number near the largest one.
-        let limit = |group: &Path| read(&mount.join(group).join(file))?.trim().parse::<u64>().ok();
-        ancestors.filter_map(limit).collect::<Vec<_>>()
-    });
-    limits.filter(|limit| *limit < i64::MAX as u64 / 2).min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,27 +137,5 @@ mod tests {
             assert_eq!(pressure.record(u64::MAX), None);
             assert_eq!(pressure.step(), Step::Normal);
         }
-    }
-
-    #[test]
-    fn the_smallest_limit_of_all_control_groups_counts() {
-        let limit = |groups: &str, files: &[(&str, &str)]| {
-            limit_of(groups, |path| {
-                let found = files.iter().find(|(name, _)| Path::new(name) == path);
-                found.map(|(_, text)| (*text).to_owned())
-            })
-        };
-        let files = [
-            ("/sys/fs/cgroup/memory.max", "max\n"),
-            ("/sys/fs/cgroup/system.slice/memory.max", "2000000\n"),
-            ("/sys/fs/cgroup/system.slice/cable.service/memory.max", "3000000\n"),
-            ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4000000\n"),
-            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
-        ];
-        assert_eq!(limit("0::/system.slice/cable.service\n", &files), Some(2_000_000));
-        assert_eq!(limit("5:cpu,memory:/a\n1:name=systemd:/b\n0::/\n", &files), Some(4_000_000));
-        assert_eq!(limit("5:cpu:/a\n0::/other\n", &files), None);
-        assert_eq!(limit("", &files), None);
-        assert_eq!(limit("5:memory:/\n", &files), None);
     }
 }

@@ -52,7 +52,7 @@ fn a_delay_of_one_core_refuses_no_call_of_another() {
     record(&[&slow.delays.work, &slow.delays.any], Duration::from_secs(1));
     assert_eq!(admitted(&other), [true; 5]);
     assert_eq!(node.delays(), (Duration::from_secs(1), Duration::ZERO));
-    assert!(node.is_refusing());
+    assert_eq!(node.refusing_queue(), Some("calls"));
 }
 
 #[test]
@@ -73,15 +73,17 @@ fn a_response_that_takes_too_long_refuses_the_next_one_while_the_node_is_busy() 
         (true, max * 2, Cost::Read, false),
         (true, max * 2, Cost::Stream, false),
         (true, max * 100, Cost::Essential, true),
+        (true, max * 100, Cost::Long, true),
     ] {
         let node = overload(0);
         let core = node.for_core();
         core.delays.is_busy.store(is_busy, Relaxed);
-        assert!(!node.is_refusing());
+        assert_eq!(node.refusing_queue(), None);
         let admitted = core.admit_delayed(cost, waited).is_ok();
         assert_eq!(admitted, expected, "{is_busy} {waited:?} {cost:?}");
-        assert_eq!((node.shed.response_delay.get(), node.is_refusing()), (u64::from(!expected), !expected));
-        assert!(!node.is_refusing(), "it is reported once");
+        let queue = (!expected).then_some("responses");
+        assert_eq!((node.shed.response_delay.get(), node.refusing_queue()), (u64::from(!expected), queue));
+        assert_eq!(node.refusing_queue(), None, "it is reported once");
     }
 }
 

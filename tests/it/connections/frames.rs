@@ -102,6 +102,15 @@ impl Peer {
         self.write(&frame(HEADERS, END_HEADERS, stream, &request(path))).await;
     }
 
+    /// Sends a GET.
+    pub(super) async fn get(&mut self, stream: u32, path: &str) {
+        // The static table has `:method: GET` at index 2 and `:scheme: http` at index 6.
+        let mut block = vec![0x82, 0x86];
+        literal(&mut block, ":path", path);
+        literal(&mut block, ":authority", "localhost");
+        self.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).await;
+    }
+
     /// Sends the request message of a call and ends the request.
     pub(super) async fn finish(&mut self, stream: u32, message: &[u8]) {
         self.write(&frame(DATA, END_STREAM, stream, message)).await;

@@ -88,21 +88,56 @@ async fn stall(address: SocketAddr, window: u32, path: &str, request: &[u8]) {
     peer.call(3).await;
 }
 
+/// Documents and files over HTTP/2. A small read now and then shows that the connection is alive, but not that the peer
+/// reads the documents.
+#[tokio::test]
+async fn an_unread_document_is_reset() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    for path in ["/v1/articles/long", "/room.js"] {
+        for window in [0, 10_000] {
+            let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, window)]).await;
+            peer.get(1, path).await;
+            let mut resets = Vec::new();
+            for stream in (3..23).step_by(2) {
+                tokio::time::sleep(millis(200)).await;
+                peer.open(stream, LIST_TAGS).await;
+                peer.finish(stream, EMPTY).await;
+                peer.write(&update(stream, 1_000)).await;
+                while let Some(frame) = peer.next().await {
+                    resets.extend((frame.kind == RST_STREAM).then(|| (frame.stream, frame.code())));
+                    if frame.stream == stream && frame.ends_stream() {
+                        break;
+                    }
+                }
+            }
+            assert_eq!(resets, [(1, CANCEL)], "{path} {window}");
+        }
+    }
+}
+
+/// A response of a call, a document and a file.
 #[tokio::test]
 async fn a_slow_reader_is_not_disconnected() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path()).await;
-    let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-    peer.open(1, BATCH).await;
-    peer.finish(1, &batch(2, 0)).await;
-    // Three times as long as a response may stall without progress.
-    for _ in 0..20 {
-        peer.write(&update(1, 100)).await;
-        tokio::time::sleep(millis(100)).await;
+    for path in [BATCH, "/v1/articles/long", "/room.js"] {
+        let mut peer = Peer::handshake(node.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        if path == BATCH {
+            peer.open(1, BATCH).await;
+            peer.finish(1, &batch(2, 0)).await;
+        } else {
+            peer.get(1, path).await;
+        }
+        // Three times as long as a response may stall without progress.
+        for _ in 0..20 {
+            peer.write(&update(1, 100)).await;
+            tokio::time::sleep(millis(100)).await;
+        }
+        peer.write(&update(1, WINDOW / 2)).await;
+        peer.write(&update(0, WINDOW / 2)).await;
+        assert!(peer.read_response(1).await > 60_000, "{path}");
     }
-    peer.write(&update(1, WINDOW / 2)).await;
-    peer.write(&update(0, WINDOW / 2)).await;
-    assert!(peer.read_response(1).await > 120_000);
 }
 
 /// Small responses that were handed over completely, with their last bytes stuck: no stream is left to reset.
@@ -175,6 +210,28 @@ async fn a_browser_connection_that_reads_nothing_is_closed() {
         let _reset_or_closed = soon(io.read_to_end(&mut read)).await;
         assert!(read.len() < 6 * 50 * 60_000, "{kind}: {} bytes", read.len());
     }
+}
+
+/// A small response was sent before on the same connection, and is not what the node waits for.
+#[tokio::test]
+async fn a_slow_upload_after_a_small_response_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let mut io = soon(tokio::net::TcpStream::connect(node.address)).await.unwrap();
+    io.write_all(b"GET /v1/articles/absent HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let request = batch(1, 0);
+    let head = format!(
+        "POST {BATCH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/grpc-web\r\n\
+         content-length: {}\r\n\r\n",
+        request.len()
+    );
+    let (first, last) = request.split_at(request.len() / 2);
+    io.write_all(&[head.as_bytes(), first].concat()).await.unwrap();
+    tokio::time::sleep(millis(2_500)).await;
+    io.write_all(last).await.unwrap();
+    let mut read = Vec::new();
+    soon(io.read_to_end(&mut read)).await.unwrap();
+    assert!(read.len() > 60_000, "{}", String::from_utf8_lossy(&read));
 }
 
 fn base64(bytes: &[u8]) -> String {
