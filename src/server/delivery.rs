@@ -72,10 +72,9 @@ impl Pace {
 
     /// Ready when the next piece may be made, or with the piece that has waited.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<ChargedPiece>> {
-        if self.pending.is_none() && self.ahead > 0 && self.charge.bytes() == 0 {
-            if !self.charge.try_resize(self.ahead) {
-                self.wait(None, self.ahead);
-            }
+        let needs_room = self.pending.is_none() && self.ahead > 0 && self.charge.bytes() == 0;
+        if needs_room && !self.charge.try_resize(self.ahead) {
+            self.wait(None, self.ahead);
         }
         let Some(pending) = &mut self.pending else { return Poll::Ready(None) };
         let mut charge = ready!(pending.room.as_mut().poll(cx));
