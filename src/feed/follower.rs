@@ -149,7 +149,8 @@ impl Follower {
         let Stage::Snapshot(snapshot) = &mut self.stage else {
             return Err(Refusal::Internal("feed has no snapshot in progress"));
         };
-        if let Some(part) = snapshot.next(&self.feeds, self.group.key.encoding(self.feeds.log_id)).await? {
+        let (encoding, until) = (self.group.key.encoding(self.feeds.log_id), self.last_sent + self.interval);
+        if let Some(part) = snapshot.next(&self.feeds, encoding, until).await? {
             return Ok(self.event(None, message::SNAPSHOT, &part));
         }
         let mut end = Vec::new();

@@ -22,9 +22,13 @@ const MAX_GROWTH: usize = 64;
 const UNWRITABLE: &[u8] =
     b"event: failed\ndata: {\"code\":13,\"message\":\"a change cannot be written as JSON\"}\n\n";
 
+/// The comment in place of a part of a snapshot without records, which shows that the node is still reading.
+const WAITING: &[u8] = b": reading\n\n";
+
 /// Returns an event. It has no line feed but those of the format, because JSON escapes them.
 pub(super) fn event(log_id: LogId, at: Option<&ChainPosition>, field: u32, event: &[u8]) -> Bytes {
     let (kind, message) = match field {
+        message::SNAPSHOT if event.is_empty() => return Bytes::from_static(WAITING),
         message::CHANGES => ("changes", "FeedChanges"),
         message::SNAPSHOT => ("snapshot", "FeedSnapshot"),
         message::SNAPSHOT_END => ("snapshot_end", "FeedSnapshotEnd"),
@@ -100,6 +104,8 @@ mod tests {
     fn an_event_has_the_position_as_its_id_only_where_a_feed_can_resume() {
         let checkpoint = event(LogId(7), Some(&at(12, None)), message::CHECKPOINT, &[8, 1]);
         assert_eq!(text(&checkpoint), "event: checkpoint\nid: 00000007:12\ndata: {\"behind\":true}\n\n");
+        let waiting = event(LogId(7), None, message::SNAPSHOT, &[]);
+        assert!(text(&waiting).starts_with(':') && text(&waiting).ends_with("\n\n"), "{waiting:?}");
         let part = event(LogId(7), None, message::CHANGES, &[2 << 3, 1]);
         assert_eq!(text(&part), "event: changes\ndata: {\"moreFollows\":true}\n\n");
     }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::{
     Feeds,
     event::{self, Encoding},
@@ -39,6 +41,8 @@ pub(super) struct Snapshot {
     from: Option<Cursor>,
     /// The number of records sent so far.
     pub(super) count: i64,
+    /// The next message, as far as it is read, and the number of its records.
+    unsent: (Vec<u8>, usize),
     /// Records that match and cannot be read.
     pub(super) damage: Damage,
 }
@@ -57,21 +61,23 @@ impl Snapshot {
         let others: Vec<Kind> = filter.other_kinds().collect();
         let is_requested = |kind: &Kind| others.contains(kind) || (*kind == Kind::Article && query.is_some());
         let kinds = KIND_ORDER.into_iter().rev().filter(is_requested).collect();
-        Snapshot { head, query, kinds, from: None, count: 0, damage: Damage::default() }
+        let unsent = (Vec::new(), 0);
+        Snapshot { head, query, kinds, from: None, count: 0, unsent, damage: Damage::default() }
     }
 
     /// Returns the next FeedSnapshot. None at the end. A message is full, or the last one of its kind: if it ended where
     /// many articles were scanned, its size would reveal how many do not match, of which a limited caller learns
-    /// nothing. Each step is a read of its own, so none occupies a reader thread for long.
+    /// nothing. If it is not complete at the time `until`, the message is one without records, so that the client sees
+    /// that the node is still reading. Each step is a read of its own, so none occupies a reader thread for long.
     pub(super) async fn next(
         &mut self,
         feeds: &Arc<Feeds>,
         encoding: Encoding,
+        until: Instant,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let (mut message, mut count) = (Vec::new(), 0);
         while let Some(kind) = self.kinds.last().copied() {
             let (from, head, query) = (self.from.take(), self.head, self.query.clone());
-            let (records, bytes) = (MAX_RECORDS - count, TARGET_BYTES - message.len());
+            let (records, bytes) = (MAX_RECORDS - self.unsent.1, TARGET_BYTES - self.unsent.0.len());
             let read = feeds.read_in_task(move |snapshot| {
                 let (names, next) = names(snapshot, kind, query.as_deref(), (from.as_ref(), records))?;
                 part(snapshot, kind, (&names, next), (head, bytes), encoding)
@@ -79,16 +85,21 @@ impl Snapshot {
             let part = read.await?;
             self.from = part.next;
             self.damage.merge(&part.damage);
+            let (message, count) = &mut self.unsent;
             message.extend(part.message);
-            count += part.count;
+            *count += part.count;
             if self.from.is_none() {
                 self.kinds.pop();
             }
-            let is_full = count >= MAX_RECORDS || message.len() >= TARGET_BYTES;
-            if is_full || (count > 0 && self.from.is_none()) {
+            let is_full = *count >= MAX_RECORDS || message.len() >= TARGET_BYTES;
+            if is_full || (*count > 0 && self.from.is_none()) {
                 break;
             }
+            if until <= Instant::now() {
+                return Ok(Some(Vec::new()));
+            }
         }
+        let (message, count) = std::mem::take(&mut self.unsent);
         self.count += count as i64;
         Ok((count > 0).then_some(message))
     }
@@ -160,6 +171,8 @@ fn matches_index(record: &Record, kind: Kind, cursor: &Cursor) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         compose::Shape,
@@ -197,13 +210,23 @@ mod tests {
             filter.narrow(scope.iter().map(|tag| Term::Tag(Id::parse(tag).unwrap())).collect());
             let key = GroupKey { filter, shape: Shape::Basic, backfill: false, form: Form::Grpc };
             let feeds = Arc::new(Feeds::new(store.clone(), 10));
-            let mut snapshot = Snapshot::new(&key.filter, store.revision());
-            let mut counts = Vec::new();
-            while snapshot.next(&feeds, key.encoding(LogId(7))).await.unwrap().is_some() {
-                counts.push(snapshot.count);
+            // The second time, the next message is due before anything is read.
+            for patience in [Duration::from_secs(600), Duration::ZERO] {
+                let mut snapshot = Snapshot::new(&key.filter, store.revision());
+                let (mut counts, mut empty) = (Vec::new(), 0);
+                let until = || Instant::now() + patience;
+                while let Some(message) =
+                    snapshot.next(&feeds, key.encoding(LogId(7)), until()).await.unwrap()
+                {
+                    match message.is_empty() {
+                        true => empty += 1,
+                        false => counts.push(snapshot.count),
+                    }
+                }
+                sizes.push(counts);
+                assert_eq!(empty > 0, hidden == 700 && patience.is_zero(), "{hidden} {patience:?}: {empty}");
             }
-            sizes.push(counts);
         }
-        assert_eq!(sizes, [[30], [30], [30]]);
+        assert_eq!(sizes, [[30]; 6]);
     }
 }

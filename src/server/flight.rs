@@ -64,6 +64,14 @@ impl Charge {
         true
     }
 
+    /// Ends the measurement of the delay: the first bytes are written.
+    #[cold]
+    fn end_load(&mut self) {
+        if let Some(load) = self.load.take() {
+            self.streams.loads().end(load);
+        }
+    }
+
     /// Takes over the measurement of the delay of another charge for the same response.
     pub(super) fn adopt(&mut self, other: &mut Charge) {
         self.load = self.load.take().or(other.load.take());
@@ -136,8 +144,8 @@ impl Buf for ChargedPiece {
 
     fn advance(&mut self, count: usize) {
         self.framed.advance(count);
-        if let Some(load) = self.charge.load.take() {
-            self.charge.streams.loads().end(load);
+        if self.charge.load.is_some() {
+            self.charge.end_load();
         }
         if let Some(PieceGuard(flight)) = &self.guard {
             flight.progress.fetch_add(1, Relaxed);

@@ -759,7 +759,8 @@ func (*FeedChange_Unreadable) isFeedChange_Change() {}
 // A part of a snapshot: entities in no guaranteed order. A snapshot contains each name once.
 type FeedSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Matching entities, never tombstones. All were put at or below the revision of the snapshot's end.
+	// Matching entities, never tombstones. All were put at or below the revision of the snapshot's end. Empty if the server
+	// has found none for `checkpoint_interval`, and still reads.
 	Records       []*Record `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -92,12 +92,17 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Returns the entries. Each body is rendered when the iterator returns its entry.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.articles.iter().map(|article| self.entry(article))
+    /// Takes the entries. Each body is rendered when the iterator returns its entry, and dropped then: together they can
+    /// be many times larger than the feed.
+    pub(super) fn entries(&mut self) -> impl Iterator<Item = Entry> {
+        let articles = std::mem::take(&mut self.articles);
+        articles.into_iter().map(|mut article| {
+            let content = self.content(&mut article);
+            self.entry(&article, content)
+        })
     }
 
-    fn entry(&self, article: &v1::Article) -> Entry {
+    fn entry(&self, article: &v1::Article, content: Option<String>) -> Entry {
         let site = &self.site.url;
         let page = match (&article.path[..], &article.canonical_url[..]) {
             ("", "") => None,
@@ -111,7 +116,7 @@ impl<'a> Feed<'a> {
             title: article.headline.clone(),
             page,
             summary: summary.clone(),
-            content: self.content(article),
+            content,
             publish_time: publish_time(article),
             change_time: change_time(article),
             authors: self.authors(article),
@@ -124,13 +129,12 @@ impl<'a> Feed<'a> {
 
     /// Returns the body as HTML if it may be republished: it is free to read, has no terms of use, and does not come from a
     /// wire service or a partner.
-    fn content(&self, article: &v1::Article) -> Option<String> {
+    fn content(&self, article: &mut v1::Article) -> Option<String> {
         let is_free = matches!(article.access(), Access::Unspecified | Access::Free);
         let has_terms = article.rights.as_ref().is_some_and(|rights| !rights.usage_terms.is_empty());
         let source = article.source.as_ref().map_or(SourceKind::Unspecified, |source| source.kind());
         let is_own = !matches!(source, SourceKind::Wire | SourceKind::Partner);
-        let body = article.body.as_ref().filter(|_| is_free && !has_terms && is_own)?;
-        let mut body = body.clone();
+        let mut body = article.body.take().filter(|_| is_free && !has_terms && is_own)?;
         let mut walk = media::Walk::new(&self.site.url, &article.path);
         walk.blocks(&mut body.blocks);
         let html = Some(walk).filter(|walk| !walk.has_terms);

@@ -1,5 +1,7 @@
 //! JSON Feed 1.1.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 
 pub(super) const MEDIA_TYPE: &str = "application/feed+json";
 
-pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
+pub(super) fn write(mut feed: Feed<'_>) -> Vec<u8> {
     let head = json!({
         "version": "https://jsonfeed.org/version/1.1",
         "title": feed.title,
@@ -27,7 +29,7 @@ pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
         if index > 0 {
             out.push(',');
         }
-        out.push_str(&Value::Object(item(&entry)).to_string());
+        let _ = write!(out, "{}", Value::Object(item(entry)));
         if out.len() > MAX_FEED_BYTES {
             break;
         }
@@ -36,7 +38,7 @@ pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn item(entry: &Entry) -> Map<String, Value> {
+fn item(entry: Entry) -> Map<String, Value> {
     let mut item = Map::new();
     let mut put = |key: &str, value: Value| {
         item.insert(key.to_owned(), value);
@@ -45,11 +47,11 @@ fn item(entry: &Entry) -> Map<String, Value> {
     put("title", json!(entry.title));
     put("date_published", json!(rfc3339(entry.publish_time)));
     put("date_modified", json!(rfc3339(entry.change_time)));
-    match &entry.content {
-        Some(content) => put("content_html", json!(content)),
-        // An item must have content.
-        None => put("content_text", json!(entry.text())),
+    // An item must have content.
+    if entry.content.is_none() {
+        put("content_text", json!(entry.text()));
     }
+    entry.content.into_iter().for_each(|content| put("content_html", content.into()));
     entry.page.iter().for_each(|page| put("url", json!(page)));
     if !entry.summary.is_empty() {
         put("summary", json!(entry.summary));

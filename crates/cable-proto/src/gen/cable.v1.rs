@@ -3140,7 +3140,8 @@ pub mod feed_change {
 /// A part of a snapshot: entities in no guaranteed order. A snapshot contains each name once.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FeedSnapshot {
-    /// Matching entities, never tombstones. All were put at or below the revision of the snapshot's end.
+    /// Matching entities, never tombstones. All were put at or below the revision of the snapshot's end. Empty if the server
+    /// has found none for `checkpoint_interval`, and still reads.
     #[prost(message, repeated, tag = "1")]
     pub records: ::prost::alloc::vec::Vec<crate::RawRecord>,
 }

@@ -384,7 +384,9 @@ class FeedSnapshot(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]:
-        """Matching entities, never tombstones. All were put at or below the revision of the snapshot's end."""
+        """Matching entities, never tombstones. All were put at or below the revision of the snapshot's end. Empty if the server
+        has found none for `checkpoint_interval`, and still reads.
+        """
 
     def __init__(
         self,

@@ -367,7 +367,8 @@ export const FeedChangeSchema: GenMessage<FeedChange> = /*@__PURE__*/
  */
 export type FeedSnapshot = Message<"cable.v1.FeedSnapshot"> & {
   /**
-   * Matching entities, never tombstones. All were put at or below the revision of the snapshot's end.
+   * Matching entities, never tombstones. All were put at or below the revision of the snapshot's end. Empty if the server
+   * has found none for `checkpoint_interval`, and still reads.
    *
    * @generated from field: repeated cable.v1.Record records = 1;
    */
