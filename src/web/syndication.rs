@@ -32,8 +32,8 @@ const MAX_ENTRIES: usize = 50;
 const MAX_READ_BYTES: usize = 4 << 20;
 
 /// The size after which a feed ends, in bytes. An entry, which has a body of at most 1 MiB, is at most 6 MiB: a feed is
-/// not larger than the largest document.
-const MAX_FEED_BYTES: usize = 8 << 20;
+/// not larger than the largest document. The articles and the text together take less than 64 MiB of memory.
+const MAX_FEED_BYTES: usize = 4 << 20;
 
 /// The number of articles in a sitemap. Sitemaps may have 50,000, and 50 MB: with this number, even the longest paths
 /// do not reach that, and a node reads few enough articles for one response.
