@@ -29,7 +29,7 @@ use crate::{
         listing::{Month, MonthWalk, Query},
     },
     wire::{
-        fields,
+        elements, fields,
         number::article,
         v1::{self, TagKind},
     },
@@ -38,6 +38,10 @@ use crate::{
 /// Articles that one job of a reader thread looks up in the lists, and those that it reads, some 5 ms each.
 const MAX_FOUND: usize = 1_000;
 const MAX_READ: usize = 100;
+
+/// The number of elements of the articles in an output, together. Usual articles have some hundreds each. Few bytes can
+/// contain many, each of which takes some 0.2 µs to decode and render.
+const MAX_ELEMENTS: usize = 500_000;
 
 /// A feed or a sitemap.
 #[derive(Clone)]
@@ -73,13 +77,48 @@ pub(crate) enum Source {
 pub(crate) enum Collected {
     Articles {
         topic: Option<Topic>,
-        articles: Vec<v1::Article>,
+        articles: Articles,
         /// The authors, sections and tags that the articles name, by their names.
         topics: HashMap<String, Topic>,
     },
     Pages(Vec<SitePage>),
     /// The months, the newest first, and the number of articles in each.
     Months(Vec<(Month, usize)>),
+}
+
+/// Articles that are decoded one at a time: decoded, one can take forty times the memory of its bytes.
+#[derive(Debug)]
+pub(crate) struct Articles(Vec<Arc<Part>>);
+
+impl Articles {
+    /// Returns the first ones, up to the bound on their elements.
+    fn bounded(mut parts: Vec<Arc<Part>>) -> Articles {
+        let mut left = MAX_ELEMENTS;
+        let count = parts.iter().take_while(|part| {
+            let State::Live { bytes, .. } = &part.state else { return true };
+            let count = elements::article().elements(bytes, left).unwrap_or(usize::MAX);
+            let rest = left.checked_sub(count);
+            left = rest.unwrap_or_default();
+            rest.is_some()
+        });
+        let count = count.count();
+        parts.truncate(count);
+        Articles(parts)
+    }
+
+    pub(crate) fn decoded(&self) -> impl Iterator<Item = v1::Article> {
+        self.0.iter().filter_map(|part| decode(part))
+    }
+
+    /// Returns the articles without their bodies.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = v1::Article> {
+        self.0.iter().filter_map(|part| {
+            let State::Live { bytes, .. } = &part.state else { return None };
+            let mut head = Vec::new();
+            fields::copy_if(bytes, &mut head, |number| number != article::BODY);
+            v1::Article::decode(&head[..]).ok()
+        })
+    }
 }
 
 /// An entity that articles are listed under.
@@ -344,7 +383,7 @@ impl Gathered {
         match self {
             Gathered::Articles { topic, articles, topics, .. } => Collected::Articles {
                 topic: topic.and_then(|part| part.topic()),
-                articles: articles.iter().filter_map(|part| decode(part)).collect(),
+                articles: Articles::bounded(articles),
                 topics: topics
                     .iter()
                     .filter_map(|part| Some((part.name.to_string(), part.topic()?)))

@@ -117,7 +117,7 @@ impl Format {
         }
     }
 
-    fn write(self, feed: entry::Feed<'_>) -> Vec<u8> {
+    fn write(self, feed: &entry::Feed<'_>) -> Vec<u8> {
         match self {
             Format::Rss => rss::write(feed),
             Format::Atom => atom::write(feed),
@@ -292,7 +292,7 @@ fn feed(site: Arc<Site>, path: String, of: Option<Name>, format: Format) -> Outp
         content_type: format.content_type(),
         write: Arc::new(move |collected| match collected {
             Collected::Articles { topic, articles, topics } => {
-                format.write(entry::Feed::new(&site, path.clone(), topic, articles, topics))
+                format.write(&entry::Feed::new(&site, path.clone(), topic, articles, topics))
             }
             Collected::Pages(_) | Collected::Months(_) => Vec::new(),
         }),

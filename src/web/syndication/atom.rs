@@ -8,7 +8,7 @@ use super::{
 
 pub(super) const MEDIA_TYPE: &str = "application/atom+xml";
 
-pub(super) fn write(mut feed: Feed<'_>) -> Vec<u8> {
+pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
     let mut xml = Xml::new();
     let site = feed.site;
     xml.open("feed", &[("xmlns", "http://www.w3.org/2005/Atom"), ("xml:lang", &site.language)]);

@@ -6,7 +6,7 @@ use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 
 use super::{Site, media, urls};
 use crate::{
-    content::Topic,
+    content::{Articles, Topic},
     wire::{
         fields,
         v1::{self, Access, BodyFormat, SourceKind},
@@ -24,7 +24,7 @@ pub(super) struct Feed<'a> {
     pub(super) address: String,
     /// The latest change of any entry or, if there are none, of the topic, in microseconds since 1970 UTC.
     pub(super) change_time: i64,
-    articles: Vec<v1::Article>,
+    articles: Articles,
     topics: HashMap<String, Topic>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Feed<'a> {
         site: &'a Site,
         address: String,
         topic: Option<Topic>,
-        articles: Vec<v1::Article>,
+        articles: Articles,
         topics: HashMap<String, Topic>,
     ) -> Feed<'a> {
         let (name, about, path, time) = match topic {
@@ -77,7 +77,7 @@ impl<'a> Feed<'a> {
             true => site.name.clone(),
             false => format!("{} – {name}", site.name),
         };
-        let changes = articles.iter().map(change_time);
+        let changes = articles.heads().map(|article| change_time(&article));
         let change_time = changes.max().or(time.as_ref().map(fields::micros)).unwrap_or(0);
         let path = if path.is_empty() { "/" } else { &path };
         Feed {
@@ -92,11 +92,9 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Takes the entries. Each body is rendered when the iterator returns its entry, and dropped then: together they can
-    /// be many times larger than the feed.
-    pub(super) fn entries(&mut self) -> impl Iterator<Item = Entry> {
-        let articles = std::mem::take(&mut self.articles);
-        articles.into_iter().map(|mut article| {
+    /// Returns the entries. Each article is decoded and rendered when the iterator returns its entry.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.articles.decoded().map(|mut article| {
             let content = self.content(&mut article);
             self.entry(&article, content)
         })

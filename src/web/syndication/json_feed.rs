@@ -11,7 +11,7 @@ use super::{
 
 pub(super) const MEDIA_TYPE: &str = "application/feed+json";
 
-pub(super) fn write(mut feed: Feed<'_>) -> Vec<u8> {
+pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
     let head = json!({
         "version": "https://jsonfeed.org/version/1.1",
         "title": feed.title,

@@ -9,7 +9,7 @@ use super::{
 
 pub(super) const MEDIA_TYPE: &str = "application/rss+xml";
 
-pub(super) fn write(mut feed: Feed<'_>) -> Vec<u8> {
+pub(super) fn write(feed: &Feed<'_>) -> Vec<u8> {
     let mut xml = Xml::new();
     xml.open(
         "rss",

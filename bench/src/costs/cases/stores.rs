@@ -61,6 +61,14 @@ pub(super) fn costly(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
+/// Imports 50 articles of 80 KB with as many elements as an article may have.
+pub(super) fn elements(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let body = f(15, paragraph(f(1, []).repeat(40_000)));
+        raw.import((0..50).map(|i| f(1, article(&format!("e{i}"), &body))).collect()).await
+    })
+}
+
 /// Imports a thousand articles of 9 KB, with tags and sections.
 pub(super) fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {

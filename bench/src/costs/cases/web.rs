@@ -8,7 +8,7 @@ use super::{
     encoding::x,
     group,
     partners::names,
-    stores::{MONTH, costly, everything, large, many_articles, newsroom, pages},
+    stores::{MONTH, costly, elements, everything, large, many_articles, newsroom, pages},
 };
 
 /// The description of the resources. `cargo xtask gen --check` fails if it is not that of the program.
@@ -121,6 +121,10 @@ pub(super) fn resources() -> Vec<Case> {
         Case {
             prepare: costly,
             ..get("articles of 1 MiB of marks", "/feeds/all.json", |_| "/feeds/all.json".to_owned())
+        },
+        Case {
+            prepare: elements,
+            ..get("50 articles of 40,000 empty spans", "/feeds/all.atom", |_| "/feeds/all.atom".to_owned())
         },
         Case {
             prepare: newsroom,
