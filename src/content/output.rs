@@ -94,15 +94,15 @@ impl Articles {
     /// Returns the first ones, up to the bound on their elements.
     fn bounded(mut parts: Vec<Arc<Part>>) -> Articles {
         let mut left = MAX_ELEMENTS;
-        let count = parts.iter().take_while(|part| {
+        let fitting = parts.iter().take_while(|part| {
             let State::Live { bytes, .. } = &part.state else { return true };
             let count = elements::article().elements(bytes, left).unwrap_or(usize::MAX);
             let rest = left.checked_sub(count);
             left = rest.unwrap_or_default();
             rest.is_some()
         });
-        let count = count.count();
-        parts.truncate(count);
+        let fitting = fitting.count();
+        parts.truncate(fitting);
         Articles(parts)
     }
 

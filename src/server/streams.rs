@@ -44,8 +44,8 @@ const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const HOLD_BACK_TIME: Duration = Duration::from_millis(250);
 
 /// The two lines in which calls wait for room before their responses are made, so that those of similar size get it in
-/// their order. A reservation above `LONG_LINE_BYTES` waits in the second one: it may wait long, and delays no other. One of
-/// at most `SMALL_BYTES` waits in none.
+/// their order. A reservation above `LONG_LINE_BYTES` waits in the second one: it may wait long, and delays those of the
+/// first one for `HOLD_BACK_TIME` at most. One of at most `SMALL_BYTES` waits in none.
 const LINES: usize = 2;
 const LONG_LINE_BYTES: usize = 256 << 10;
 
