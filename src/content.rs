@@ -24,7 +24,7 @@ mod stream;
 use answer::{CachedResponse, CachedSlice, Encoding, SliceKey};
 pub(crate) use answer::{Form, Listing, Read, ReadQuery, RequestKey};
 pub(crate) use document::{Document, key_of};
-pub(crate) use output::{Articles, Collected, Output, SitePage, Source, Topic};
+pub(crate) use output::{Articles, Collected, Output, Source, Topic};
 use part::Part;
 
 /// The articles that a caller is limited to. `None`: it sees all of them.

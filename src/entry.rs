@@ -23,6 +23,10 @@ use crate::{
     },
 };
 
+mod page;
+
+pub(crate) use page::SitePage;
+
 /// The format version that this release writes. It also reads the one before, whose entries have a content hash without
 /// former paths.
 const FORMAT_VERSION: u32 = 2;
@@ -93,6 +97,8 @@ pub(crate) struct Derived {
     pub(crate) base: Option<Revision>,
     /// For a pending version, its own path in normal form.
     pub(crate) wanted_path: Option<String>,
+    /// The encoded [`SitePage`] of an article that readers see, if it has a path.
+    pub(crate) page: Option<Vec<u8>>,
 }
 
 /// The reason why a path leads to an article. If several articles claim a path, it leads to the one with the greatest
@@ -291,9 +297,10 @@ pub(crate) fn content_hash(name: &Name, log: &log::LogEntry) -> Hash {
 
 impl Derived {
     fn of(name: &Name, log: &log::LogEntry) -> Derived {
-        let derived = Derived::without_content_hash(name, log);
+        let derived = Derived::of_lists(name, log);
         let content_hash = derived.live.then(|| content_hash(name, log));
-        Derived { content_hash, ..derived }
+        let page = SitePage::of(log).filter(|_| name.kind == Kind::Article);
+        Derived { content_hash, page: page.map(|page| page.encode_to_vec()), ..derived }
     }
 
     /// Derives the values of a pending version. It belongs to no list, has no path and no content hash: only a due
@@ -322,8 +329,9 @@ impl Derived {
         }
     }
 
-    /// Derives everything but the content hash, which costs more than the rest.
-    pub(crate) fn without_content_hash(name: &Name, log: &log::LogEntry) -> Derived {
+    /// Derives everything but the content hash and the page, which only the store needs. The hash costs more than the
+    /// rest.
+    pub(crate) fn of_lists(name: &Name, log: &log::LogEntry) -> Derived {
         let live = log.operation() == log::Operation::Put;
         let mut derived = Derived { live, ..Derived::default() };
         if name.kind == Kind::Article {
@@ -549,9 +557,7 @@ mod tests {
         })
         .log;
         log.former_paths = vec![former("/former", 3), former("/%66ormer", 5), former("/alias", 7)];
-        let claims = |log: &log::LogEntry| {
-            Derived::without_content_hash(&Name::parse("articles/a").unwrap(), log).paths
-        };
+        let claims = |log: &log::LogEntry| Derived::of_lists(&Name::parse("articles/a").unwrap(), log).paths;
         let expected = [("/alias", Claim::Alias), ("/former", Claim::Former(5)), ("/own/%E9", Claim::Own)];
         assert_eq!(claims(&log), expected.map(|(path, claim)| (path.to_owned(), claim)));
         log.operation = log::Operation::Remove as i32;

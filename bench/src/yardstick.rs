@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params, params_from_iter, types::Value};
 
 use crate::{Outcome, process::own_cpu};
 
@@ -28,21 +28,14 @@ PRAGMA cache_size=-65536;
 /// The rows of one article.
 struct Article {
     revision: i64,
-    kind: i64,
-    slot: i64,
     id: String,
-    live: i64,
-    reason: i64,
-    due: Option<i64>,
     time: i64,
-    terms: Vec<u8>,
-    hash: Vec<u8>,
-    content_hash: Vec<u8>,
-    departures: Vec<u8>,
-    sum: i64,
-    entry: Vec<u8>,
+    /// The numbers of its lists.
+    terms: Vec<i64>,
     paths: Vec<(String, i64, i64)>,
     chain: Vec<u8>,
+    /// All columns of its row of `doc`.
+    columns: Vec<Value>,
 }
 
 /// Copies the articles of a store that no process has open. Returns the time spent writing, and the processor time.
@@ -76,30 +69,21 @@ fn tables(from: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 fn read(from: &Connection, after: i64) -> rusqlite::Result<Vec<Article>> {
-    let sql = "SELECT revision, kind, slot, id, live, reason, due, d.time, terms, hash, content_hash, departures, sum, entry,
-                      c.chain
-               FROM doc d JOIN chain c USING(revision)
-               WHERE d.revision > ?1 AND d.kind = 1 AND d.live = 1 ORDER BY d.revision LIMIT ?2";
+    let sql = "SELECT doc.*, chain.chain FROM doc JOIN chain USING(revision)
+               WHERE revision > ?1 AND kind = 1 AND slot = 1 AND live = 1 ORDER BY revision LIMIT ?2";
     let mut statement = from.prepare_cached(sql)?;
+    let chain = statement.column_count() - 1;
     let rows = statement.query_map(params![after, BATCH as i64], |row| {
-        let id: String = row.get(3)?;
+        let id: String = row.get("id")?;
+        let terms: Vec<u8> = row.get("terms")?;
         Ok(Article {
-            revision: row.get(0)?,
-            kind: row.get(1)?,
-            slot: row.get(2)?,
+            revision: row.get("revision")?,
             paths: paths(from, &id)?,
             id,
-            live: row.get(4)?,
-            reason: row.get(5)?,
-            due: row.get(6)?,
-            time: row.get(7)?,
-            terms: row.get(8)?,
-            hash: row.get(9)?,
-            content_hash: row.get(10)?,
-            departures: row.get(11)?,
-            sum: row.get(12)?,
-            entry: row.get(13)?,
-            chain: row.get(14)?,
+            time: row.get("time")?,
+            terms: terms.as_chunks().0.iter().map(|term| i64::from_le_bytes(*term)).collect(),
+            chain: row.get(chain)?,
+            columns: (0..chain).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?,
         })
     })?;
     rows.collect()
@@ -111,40 +95,23 @@ fn paths(from: &Connection, id: &str) -> rusqlite::Result<Vec<(String, i64, i64)
 }
 
 fn insert(to: &mut Connection, batch: &[Article]) -> rusqlite::Result<()> {
+    let columns = batch.first().map_or(0, |article| article.columns.len());
     let transaction = to.transaction()?;
     {
-        let mut doc = transaction.prepare_cached(
-            "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
-                                 departures, sum, entry, held)
-                 VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,0)",
-        )?;
+        let sql = format!("INSERT INTO doc VALUES({})", vec!["?"; columns].join(", "));
+        let mut doc = transaction.prepare_cached(&sql)?;
         let mut listing = transaction.prepare_cached("INSERT INTO listing VALUES(?1,?2,?3)")?;
         let mut path = transaction.prepare_cached("INSERT INTO path VALUES(?1,?2,?3,?4,?5)")?;
         let mut chain = transaction.prepare_cached("INSERT INTO chain VALUES(?1,?2,?3)")?;
-        for a in batch {
-            for term in a.terms.chunks_exact(4).filter_map(|term| term.try_into().ok()) {
-                listing.execute(params![u32::from_le_bytes(term), a.time, a.id])?;
+        for article in batch {
+            for term in &article.terms {
+                listing.execute(params![term, article.time, article.id])?;
             }
-            for (value, rank, place) in &a.paths {
-                path.execute(params![value, a.id, rank, place, a.revision])?;
+            for (value, rank, place) in &article.paths {
+                path.execute(params![value, article.id, rank, place, article.revision])?;
             }
-            doc.execute(params![
-                a.revision,
-                a.kind,
-                a.slot,
-                a.id,
-                a.live,
-                a.reason,
-                a.due,
-                a.time,
-                a.terms,
-                a.hash,
-                a.content_hash,
-                a.departures,
-                a.sum,
-                a.entry
-            ])?;
-            chain.execute(params![a.revision, a.chain, a.time])?;
+            doc.execute(params_from_iter(&article.columns))?;
+            chain.execute(params![article.revision, article.chain, article.time])?;
         }
     }
     transaction.commit()

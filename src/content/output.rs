@@ -19,14 +19,13 @@ use super::{
     part::{Part, State},
 };
 use crate::{
-    auth::Scope,
     compose::{Composer, Shape, Wants},
-    entry::{Derived, Term},
+    entry::{SitePage, Term},
     model::{Kind, Name, Revision},
     refusal::Refusal,
     store::{
-        self, Record, Snapshot, Subject,
-        listing::{Month, MonthWalk, Query},
+        self, Snapshot, Subject,
+        listing::{Month, MonthWalk, Query, Slice},
     },
     wire::{
         elements, fields,
@@ -35,9 +34,8 @@ use crate::{
     },
 };
 
-/// Articles that one job of a reader thread looks up in the lists, and those that it reads, some 5 ms each.
+/// The maximum number of articles that one job of a reader thread finds and whose pages it reads, some 10 ms.
 const MAX_FOUND: usize = 1_000;
-const MAX_READ: usize = 100;
 
 /// The number of elements of the articles in an output, together. Usual articles have some hundreds each. Few bytes can
 /// contain many, each of which takes some 0.2 µs to decode and render.
@@ -129,20 +127,6 @@ pub(crate) enum Topic {
     Tag(Box<v1::Tag>),
 }
 
-/// The page of an article on the site. Times are in microseconds since 1970 UTC.
-#[derive(Debug, PartialEq)]
-pub(crate) struct SitePage {
-    pub(crate) path: String,
-    /// Empty if the page is the canonical one.
-    pub(crate) canonical_url: String,
-    pub(crate) headline: String,
-    pub(crate) language: String,
-    pub(crate) publish_time: i64,
-    /// The time of the last change that readers should notice.
-    pub(crate) change_time: i64,
-    expire_time: Option<i64>,
-}
-
 /// The records of an output, before they are decoded.
 enum Gathered {
     Articles {
@@ -229,7 +213,7 @@ impl Content {
                 let now = self.clock.now();
                 let query = narrowed(Query { not_before: Some(now - age + 1), ..Query::default() });
                 depend_on_query(composer, &query);
-                let found = self.pages((&query, viewer), 0, (*articles, *pages)).await?.0;
+                let found = self.pages(&query, 0, (*articles, *pages)).await?.0;
                 *until = found.iter().map(|page| page.publish_time.saturating_add(*age)).min();
                 composer.changes_at(*until);
                 found.iter().for_each(|page| composer.changes_at(page.expire_time));
@@ -240,7 +224,7 @@ impl Content {
                 let query = Query { not_before: Some(start), before: Some(end), ..Query::default() };
                 let query = narrowed(query);
                 depend_on_query(composer, &query);
-                let (found, listed) = self.pages((&query, viewer), *skip, (*articles, *articles)).await?;
+                let (found, listed) = self.pages(&query, *skip, (*articles, *articles)).await?;
                 if listed == 0 {
                     return Err(Refusal::PathNotFound);
                 }
@@ -300,24 +284,25 @@ impl Content {
     /// of articles that were found there.
     async fn pages(
         &self,
-        (query, viewer): (&Arc<Query>, &Viewer),
+        query: &Arc<Query>,
         mut skip: usize,
         (count, enough): (usize, usize),
     ) -> Result<(Vec<SitePage>, usize), Refusal> {
         let (mut pages, mut listed, mut after) = (Vec::new(), 0, None);
         while listed < count && pages.len() < enough {
             let limit = MAX_FOUND.min(skip.saturating_add(count - listed));
-            let slice = self.find(query, after, limit).await?;
-            let skipped = skip.min(slice.found.len());
+            let query = query.clone();
+            let read = move |snapshot: Snapshot<'_>| {
+                let Slice { found, next, .. } = snapshot.articles(&query, after.as_ref(), limit)?;
+                let names = found.iter().skip(skip).map(|(name, _)| name);
+                Ok((found.len(), pages_of(snapshot, names)?, next))
+            };
+            let (found, read_pages, next) = self.store.read(read).await?;
+            let skipped = skip.min(found);
             skip -= skipped;
-            let names: Vec<Name> = slice.found.into_iter().skip(skipped).map(|(name, _)| name).collect();
-            listed += names.len();
-            for group in names.chunks(MAX_READ) {
-                let (group, viewer) = (group.to_vec(), viewer.clone());
-                let read = move |snapshot: Snapshot<'_>| read_pages(snapshot, &group, viewer.as_deref());
-                pages.extend(self.store.read(read).await?);
-            }
-            after = slice.next;
+            listed += found - skipped;
+            pages.extend(read_pages);
+            after = next;
             if after.is_none() {
                 break;
             }
@@ -332,44 +317,20 @@ fn list_of(name: &Name) -> Vec<Term> {
     Term::from_name(&name.to_string()).into_iter().collect()
 }
 
-/// Reads the pages of articles that have one. One that cannot be read, or has left the scope since, has none.
-fn read_pages(
+/// Returns the pages of articles that have one. One that cannot be read has none.
+fn pages_of<'a>(
     snapshot: Snapshot<'_>,
-    names: &[Name],
-    scope: Option<&Scope>,
+    names: impl Iterator<Item = &'a Name>,
 ) -> Result<Vec<SitePage>, store::Error> {
     let mut pages = Vec::new();
     for name in names {
-        let record = match scope {
-            None => snapshot.record(name),
-            Some(scope) => snapshot.record_within(name, scope.query()),
-        };
-        match record {
-            Ok(record) => pages.extend(record.as_ref().and_then(SitePage::of)),
-            Err(store::Error::Corrupt(_) | store::Error::Malformed(_)) => {}
+        match snapshot.page(name) {
+            Ok(page) => pages.extend(page),
+            Err(store::Error::Malformed(_)) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(pages)
-}
-
-impl SitePage {
-    fn of(record: &Record) -> Option<SitePage> {
-        let mut head = Vec::new();
-        fields::copy_if(&record.log.content, &mut head, |number| article::PAGE.contains(&number));
-        let article = v1::Article::decode(&head[..]).ok().filter(|article| !article.path.is_empty())?;
-        let publish_time = Derived::time(&record.name, &record.log);
-        let modified = article.modified_time.as_ref().map_or(record.log.time, fields::micros);
-        record.tombstone().is_none().then_some(SitePage {
-            path: article.path,
-            canonical_url: article.canonical_url,
-            headline: article.headline,
-            language: article.language,
-            publish_time,
-            change_time: modified.max(publish_time),
-            expire_time: article.expire_time.as_ref().map(fields::micros),
-        })
-    }
 }
 
 impl Gathered {

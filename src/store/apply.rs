@@ -223,6 +223,7 @@ impl Applier<'_> {
             departures: pack_departures(departures),
             base: entry.derived.base,
             wanted_path: entry.derived.wanted_path.clone(),
+            page: entry.derived.page.clone(),
             sum: 0,
         };
         columns.sum = columns.checksum();

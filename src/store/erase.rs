@@ -160,13 +160,16 @@ mod tests {
     /// A byte sequence to search for, long enough not to occur by chance.
     type Sequence = [u8; 32];
 
-    /// Returns the envelope of an article as it is stored, in pieces, without its ends, which other versions can share.
+    /// Returns the envelope and the page of an article as they are stored, in pieces, without their ends, which other
+    /// versions can share.
     fn stored(writer: &Writer, id: &str, slot: Slot) -> HashSet<Sequence> {
-        let sql = "SELECT entry FROM doc WHERE id = ?1 AND slot = ?2";
-        let stored: Vec<u8> =
-            writer.connection.query_row(sql, params![id, slot as i64], |row| row.get(0)).unwrap();
-        let middle = stored.get(64..stored.len().saturating_sub(64)).unwrap_or_default();
-        middle.chunks_exact(32).map(|chunk| chunk.try_into().unwrap()).collect()
+        let sql = "SELECT entry, page FROM doc WHERE id = ?1 AND slot = ?2";
+        let columns = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get::<_, Option<Vec<u8>>>(1)?]);
+        let stored = writer.connection.query_row(sql, params![id, slot as i64], columns).unwrap();
+        let middle = |column: &Vec<u8>| column.get(64..column.len().saturating_sub(64)).map(<[u8]>::to_vec);
+        let middles: Vec<Vec<u8>> = stored.iter().flatten().filter_map(middle).collect();
+        let pieces = middles.iter().flat_map(|middle| middle.chunks_exact(32));
+        pieces.map(|chunk| chunk.try_into().unwrap()).collect()
     }
 
     /// Returns how many of the sequences occur in the files of a store.
@@ -186,7 +189,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (store, mut writer) = open(dir.path());
             writer.connection.pragma_update(None, "secure_delete", secure).unwrap();
-            let others = ["b", "c"].map(|id| article(id, &noise(id.len(), 9_000), &["t"], 1));
+            let others = [("b", 4), ("c", 5)].map(|(id, seed)| article(id, &noise(seed, 9_000), &["t"], 1));
             apply(&mut writer, &others);
             apply(&mut writer, &[article("a", &noise(1, 1 << 16), &["t"], 1)]);
             let superseded = stored(&writer, "a", Slot::Live);
@@ -230,8 +233,8 @@ mod tests {
         for round in 0..40 {
             let versions: Vec<_> = (0..100)
                 .map(|n| {
-                    let random = xxhash_rust::xxh3::xxh3_64(format!("{round} {n}").as_bytes()) as usize;
-                    let text = noise(random, 100 + random % 3_000);
+                    let random = xxhash_rust::xxh3::xxh3_64(format!("0 {round} {n}").as_bytes()) as usize;
+                    let text = noise(random, 100 + random % 800);
                     article(&format!("a{}", random / 3_000 % 400), &text, &[], 1)
                 })
                 .collect();

@@ -183,7 +183,7 @@ fn may_be_pending(name: &Name, columns: &Columns, stored: &[u8]) -> bool {
 }
 
 /// The index of the entry in a row that begins with [`COLUMNS`].
-const ENTRY_COLUMN: usize = 15;
+const ENTRY_COLUMN: usize = 16;
 
 /// The last revision of each commit by its first one, as far as the entries read state them.
 type Spans = BTreeMap<Revision, Revision>;
@@ -368,7 +368,7 @@ impl Event {
 
     fn new(revision: Revision, time: i64, mut newest: Record) -> Event {
         let Derived { terms, mut departures, departure_floor, .. } =
-            Derived::without_content_hash(&newest.name, &newest.log);
+            Derived::of_lists(&newest.name, &newest.log);
         for (_, at) in departures.iter_mut().filter(|(_, at)| *at == 0) {
             *at = newest.revision;
         }

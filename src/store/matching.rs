@@ -14,7 +14,7 @@ impl Snapshot<'_> {
     /// tombstone shows: the tombstone has the tags, sections and authors of the article. A query for a type, a language
     /// or a time matches no removed article.
     pub(crate) fn matches(self, query: &Query, record: &Record) -> Result<bool, Error> {
-        let derived = Derived::without_content_hash(&record.name, &record.log);
+        let derived = Derived::of_lists(&record.name, &record.log);
         let terms = match derived.live {
             true => derived.terms,
             false => last_terms(derived),

@@ -17,7 +17,7 @@ pub(super) const ANY_TERM: i64 = 0;
 pub(super) type DepartureRow = (i64, Revision);
 
 /// The columns of [`Columns`], in the order in which [`Columns::read`] expects them.
-pub(super) const COLUMNS: &str = "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, base, wanted, sum";
+pub(super) const COLUMNS: &str = "revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash, departures, base, wanted, page, sum";
 
 /// All columns of a row of `doc` but the entry, as they were written or as they were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(super) struct Columns {
     pub(super) departures: Vec<u8>,
     pub(super) base: Option<Revision>,
     pub(super) wanted_path: Option<String>,
+    /// The page of a live article, if it has a path.
+    pub(super) page: Option<Vec<u8>>,
     /// The XXH3-64 of the other columns.
     pub(super) sum: i64,
 }
@@ -64,7 +66,8 @@ impl Columns {
             departures: bytes(11)?.unwrap_or_default(),
             base: number(12)?,
             wanted_path: row.get_ref(13)?.as_str_or_null().ok().flatten().map(str::to_owned),
-            sum: number(14)?.unwrap_or_default(),
+            page: bytes(14)?,
+            sum: number(15)?.unwrap_or_default(),
         })
     }
 
@@ -87,6 +90,7 @@ impl Columns {
             base.as_ref().map(<[u8; 8]>::as_slice),
             self.content_hash.as_ref().map(Hash::as_slice),
             self.wanted_path.as_deref().map(str::as_bytes),
+            self.page.as_deref(),
         ];
         let varying = [self.id.as_bytes(), &self.terms, &self.departures, &self.hash];
         for value in varying.into_iter().map(Some).chain(optional) {
@@ -142,8 +146,8 @@ pub(super) fn insert(
     entry: &[u8],
 ) -> Result<(), Error> {
     let sql = "INSERT INTO doc(revision, kind, slot, id, live, reason, due, time, terms, hash, content_hash,
-                               departures, base, wanted, held, sum, entry)
-               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+                               departures, base, wanted, page, held, sum, entry)
+               VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     connection.prepare_cached(sql)?.execute(params![
         columns.revision,
         columns.kind,
@@ -159,6 +163,7 @@ pub(super) fn insert(
         columns.departures,
         columns.base,
         columns.wanted_path,
+        columns.page,
         held,
         columns.sum,
         entry,
@@ -200,7 +205,7 @@ mod tests {
         };
         columns.sum = columns.checksum();
         assert!(columns.is_intact());
-        let changes: [fn(&mut Columns); 14] = [
+        let changes: [fn(&mut Columns); 15] = [
             |columns| columns.revision = 2,
             |columns| columns.kind = 2,
             |columns| columns.slot = 2,
@@ -215,6 +220,7 @@ mod tests {
             |columns| columns.departures = vec![0],
             |columns| columns.base = Some(0),
             |columns| columns.wanted_path = Some(String::new()),
+            |columns| columns.page = Some(vec![1]),
         ];
         for (n, change) in changes.into_iter().enumerate() {
             let mut changed = columns.clone();

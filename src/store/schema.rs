@@ -11,7 +11,7 @@ use crate::health::Health;
 const APPLICATION_ID: i64 = 0x4361_626c;
 
 /// The version of the tables. Any other is rejected: no earlier one was in a release.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.
@@ -31,6 +31,7 @@ CREATE TABLE doc(
   base INTEGER,                 -- pending: the live revision it was based on, 0 for none or an import's, NULL: held;
                                 -- live: 0 if an import wrote it; tombstone: the revision that expired
   wanted TEXT,                  -- of a pending version: its own path, in its normal form
+  page BLOB,                    -- of a live article with a path: its page as sitemaps show it, see entry/page.rs
   sum INTEGER NOT NULL,         -- checksum of the columns above, see row.rs
   held INTEGER NOT NULL,        -- 1: `base` is not the live version: not published when due
   entry BLOB NOT NULL           -- envelope with a checksum of its own, see envelope.rs

@@ -131,10 +131,11 @@ impl<'a> Check<'a> {
                 continue;
             };
             let stored_columns =
-                (columns.live, columns.due, columns.time, columns.hash, columns.content_hash);
+                (columns.live, columns.due, columns.time, columns.hash, columns.content_hash, columns.page);
             let derived = &entry.derived;
+            let page = derived.page.clone();
             let expected_columns =
-                (derived.live, derived.due, derived.time, entry.hash, derived.content_hash);
+                (derived.live, derived.due, derived.time, entry.hash, derived.content_hash, page);
             if stored_columns != expected_columns || (&entry.name, entry.slot) != (&name, slot) {
                 self.report_fault(format!("{name}: columns do not match the entry"));
             }

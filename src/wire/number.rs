@@ -35,9 +35,6 @@ pub(crate) mod article {
     pub(crate) const FORMER_PATHS: u32 = 34;
     pub(crate) const MODIFIED_TIME: u32 = 35;
     pub(crate) const EDITORIAL_NOTE: u32 = 41;
-
-    /// The fields that describe the page of an article in a sitemap.
-    pub(crate) const PAGE: [u32; 6] = [HEADLINE, PATH, CANONICAL_URL, LANGUAGE, EXPIRE_TIME, MODIFIED_TIME];
 }
 
 /// The field `parent` of a section.

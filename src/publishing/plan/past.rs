@@ -18,8 +18,8 @@ const KEY_AND_LENGTH: usize = 3;
 /// Adds to an entry the former paths of the article and the lists that it has left.
 pub(super) fn carry_history(name: &Name, log: &mut LogEntry, before: Option<&Record>, context: PlanContext) {
     let Some(before) = before.filter(|_| name.kind == Kind::Article) else { return };
-    let old = Derived::without_content_hash(name, &before.log);
-    let new = Derived::without_content_hash(name, log);
+    let old = Derived::of_lists(name, &before.log);
+    let new = Derived::of_lists(name, log);
     let own = |log: &LogEntry| Some(own_path(&log.content)?).filter(|_| log.operation() == Operation::Put);
     log.former_paths = former_paths(&before.log, own(&before.log), own(log).as_deref(), context.now);
     let floor = Some(before.log.departure_floor).filter(|floor| *floor >= context.floor).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Sitemaps, by sitemaps.org and the rules of Google News.
 
 use super::{MAX_MONTH_PAGES, Site, entry::rfc3339, month_path, urls, xml::Xml};
-use crate::{content::SitePage, store::listing::Month};
+use crate::{entry::SitePage, store::listing::Month};
 
 const NAMESPACE: &str = "http://www.sitemaps.org/schemas/sitemap/0.9";
 const NEWS: &str = "http://www.google.com/schemas/sitemap-news/0.9";

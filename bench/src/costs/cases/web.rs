@@ -8,7 +8,7 @@ use super::{
     encoding::x,
     group,
     partners::names,
-    stores::{MONTH, costly, elements, everything, large, many_articles, newsroom, pages},
+    stores::{MONTH, costly, elements, everything, large, long_reads, many_articles, newsroom, pages},
 };
 
 /// The description of the resources. `cargo xtask gen --check` fails if it is not that of the program.
@@ -136,6 +136,10 @@ pub(super) fn resources() -> Vec<Case> {
                 0 => format!("/sitemap-{MONTH}.xml"),
                 _ => format!("/sitemap-{MONTH}-2.xml"),
             })
+        },
+        Case {
+            prepare: long_reads,
+            ..get("5,000 articles of 100 KB", "/sitemap-{month}.xml", |_| format!("/sitemap-{MONTH}.xml"))
         },
         Case {
             prepare: pages,
