@@ -30,6 +30,19 @@ impl Stopwatch {
     }
 }
 
+/// Returns ordinary HTML of about a size in bytes. The times of other texts are compared with its time in the same run:
+/// a ratio depends neither on the machine nor, much, on optimisation.
+pub fn ordinary_html(bytes: usize) -> String {
+    let part = "<p>The harbour was <b>quiet</b>, and <a href='/ice'>the ice</a> was gone.</p>\n\
+                <ul><li>One ship</li><li>Two ships</li></ul>\n";
+    part.repeat(bytes / part.len())
+}
+
+/// Returns the shortest of three times, which other programs on the machine change least.
+pub fn shortest(time: impl FnMut() -> Duration) -> Duration {
+    std::iter::repeat_with(time).take(3).min().unwrap_or_default()
+}
+
 /// Returns the processor time that the current thread has used so far.
 fn thread_time() -> Option<Duration> {
     let report = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
