@@ -30,7 +30,7 @@ mod workers;
 
 pub(crate) use check::Original;
 pub(crate) use due::run_scheduler;
-pub(crate) use import::{Checked, Imported, OmittedPath};
+pub(crate) use import::{Checked, Imported, OmittedPath, Prepared};
 pub(crate) use patch::check as check_mask;
 use plan::{Draft, PlanContext, Planned, State};
 pub(crate) use plan::{Import, PendingRecord, Rehearsal, Removal};

@@ -35,6 +35,67 @@ impl Checked {
     }
 }
 
+/// Checked changes of which the first ones have been planned and encoded.
+pub(crate) struct Prepared {
+    /// The plans of the first changes, up to the second change of a name.
+    steps: Vec<Step>,
+    /// The changes without a plan.
+    open: IndexedDrafts,
+    results: Results,
+    /// The index of the last change of each name.
+    newest: HashMap<Name, usize>,
+    now: i64,
+}
+
+impl Prepared {
+    /// Returns the names that are changed.
+    pub(crate) fn names(&self) -> HashSet<Name> {
+        self.newest.keys().cloned().collect()
+    }
+
+    /// Undoes the plans that changes of other names, written after the plans were made, may affect: from the first such
+    /// plan on, so that the order remains.
+    pub(crate) fn replan_after(&mut self, written: &HashSet<Name>) {
+        if written.is_empty() {
+            return;
+        }
+        let first = self.steps.iter().position(|step| step.may_depend_on(written));
+        let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
+        let undone = undone.into_iter().map(|step| (step.index, step.draft));
+        self.open = undone.chain(std::mem::take(&mut self.open)).collect();
+    }
+}
+
+/// The plan of one change.
+struct Step {
+    index: usize,
+    draft: Draft,
+    action: Action,
+}
+
+enum Action {
+    /// Nothing is written.
+    Settled(Result<Imported, Refusal>),
+    Append {
+        commit: Commit,
+        /// Whether the article is written without its path, which another one has.
+        omits_path: bool,
+    },
+}
+
+impl Step {
+    /// Returns whether the plan may be another one after changes of these names. A commit checks by itself that its name
+    /// has not changed and that its path is free.
+    fn may_depend_on(&self, written: &HashSet<Name>) -> bool {
+        let depends_on_others = match &self.action {
+            Action::Settled(Ok(imported)) => imported.path_owner().is_some(),
+            Action::Settled(Err(_)) => true,
+            Action::Append { omits_path, .. } => *omits_path,
+        };
+        depends_on_others || written.contains(&self.draft.name)
+    }
+}
+
 /// The outcome of one record.
 #[derive(Debug)]
 pub(crate) enum Imported {
@@ -103,6 +164,18 @@ impl Publishing {
         Ok(Checked { drafts: self.workers.run(bytes, check).await?, now })
     }
 
+    /// Plans and encodes the first changes for [`Publishing::commit_each`].
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read, or if too many writes are waiting.
+    pub(crate) async fn prepare(&self, checked: Checked, origin: &Arc<Origin>) -> Result<Prepared, Refusal> {
+        let Checked { drafts, now } = checked;
+        let (results, mut open) = index_results(drafts);
+        let newest = newest_of_each_name(&open);
+        let steps = self.plan_round(&mut open, now, origin).await?;
+        Ok(Prepared { steps, open, results, newest, now })
+    }
+
     /// Commits each change on its own, in order. A change that is rejected delays no other. An article whose path a
     /// later change releases is written without the path first, and then with it.
     ///
@@ -110,14 +183,13 @@ impl Publishing {
     /// Fails if the store cannot write. Changes that were committed before the failure remain.
     pub(crate) async fn commit_each(
         &self,
-        checked: Checked,
+        prepared: Prepared,
         origin: &Arc<Origin>,
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
-        let Checked { drafts, now } = checked;
-        let (results, open) = index_results(drafts);
-        let newest = newest_of_each_name(&open);
+        let Prepared { steps, open, results, newest, now } = prepared;
         let position = Position::of(&self.store.head());
         let mut progress = Progress { results, open, omitted: Vec::new(), position, conflicts: 0 };
+        self.append_round(&mut progress, steps).await?;
         self.commit_rounds(&mut progress, now, origin).await?;
         let omitted = std::mem::take(&mut progress.omitted);
         let (again, firsts) = take_waiting(omitted, &newest, &mut progress.results);
@@ -136,7 +208,8 @@ impl Publishing {
         origin: &Arc<Origin>,
     ) -> Result<(), Refusal> {
         while !progress.open.is_empty() && progress.conflicts < MAX_ATTEMPTS {
-            self.commit_round(progress, now, origin).await?;
+            let steps = self.plan_round(&mut progress.open, now, origin).await?;
+            self.append_round(progress, steps).await?;
         }
         Ok(())
     }
@@ -215,34 +288,81 @@ impl Publishing {
         Ok(self.store.read(read).await?)
     }
 
-    /// Commits the open changes up to the second one of a name. Those that have to be planned again remain open.
-    async fn commit_round(
+    /// Plans and encodes the open changes up to the second one of a name. The others remain open.
+    async fn plan_round(
         &self,
-        progress: &mut Progress,
+        open: &mut IndexedDrafts,
         now: i64,
         origin: &Arc<Origin>,
-    ) -> Result<(), Refusal> {
-        let (mut round, later) = split_at_duplicate(std::mem::take(&mut progress.open));
+    ) -> Result<Vec<Step>, Refusal> {
+        let (mut round, later) = split_at_duplicate(std::mem::take(open));
         let drafts: Arc<[Draft]> = round.iter().map(|(_, draft)| draft.clone()).collect();
         let (states, _) = self.read(&drafts, None, now).await?;
         let unread = round.split_off(states.len());
+        *open = unread.into_iter().chain(later).collect();
         let context = self.plan_context(now);
-        let planned = self
-            .workers
-            .run(content_bytes(&drafts, &states), move |_| Ok(plan_each(&drafts, &states, context)));
-        let round = Round::partition(round, planned.await?);
-        for (index, result) in round.settled {
-            progress.results[index] = Some(result);
+        let bytes = content_bytes(&drafts, &states);
+        let plan = move |_: &Stop| Ok(plan_each(&drafts, &states, context));
+        let decisions = self.workers.run(bytes, plan).await?;
+        let (mut singles, mut plans) = (Vec::new(), Vec::with_capacity(round.len()));
+        for ((_, draft), decision) in round.iter().zip(decisions) {
+            plans.push(match decision {
+                Err(refusal) => Plan::Settled(Err(refusal)),
+                Ok(Decision::Kept(reason)) => Plan::Settled(Ok(Imported::Kept(reason))),
+                Ok(Decision::Planned(Planned::Unchanged { found, .. })) if !draft.erases() => {
+                    Plan::Settled(Ok(Imported::stored(draft, found)))
+                }
+                Ok(Decision::Planned(planned)) => {
+                    let omits_path = planned.path_owner().is_some();
+                    let (planned, erases) = (vec![planned], draft.erases());
+                    singles.push(Single { planned, displaces: Vec::new(), erases });
+                    Plan::Append { omits_path }
+                }
+            });
         }
-        progress.omitted.extend(round.omitted);
-        progress.open = unread.into_iter().chain(later).collect();
-        let (appended, planned): (IndexedDrafts, Vec<_>) = round.appends.into_iter().unzip();
-        let encoded = encode_singly(&self.workers, planned, now, origin).await?;
-        let (commits, appended) = partition_encoded(appended, encoded, &mut progress.results);
-        let outcomes = if commits.is_empty() { Vec::new() } else { self.append(commits).await? };
-        progress.add(appended, outcomes);
+        let mut encoded = encode_singly(&self.workers, singles, now, origin).await?.into_iter();
+        let step = |((index, draft), plan)| {
+            let action = match plan {
+                Plan::Settled(result) => Action::Settled(result),
+                Plan::Append { omits_path } => match encoded.next()? {
+                    Ok(commit) => Action::Append { commit, omits_path },
+                    Err(refusal) => Action::Settled(Err(refusal)),
+                },
+            };
+            Some(Step { index, draft, action })
+        };
+        Ok(round.into_iter().zip(plans).filter_map(step).collect())
+    }
+
+    /// Commits planned changes. Those that have to be planned again are open afterwards.
+    async fn append_round(&self, progress: &mut Progress, steps: Vec<Step>) -> Result<(), Refusal> {
+        let (mut appended, mut commits) = (Vec::new(), Vec::new());
+        for Step { index, draft, action } in steps {
+            match action {
+                Action::Settled(result) => {
+                    if result.as_ref().is_ok_and(|imported| imported.path_owner().is_some()) {
+                        progress.omitted.push((index, draft));
+                    }
+                    progress.results[index] = Some(result);
+                }
+                Action::Append { commit, .. } => {
+                    appended.push((index, draft));
+                    commits.push(commit);
+                }
+            }
+        }
+        if !commits.is_empty() {
+            let outcomes = self.append(commits).await?;
+            progress.add(appended, outcomes);
+        }
         Ok(())
     }
+}
+
+/// The plan of one change before it is encoded.
+enum Plan {
+    Settled(Result<Imported, Refusal>),
+    Append { omits_path: bool },
 }
 
 /// The state of [`Publishing::commit_each`] between two rounds.
@@ -350,61 +470,6 @@ fn merge(firsts: Vec<(usize, Imported)>, results: &mut Results) {
 fn finish(results: Results) -> Vec<Result<Imported, Refusal>> {
     let conflict = || Err(Refusal::WriteConflict { attempts: MAX_ATTEMPTS });
     results.into_iter().map(|result| result.unwrap_or_else(conflict)).collect()
-}
-
-/// Returns the commits that were encoded, with their drafts. The other drafts get a refusal as result.
-fn partition_encoded(
-    drafts: IndexedDrafts,
-    encoded: Vec<Result<Commit, Refusal>>,
-    results: &mut Results,
-) -> (Vec<Commit>, IndexedDrafts) {
-    let (mut commits, mut appended) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
-    for ((index, draft), commit) in drafts.into_iter().zip(encoded) {
-        match commit {
-            Ok(commit) => {
-                commits.push(commit);
-                appended.push((index, draft));
-            }
-            Err(refusal) => results[index] = Some(Err(refusal)),
-        }
-    }
-    (commits, appended)
-}
-
-/// The results of one round of changes, each on its own.
-#[derive(Default)]
-struct Round {
-    settled: Vec<(usize, Result<Imported, Refusal>)>,
-    /// The settled drafts whose articles are stored without their paths.
-    omitted: IndexedDrafts,
-    appends: Vec<((usize, Draft), Single)>,
-}
-
-impl Round {
-    fn partition(drafts: IndexedDrafts, decisions: Vec<Result<Decision, Refusal>>) -> Round {
-        let mut round = Round::default();
-        for ((index, draft), decision) in drafts.into_iter().zip(decisions) {
-            let erases = draft.erases();
-            let result = match decision {
-                Err(refusal) => Err(refusal),
-                Ok(Decision::Kept(reason)) => Ok(Imported::Kept(reason)),
-                Ok(Decision::Planned(Planned::Unchanged { found, .. })) if !erases => {
-                    let imported = Imported::stored(&draft, found);
-                    if imported.path_owner().is_some() {
-                        round.omitted.push((index, draft));
-                    }
-                    Ok(imported)
-                }
-                Ok(Decision::Planned(planned)) => {
-                    let single = Single { planned: vec![planned], displaces: Vec::new(), erases };
-                    round.appends.push(((index, draft), single));
-                    continue;
-                }
-            };
-            round.settled.push((index, result));
-        }
-        round
-    }
 }
 
 type IndexedDrafts = Vec<(usize, Draft)>;

@@ -151,7 +151,8 @@ fn write(publisher: &Publisher, kind: WriteKind) -> Pin<Box<dyn Future<Output = 
         }
         WriteKind::Import => Box::pin(async move {
             let checked = publishing.check(vec![Ok(put("a", "/x", None)), Ok(put("c", "/y", None))]);
-            drop(publishing.commit_each(checked.await.unwrap(), &origin()).await);
+            let prepared = publishing.prepare(checked.await.unwrap(), &origin()).await.unwrap();
+            drop(publishing.commit_each(prepared, &origin()).await);
         }),
         WriteKind::Schedule => Box::pin(async move { drop(publishing.apply_due().await) }),
     }

@@ -1,6 +1,6 @@
 //! TransferService.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{
     StreamExt as _,
@@ -19,8 +19,8 @@ use crate::{
     model::{Kind, Name, limit},
     parse,
     publishing::{
-        Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Publishing, Rehearsal,
-        Removal, Verb,
+        Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Prepared, Publishing,
+        Rehearsal, Removal, Verb,
     },
     refusal::{Refusal, at_most},
     store::Store,
@@ -43,9 +43,6 @@ const MAX_SHORT_BYTES: usize = 256;
 
 /// Chunks of an import that are received and checked at once.
 const MAX_CHUNKS_IN_FLIGHT: usize = 2;
-
-/// Checked chunks of an import that wait until the one before them is written.
-const MAX_CHECKED_CHUNKS: usize = 1;
 
 /// The imports and exports of a node.
 pub(crate) struct TransferRpc {
@@ -71,13 +68,19 @@ impl TransferService for TransferRpc {
     ) -> Result<Response<Self::ImportStream>, Status> {
         let publishing = self.publishing.clone();
         let origin = Origin { summarised: true, ..super::origin(&request) };
+        let origin = Arc::new(origin);
         let chunks = request.into_inner().map(move |chunk| check(chunk, publishing.clone()));
+        let (publishing, planned_by) = (self.publishing.clone(), origin.clone());
+        let prepared = chunks
+            .buffered(MAX_CHUNKS_IN_FLIGHT)
+            .then(move |chunk| prepare(chunk, publishing.clone(), planned_by.clone()));
         let import = Importing {
-            chunks: chunks.buffered(MAX_CHUNKS_IN_FLIGHT).fuse().boxed(),
-            checked: VecDeque::new(),
+            chunks: prepared.fuse().boxed(),
+            ahead: None,
+            written: HashSet::new(),
             rehearsal: Rehearsal::default(),
             publishing: self.publishing.clone(),
-            origin: Arc::new(origin),
+            origin,
             health: self.health.clone(),
             draining: self.draining.clone(),
         };
@@ -159,13 +162,15 @@ async fn next_message(
 }
 
 /// One client's import. Chunks are written one after the other, so that a later record sees the effect of an earlier
-/// one. While one chunk is written, the next ones are received, and checked by the rules that need no store: without
-/// that, a write would wait for a whole chunk to pass through the window of its stream.
+/// one. While one chunk is written, the next one is planned and encoded, and those after it are received and checked by
+/// the rules that need no store: so the writer's thread waits neither for the network nor for other threads.
 struct Importing {
-    /// The received chunks. After the last one, the stream stays at its end.
-    chunks: BoxStream<'static, Result<Chunk, Status>>,
-    /// Chunks that were checked while an earlier one was written.
-    checked: VecDeque<Result<Chunk, Status>>,
+    /// The prepared chunks. After the last one, the stream stays at its end.
+    chunks: BoxStream<'static, Result<Chunk<Work>, Status>>,
+    /// The chunk that was prepared while the one before it was written.
+    ahead: Option<Result<Chunk<Work>, Status>>,
+    /// The names that the last chunk has changed.
+    written: HashSet<Name>,
     /// The effect of the chunks so far, if nothing is written.
     rehearsal: Rehearsal,
     publishing: Arc<Publishing>,
@@ -174,17 +179,23 @@ struct Importing {
     draining: watch::Receiver<bool>,
 }
 
-/// A chunk whose records were checked against the rules that need no store.
-struct Chunk {
+/// A chunk of records at some stage.
+struct Chunk<T> {
     number: i64,
     names: Vec<String>,
-    checked: Checked,
+    records: T,
+}
+
+/// The work that is left of a chunk.
+enum Work {
+    Commit(Prepared),
+    Rehearse(Checked),
 }
 
 async fn check(
     chunk: Result<service::ImportRequest, Status>,
     publishing: Arc<Publishing>,
-) -> Result<Chunk, Status> {
+) -> Result<Chunk<Checked>, Status> {
     let chunk = chunk.map_err(map_decode_error)?;
     if chunk.records.is_empty() {
         return Err(Refusal::field("records", "must not be empty").into());
@@ -193,8 +204,21 @@ async fn check(
     let options = parse_options(&chunk)?;
     let names = chunk.records.iter().map(record_name).collect();
     let changes = chunk.records.into_iter().map(|record| parse_record(record, &options)).collect();
-    let checked = publishing.check(changes).await?;
-    Ok(Chunk { number: chunk.chunk, names, checked })
+    let records = publishing.check(changes).await?;
+    Ok(Chunk { number: chunk.chunk, names, records })
+}
+
+async fn prepare(
+    chunk: Result<Chunk<Checked>, Status>,
+    publishing: Arc<Publishing>,
+    origin: Arc<Origin>,
+) -> Result<Chunk<Work>, Status> {
+    let Chunk { number, names, records } = chunk?;
+    let records = match records.is_dry_run() {
+        true => Work::Rehearse(records),
+        false => Work::Commit(publishing.prepare(records, &origin).await?),
+    };
+    Ok(Chunk { number, names, records })
 }
 
 impl Importing {
@@ -202,34 +226,37 @@ impl Importing {
         if *self.draining.borrow() {
             return Err(Refusal::of_shutdown(&self.health).into());
         }
-        let chunk = match self.checked.pop_front() {
+        let chunk = match self.ahead.take() {
             Some(chunk) => Some(chunk),
             None => self.chunks.next().await,
         };
-        let Some(Chunk { number, names, checked }) = chunk.transpose()? else { return Ok(None) };
-        let (results, at) = self.commit(checked).await?;
+        let Some(Chunk { number, names, records }) = chunk.transpose()? else { return Ok(None) };
+        let (results, at) = match records {
+            Work::Rehearse(checked) => self.publishing.rehearse(checked, &mut self.rehearsal).await?,
+            Work::Commit(mut prepared) => {
+                // It may have been planned before the last chunk was written.
+                prepared.replan_after(&self.written);
+                self.written = prepared.names();
+                self.commit(prepared).await?
+            }
+        };
         let results =
             names.into_iter().zip(&results).map(|(name, result)| import_result(name, result)).collect();
         Ok(Some(shorten_errors(v1::ImportResponse { chunk: number, results, position: Some(position(&at)) })))
     }
 
-    /// Writes a chunk, and receives the next ones meanwhile.
+    /// Writes a chunk, and prepares the next one meanwhile.
     async fn commit(
         &mut self,
-        checked: Checked,
+        prepared: Prepared,
     ) -> Result<(Vec<Result<Imported, Refusal>>, Position), Refusal> {
-        if checked.is_dry_run() {
-            return self.publishing.rehearse(checked, &mut self.rehearsal).await;
-        }
-        let commit = self.publishing.commit_each(checked, &self.origin);
+        let commit = self.publishing.commit_each(prepared, &self.origin);
         tokio::pin!(commit);
         loop {
             tokio::select! {
                 biased;
                 written = &mut commit => return written,
-                Some(next) = self.chunks.next(), if self.checked.len() < MAX_CHECKED_CHUNKS => {
-                    self.checked.push_back(next);
-                }
+                Some(next) = self.chunks.next(), if self.ahead.is_none() => self.ahead = Some(next),
             }
         }
     }

@@ -98,7 +98,7 @@ async fn a_dry_run_reports_what_the_import_does() {
                 edit(&store, &mut rng).await;
             }
             let chunk = |rng: &mut Rng| (0..rng.between(1, 12)).map(|_| random_record(rng)).collect();
-            let chunks: Vec<Vec<Value>> = (0..rng.between(1, 3)).map(|_| chunk(&mut rng)).collect();
+            let chunks: Vec<Vec<Value>> = (0..rng.between(1, 5)).map(|_| chunk(&mut rng)).collect();
             let source = ["", "one", "two"][rng.between(0, 2) as usize];
             let options = json!({"source": source, "mode": u8::from(rng.one_in(3))});
             let mut rehearsed = options.clone();
