@@ -1,4 +1,5 @@
-//! The filter of a credential as a table of the file: the fields of `ArticleFilter` under their names in the schema.
+//! The filter of a credential as a table of the credentials file. The keys are the names of the fields of
+//! `ArticleFilter`.
 
 use std::str::FromStr as _;
 
@@ -10,7 +11,7 @@ use crate::wire::v1::{ArticleFilter, ArticleType};
 /// Reads a filter.
 ///
 /// # Errors
-/// A key is not a field of the filter, or its value is of another type.
+/// The value is not a table, a key is not a field of the filter, or its value has the wrong type.
 pub(super) fn read(value: &Value) -> Result<ArticleFilter, String> {
     let Value::Table(table) = value else {
         return Err("`filter` must be a table: { all_tags = [\"tags/russia\"] }".to_owned());

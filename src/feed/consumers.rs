@@ -1,8 +1,9 @@
 //! Consumers: followers with a name, whose acknowledged positions the node stores.
 //!
-//! All changes go through one task, [`Consumers::run`]. It takes what has been asked for since its last round, plans it
-//! against the table in memory and writes it in one transaction. A consumer thus costs a write only when its position
-//! moves, and all consumers of a node together cost a bounded number of syncs.
+//! One task, [`Consumers::run`], makes all changes on disk. In each round it collects the waiting requests, plans them
+//! against the table in memory, and writes them in one transaction. A consumer costs a write when it is created or
+//! deleted, when its position moves, and about once an hour while it is in use. All consumers of a node together cost a
+//! bounded number of syncs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,8 +35,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// The number of acknowledgements that may wait for a round: several for each consumer.
 const MAX_WAITING: usize = 4_096;
 
-/// The age at which a repeated acknowledgement of a position is written again, in microseconds. It is what a crash can
-/// take from the age of a consumer.
+/// The age at which a repeated acknowledgement is written again, in microseconds; at most a quarter of the retention.
+/// After a restart, the last acknowledgement of a consumer can appear older by this much.
 const REFRESH_MICROS: i64 = 3_600 * 1_000_000;
 
 /// The limits of consumers.
@@ -59,7 +60,8 @@ pub(crate) struct Consumers {
     table: OnceCell<RwLock<Table>>,
     waiting: Mutex<Vec<Request>>,
     wake: Notify,
-    /// The times of the revisions after which consumers lag, from the last look at them.
+    /// For each lagging position, the time of the first revision after it, as of the last listing. The key is the
+    /// revision of the position.
     times: Mutex<HashMap<Revision, i64>>,
 }
 
@@ -194,7 +196,8 @@ impl Consumers {
         Ok(found)
     }
 
-    /// Returns the times of the oldest revisions after others. Times that were read before are not read again.
+    /// Returns the time of the first revision after each of these revisions. Times that were read before are not read
+    /// again.
     async fn times_after(&self, after: Vec<Revision>) -> Result<HashMap<Revision, i64>, store::Error> {
         let mut times = std::mem::take(&mut *lock(&self.times));
         times.retain(|revision, _| after.contains(revision));
@@ -212,7 +215,8 @@ impl Consumers {
         Ok(times)
     }
 
-    /// Handles an acknowledgement that changes nothing on disk. Returns the position of the consumer if it is one.
+    /// Handles an acknowledgement that needs no write. Returns the position of the consumer, or `None` if a write is
+    /// needed.
     async fn repeat(
         &self,
         key: &ConsumerKey,
@@ -292,7 +296,7 @@ impl Consumers {
         Ok(results)
     }
 
-    /// Returns what has to be written for some requests, and their results once it is written.
+    /// Returns the changes to write for the requests, and the results to send after the write.
     fn plan(
         &self,
         table: &Table,

@@ -33,7 +33,7 @@ pub(super) use rehearsal::Found;
 pub(crate) use rehearsal::Rehearsal;
 pub(crate) use remove::Removal;
 
-/// A change that meets its own rules. The current state has not been read yet.
+/// A change that was checked without the current state. A patch is checked when it is applied to the live version.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) name: Name,
@@ -43,9 +43,9 @@ pub(super) struct Draft {
     update_kind: Option<UpdateKind>,
     allow_killed: bool,
     pub(super) import: Option<Import>,
-    /// The article that has the path that this one is to be written without.
+    /// The article that owns the requested path. If set, this article is written without it.
     pub(super) path_owner: Option<Name>,
-    /// Whether the record was written without its path before, in the same import.
+    /// Whether the same import has already written this record once, without its path.
     pub(super) is_repeated: bool,
 }
 
@@ -67,15 +67,15 @@ pub(super) struct State {
     /// The slots whose newest entry cannot be read. The stand-in for it has its revision, its lists and its paths, but
     /// not its content.
     damaged: Vec<Slot>,
-    /// The slots that an earlier record of a dry run would have written, with the hashes of their canonical contents. The
-    /// content of their entries is not complete.
+    /// The slots that an earlier record of a dry run would have written, with the hashes of their canonical contents.
+    /// The content of their entries is not complete.
     rehearsed: Vec<(Slot, Hash)>,
-    /// The article that has the path that the draft names, if the article is written without it.
+    /// The article that owns the requested path, if the draft is written without it.
     path_owner: Option<Name>,
     log_id: LogId,
 }
 
-/// The time of a plan.
+/// The time and the history floor of a plan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlanContext {
     /// In microseconds since 1970 UTC.
@@ -87,7 +87,7 @@ pub(super) struct PlanContext {
 /// The plan of a draft.
 #[derive(Debug)]
 pub(super) enum Planned {
-    /// Entries of the name. The last one is the subject of the draft.
+    /// The entries of the name. If the live slot changes, its entry is the last one.
     Append {
         name: Name,
         entries: Vec<(Slot, LogEntry)>,
@@ -213,15 +213,15 @@ impl State {
             && let Some(path) = draft.requested_path().filter(|path| state.has_lost_path(path))
         {
             let holders = snapshot.path_owners(&path::normalise(&path))?;
-            // An owner that is written in the same commit may release the path. The records of an import are commits of
-            // their own.
+            // An owner that is written in the same commit may release the path. The records of an import are commits
+            // of their own.
             let may_release = |owner: &Name| draft.import.is_none() && together.contains(owner);
             state.path_owner = holders.into_iter().find(|owner| *owner != draft.name && !may_release(owner));
         }
         Ok(state)
     }
 
-    /// Reads the state of a name that requests no path.
+    /// Reads the state of a name, without the owner of a requested path.
     pub(super) fn of(snapshot: Snapshot<'_>, name: &Name) -> Result<State, store::Error> {
         let log_id = snapshot.head()?.log_id;
         let (damaged, rehearsed) = (Vec::new(), Vec::new());
@@ -366,8 +366,9 @@ fn is_held(pending: &Record, live: Option<&Record>) -> bool {
     }
 }
 
-/// Returns the entry that holds the pending version of an import because something else changes the live version. The
-/// version is not based on a revision that could be compared later, after the changed version has expired, too.
+/// Returns the entry that holds the pending version of an import because another write changes the live version. The
+/// pending version has no base revision to compare later, so the hold is stored: it lasts even after the live version
+/// has expired.
 fn hold_imported(state: &State, context: PlanContext) -> Option<(Slot, LogEntry)> {
     let mut log = state.pending_record()?.log.clone();
     let import = log.import.as_mut().filter(|import| import.pending_base() == PendingBase::Imported)?;

@@ -42,7 +42,7 @@ async fn write(cable: &Cable, id: &str) -> Position {
     cable.put(article(id, "Storm", &["sea"])).await.unwrap().position
 }
 
-/// Returns the head, digests and counts of a node.
+/// Returns the head, the log digest and the counts of a node.
 async fn log_state(cable: &Cable) -> (Option<Position>, Vec<u8>, Option<v1::Counts>) {
     let status = cable.status().await.unwrap();
     (status.head, status.log_digest.to_vec(), status.counts)
@@ -435,7 +435,7 @@ async fn lags_are_shown_in_lists_status_and_metrics() {
     node.stop().await;
 }
 
-/// Returns the size and the content of the write-ahead log.
+/// Returns the content of the write-ahead log.
 fn wal(dir: &Path) -> Vec<u8> {
     fs::read(dir.join("cable.db-wal")).unwrap()
 }
@@ -468,7 +468,7 @@ async fn a_repeated_acknowledgement_writes_nothing_and_many_share_a_few_writes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_of_the_client_acknowledges_what_was_handled() {
+async fn a_client_feed_acknowledges_handled_deliveries() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let cable = node.client();
@@ -495,7 +495,7 @@ async fn a_feed_of_the_client_acknowledges_what_was_handled() {
     node.stop().await;
 }
 
-/// The positions of two restarts: the node is away while the follower acknowledges.
+/// The node is down while the follower acknowledges. The feed acknowledges again after the restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_of_the_client_acknowledges_after_the_node_has_returned() {
     let dir = tempfile::tempdir().unwrap();

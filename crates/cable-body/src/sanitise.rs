@@ -1,8 +1,8 @@
-//! The HTML that may be stored and served: an allow-list for article text, without script, style, frames or forms. The
-//! rules for characters and for the addresses of links and files are here, too.
+//! The HTML that may be stored and served: an allow-list for article text, without script, style, frames or forms.
+//! The rules for characters and for the addresses of links and files are here, too.
 //!
 //! This is the only module that uses the sanitising library. Invariant: [`sanitise`] returns its own output unchanged,
-//! so the question "would the sanitiser change it?" has one result.
+//! so that a comparison with its output shows whether HTML is safe.
 
 use std::{
     borrow::Cow,
@@ -141,12 +141,12 @@ const GLOBAL_ATTRIBUTES: [&str; 3] = ["dir", "lang", "title"];
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 const FILE_SCHEMES: [&str; 2] = ["http", "https"];
 
-/// The maximum number of passes. HTML is cleaned until cleaning no longer changes it: the parser repairs its input, and
-/// a repair can require another one. HTML that still changes after the last pass is shown as its source.
+/// The maximum number of passes. HTML is cleaned until cleaning no longer changes it: the parser repairs its input,
+/// and a repair can require another one. HTML that still changes after the last pass is shown as its source.
 const MAX_PASSES: usize = 4;
 
-/// The bounds on the cost of parsing one piece of HTML. The bounds on bytes and tags are those of a raw_html block. The
-/// bound on steps is about 20 ms; a table of 2,000 cells takes a tenth of that.
+/// The bounds on the cost of parsing one piece of HTML: those of a raw_html block. The maximum number of steps takes
+/// about 20 ms; a table of 2,000 cells takes a tenth of that.
 const HTML_BOUNDS: Bounds = Bounds {
     bytes: limit::RAW_HTML.maximum as usize,
     tags: limit::RAW_HTML_TAGS.maximum as usize,
@@ -181,8 +181,8 @@ pub(crate) fn allows(tag: &str, attribute: Option<&str>) -> bool {
         && attribute.is_none_or(|name| own.contains(&name) || GLOBAL_ATTRIBUTES.contains(&name))
 }
 
-/// Returns the HTML without the parts that may not be stored. Its output passes through it unchanged. HTML above the
-/// bounds of a raw_html block is shown as its source.
+/// Returns the HTML without the parts that may not be stored. Its output passes through it unchanged. HTML that exceeds
+/// a bound on its cost, its attributes or its depth, or that still changes after the last pass, is shown as its source.
 pub fn sanitise(html: &str) -> String {
     let mut before = tidy(html);
     if !before.contains('<') && form::is_plain(&before) {
@@ -273,8 +273,8 @@ pub fn file_address(url: &str) -> Option<&str> {
     check_scheme(url, &FILE_SCHEMES)
 }
 
-/// Returns whether a value would run as code if a site used it as a link. Browsers skip white space and control
-/// characters in a scheme.
+/// Returns whether a value has a scheme that is unsafe in a link: it can run code or open local content. Browsers
+/// remove tabs and line breaks from a scheme; here, all characters but visible ASCII are ignored.
 pub fn is_script_url(value: &str) -> bool {
     const SCHEMES: [&str; 11] = [
         "javascript",
@@ -294,10 +294,10 @@ pub fn is_script_url(value: &str) -> bool {
     SCHEMES.iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
 
-/// Returns the trimmed URL if it is relative or has one of the schemes. Browsers skip control characters within a URL,
-/// so these are rejected, and white space around it, so that is removed before the check. Browsers read a backslash as
-/// a slash, so a URL with a backslash can lead to another host; and a URL with a scheme but without slashes leads to
-/// the page's own host. Editors write neither, so both are rejected.
+/// Returns the trimmed URL if it is relative or has one of the schemes. Browsers remove tabs and line breaks within a
+/// URL, so control characters are rejected, and white space around it, so that is removed before the check. Browsers
+/// read a backslash as a slash, so a URL with a backslash can lead to another host; and an http or https URL without
+/// `//` can lead to the page's own host. Editors write neither, so both are rejected.
 fn check_scheme<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let url = url.trim();
     if url.is_empty() || url.contains(|c: char| c == '\\' || c.is_control() || is_forbidden(c)) {
@@ -328,7 +328,7 @@ fn escape(html: &str) -> String {
     out
 }
 
-/// Returns the length of the tag at the start.
+/// Returns the length of the tag at the start. Appends a line feed for a tag that is not inline.
 fn tag(html: &str, text: &mut String) -> usize {
     let mut quoted = false;
     let end = html.find(|c| {
@@ -351,7 +351,8 @@ fn is_inline_element(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Returns the length of the reference at the start. The serialiser writes these four and no others.
+/// Returns the length of the reference at the start, and appends its character. In text, the serialiser writes these
+/// four and no others.
 fn entity(html: &str, text: &mut String) -> usize {
     const KNOWN: [(&str, char); 4] = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&nbsp;", '\u{a0}')];
     let known = KNOWN.iter().find(|(name, _)| html.starts_with(name));

@@ -1,4 +1,4 @@
-//! Mirrors: local copies of what a filter matches. A feed keeps a mirror up to date; reads from it do not wait.
+//! Mirrors: local copies of the entities that match a filter. A feed keeps a mirror up to date; reads from it do not wait.
 //!
 //! A task polls the feed and applies each delivery. A snapshot is collected on the side and replaces the content as a
 //! whole; changes are decoded first and then applied under one lock, so that readers never see half a commit.
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Cable {
-    /// Mirrors what a filter matches: builds a local copy and keeps it up to date. Articles are in the view BASIC
+    /// Mirrors the entities that match a filter: builds a local copy and keeps it up to date. Articles are in the view BASIC
     /// unless set otherwise.
     ///
     /// ```no_run
@@ -98,7 +98,8 @@ impl MirrorBuilder {
         MirrorBuilder(self.0.max_outage(limit))
     }
 
-    /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped.
+    /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped or its feed ends
+    /// with an error.
     ///
     /// # Panics
     /// If there is no tokio runtime.
@@ -196,8 +197,8 @@ pub struct MirrorSnapshot {
     pub position: Option<Position>,
     /// The matching entities, by resource name.
     pub entities: BTreeMap<String, MirrorEntity>,
-    /// Records that may match and that the server cannot read. The mirror lacks them or has older versions. `None`: the
-    /// mirror is complete.
+    /// Records that may match and that the server cannot read. The mirror lacks them or has older versions. `None`:
+    /// the mirror is complete.
     pub damage: Option<v1::Damage>,
 }
 
@@ -209,17 +210,18 @@ impl MirrorSnapshot {
         Ok(())
     }
 
-    /// Records that the server cannot read the newest version of a name.
+    /// Records that the server cannot read the newest version of a name. If the list of names is full, the name may be
+    /// among those that are counted already.
     fn mark_damaged(&mut self, name: String) {
         let damage = self.damage.get_or_insert_default();
-        if !damage.names.contains(&name) {
+        if damage.names.len() < MAX_DAMAGED_NAMES && !damage.names.contains(&name) {
             damage.count += 1;
             damage.names.push(name);
-            damage.names.truncate(MAX_DAMAGED_NAMES);
         }
     }
 
-    /// Records that the newest version of a name is known.
+    /// Removes a name from the damage, because its newest version is known. A name that is not listed remains counted
+    /// until the next snapshot.
     fn clear_damage(&mut self, name: &str) {
         let Some(damage) = &mut self.damage else { return };
         if let Some(index) = damage.names.iter().position(|damaged| damaged == name) {
@@ -232,10 +234,10 @@ impl MirrorSnapshot {
     }
 }
 
-/// The number of names in a [`v1::Damage`], as in those of the server.
+/// The maximum number of names in a [`v1::Damage`], as in those of the server.
 const MAX_DAMAGED_NAMES: usize = 100;
 
-/// A local copy of what a filter matches. Reads do not wait, and each commit is visible as a whole. Cheap to clone.
+/// A local copy of the entities that match a filter. Reads do not wait, and each commit is visible as a whole. Cheap to clone.
 ///
 /// The mirror is empty until its first snapshot is complete ([`ready`](Mirror::ready)). While no node can be reached,
 /// it serves the last known content. If the feed restarts, the mirror replaces its content as a whole once the new
@@ -380,8 +382,8 @@ pub struct MirrorWatch {
 }
 
 impl MirrorWatch {
-    /// Waits until the content has changed since the last call, or since the handle was created. Several changes count
-    /// as one.
+    /// Waits until the content has changed since the last call, or since the handle was created. Several changes
+    /// count as one.
     ///
     /// # Errors
     /// The feed ended with an error that needs intervention, or the mirror was dropped ([`ErrorKind::Cancelled`]).
@@ -401,7 +403,8 @@ fn dropped_error(_: RecvError) -> Error {
     Error::new(ErrorKind::Cancelled, "mirror was dropped")
 }
 
-/// Applies deliveries until the feed ends. Its error is retained for the waiting handles; readers keep the last content.
+/// Applies deliveries until the feed ends. Its error is retained for the waiting handles; readers keep the last
+/// content.
 async fn run(mut feed: Feed, shared: Arc<Shared>) {
     let mut incoming = MirrorSnapshot::default();
     while let Some(delivery) = feed.next().await {

@@ -39,7 +39,7 @@ use crate::{
     wire::Framed,
 };
 
-/// The headers of our own.
+/// The names of headers that the crate `http` does not define.
 const SURROGATE_KEY: &str = "surrogate-key";
 const REVISION: &str = "cable-revision";
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -75,7 +75,7 @@ pub(super) async fn respond(
     let DocumentReply { call, is_private, keys, outcome } = reply;
     match outcome {
         Ok(found) => {
-            // A response that has a body stays one, although time has passed since this was decided.
+            // This was decided when the body was read. The clock has moved on: another decision could differ.
             let is_current = if is_head { is_current(&found.document) } else { found.pace.is_none() };
             document(&freshness, call, found, (is_private, is_current), streams)
         }
@@ -83,7 +83,7 @@ pub(super) async fn respond(
     }
 }
 
-/// Returns the response to another method than GET and HEAD.
+/// Returns the response to a method other than GET and HEAD.
 pub(super) fn read_only() -> Response<tonic::body::Body> {
     let text = "method not allowed: content is read-only over HTTP; use GET or HEAD\n";
     let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, text);
@@ -99,8 +99,7 @@ fn target<'a>(outputs: &'a Outputs, path: &'a str) -> Result<Target<'a>, &'stati
         return Ok(Target::Output(address, site));
     }
     Resource::at(path).map(Target::Resource).ok_or(
-        "no such resource; there are articles, authors, sections, tags and collections, each with and without an id, \
-         and paths",
+        "no such resource: use articles, authors, sections, tags or collections, each with or without an id, or paths",
     )
 }
 
@@ -135,7 +134,8 @@ fn document(
     build(status, headers, Delivery::new(WebBody::Document(DocumentBody { rest, call }), pace))
 }
 
-/// Responds with an error. Caches may not keep one that depends on the caller or on the state of the node.
+/// Responds with an error. Caches may store only errors that last. An error for a caller with a credential may be stored
+/// only by that caller's own cache.
 pub(super) fn refused(
     freshness: &Freshness<'_>,
     mut call: Call,
@@ -154,7 +154,7 @@ pub(super) fn refused(
         error.status,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::PERMANENT_REDIRECT | StatusCode::BAD_REQUEST
     );
-    // The key of a cache contains no such header: one caller's fault must not become the response to all others.
+    // Cache keys do not include this header, so the invalid value of one caller must not become the response to others.
     let is_lasting = is_lasting
         && (error.status != StatusCode::BAD_REQUEST || !parts.headers.contains_key(AT_LEAST_HEADER));
     let caching = match is_lasting {
@@ -162,14 +162,14 @@ pub(super) fn refused(
         false => HeaderValue::from_static("no-store"),
     };
     headers.insert(CACHE_CONTROL, caching);
-    // A request that is not valid has no content to rest on.
+    // An invalid request depends on no content, so it has no surrogate keys.
     if is_lasting
         && error.status != StatusCode::BAD_REQUEST
         && let Ok(keys) = HeaderValue::try_from(keys.join(" "))
     {
         headers.insert(SURROGATE_KEY, keys);
     }
-    // A response that is cached is not that of one call.
+    // A cached response serves many calls, so it has no id that was made for one of them.
     if is_id_given || !is_lasting {
         let id = call.known_request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
         headers.extend(id.map(|id| (http::HeaderName::from_static(REQUEST_ID), id)));
@@ -178,7 +178,8 @@ pub(super) fn refused(
     whole(error.status, headers, body, parts.method == Method::HEAD, streams)
 }
 
-/// Responds to a request whose head is not valid. Caches may not keep the error: their key need not contain the fault.
+/// Responds to a request whose head is not valid. Caches may not store the error: the cause may not be part of their
+/// key.
 pub(super) fn malformed(error: &HttpError, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
     let (mut headers, body) = json_head(error);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -245,9 +246,9 @@ pub(super) fn build(
     response
 }
 
-/// The body of a response to a request that is not a native gRPC call.
+/// The body of a response on the web path.
 pub(in crate::server) enum WebBody {
-    /// The body of gRPC-Web, or of a short text.
+    /// A body from tonic, or one that is complete: of gRPC, a file, an error or a text.
     Tonic(tonic::body::Body),
     Document(DocumentBody),
     Live(Events),
