@@ -19,6 +19,7 @@ use super::{
     part::{Part, State},
 };
 use crate::{
+    auth::Scope,
     compose::{Composer, Shape, Wants},
     entry::{SitePage, Term},
     model::{Kind, Name, Revision},
@@ -213,7 +214,7 @@ impl Content {
                 let now = self.clock.now();
                 let query = narrowed(Query { not_before: Some(now - age + 1), ..Query::default() });
                 depend_on_query(composer, &query);
-                let found = self.pages(&query, 0, (*articles, *pages)).await?.0;
+                let found = self.pages((&query, viewer), 0, (*articles, *pages)).await?.0;
                 *until = found.iter().map(|page| page.publish_time.saturating_add(*age)).min();
                 composer.changes_at(*until);
                 found.iter().for_each(|page| composer.changes_at(page.expire_time));
@@ -224,7 +225,7 @@ impl Content {
                 let query = Query { not_before: Some(start), before: Some(end), ..Query::default() };
                 let query = narrowed(query);
                 depend_on_query(composer, &query);
-                let (found, listed) = self.pages(&query, *skip, (*articles, *articles)).await?;
+                let (found, listed) = self.pages((&query, viewer), *skip, (*articles, *articles)).await?;
                 if listed == 0 {
                     return Err(Refusal::PathNotFound);
                 }
@@ -284,18 +285,18 @@ impl Content {
     /// of articles that were found there.
     async fn pages(
         &self,
-        query: &Arc<Query>,
+        (query, viewer): (&Arc<Query>, &Viewer),
         mut skip: usize,
         (count, enough): (usize, usize),
     ) -> Result<(Vec<SitePage>, usize), Refusal> {
         let (mut pages, mut listed, mut after) = (Vec::new(), 0, None);
         while listed < count && pages.len() < enough {
             let limit = MAX_FOUND.min(skip.saturating_add(count - listed));
-            let query = query.clone();
+            let (query, viewer) = (query.clone(), viewer.clone());
             let read = move |snapshot: Snapshot<'_>| {
                 let Slice { found, next, .. } = snapshot.articles(&query, after.as_ref(), limit)?;
                 let names = found.iter().skip(skip).map(|(name, _)| name);
-                Ok((found.len(), pages_of(snapshot, names)?, next))
+                Ok((found.len(), pages_of(snapshot, names, viewer.as_deref())?, next))
             };
             let (found, read_pages, next) = self.store.read(read).await?;
             let skipped = skip.min(found);
@@ -317,16 +318,23 @@ fn list_of(name: &Name) -> Vec<Term> {
     Term::from_name(&name.to_string()).into_iter().collect()
 }
 
-/// Returns the pages of articles that have one. One that cannot be read has none.
+/// Returns the pages of articles that have one. One that cannot be read has none. The record decides whether a caller may
+/// see it, and not the list alone, which has no checksum.
 fn pages_of<'a>(
     snapshot: Snapshot<'_>,
     names: impl Iterator<Item = &'a Name>,
+    scope: Option<&Scope>,
 ) -> Result<Vec<SitePage>, store::Error> {
     let mut pages = Vec::new();
     for name in names {
-        match snapshot.page(name) {
+        let page = match scope.map(|scope| snapshot.record_within(name, scope.query())).transpose() {
+            Ok(Some(None)) => Ok(None),
+            Ok(_) => snapshot.page(name),
+            Err(error) => Err(error),
+        };
+        match page {
             Ok(page) => pages.extend(page),
-            Err(store::Error::Malformed(_)) => {}
+            Err(store::Error::Corrupt(_) | store::Error::Malformed(_)) => {}
             Err(error) => return Err(error),
         }
     }

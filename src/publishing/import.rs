@@ -70,29 +70,22 @@ impl Prepared {
 struct Step {
     index: usize,
     draft: Draft,
+    /// Whether the plan depends on the owner of a path.
+    asks_owner: bool,
     action: Action,
 }
 
 enum Action {
     /// Nothing is written.
     Settled(Result<Imported, Refusal>),
-    Append {
-        commit: Commit,
-        /// Whether the article is written without its path, which another one has.
-        omits_path: bool,
-    },
+    Append(Commit),
 }
 
 impl Step {
     /// Returns whether the plan may be another one after changes of these names. A commit checks by itself that its name
     /// has not changed and that its path is free.
     fn may_depend_on(&self, written: &HashSet<Name>) -> bool {
-        let depends_on_others = match &self.action {
-            Action::Settled(Ok(imported)) => imported.path_owner().is_some(),
-            Action::Settled(Err(_)) => true,
-            Action::Append { omits_path, .. } => *omits_path,
-        };
-        depends_on_others || written.contains(&self.draft.name)
+        self.asks_owner || written.contains(&self.draft.name)
     }
 }
 
@@ -302,6 +295,8 @@ impl Publishing {
         *open = unread.into_iter().chain(later).collect();
         let context = self.plan_context(now);
         let bytes = content_bytes(&drafts, &states);
+        let asks_owner: Vec<bool> =
+            states.iter().zip(&*drafts).map(|(state, draft)| state.asks_owner(draft)).collect();
         let plan = move |_: &Stop| Ok(plan_each(&drafts, &states, context));
         let decisions = self.workers.run(bytes, plan).await?;
         let (mut singles, mut plans) = (Vec::new(), Vec::with_capacity(round.len()));
@@ -313,31 +308,29 @@ impl Publishing {
                     Plan::Settled(Ok(Imported::stored(draft, found)))
                 }
                 Ok(Decision::Planned(planned)) => {
-                    let omits_path = planned.path_owner().is_some();
                     let (planned, erases) = (vec![planned], draft.erases());
                     singles.push(Single { planned, displaces: Vec::new(), erases });
-                    Plan::Append { omits_path }
+                    Plan::Append
                 }
             });
         }
         let mut encoded = encode_singly(&self.workers, singles, now, origin).await?.into_iter();
-        let step = |((index, draft), plan)| {
+        let step = |(((index, draft), plan), asks_owner)| {
             let action = match plan {
                 Plan::Settled(result) => Action::Settled(result),
-                Plan::Append { omits_path } => match encoded.next()? {
-                    Ok(commit) => Action::Append { commit, omits_path },
-                    Err(refusal) => Action::Settled(Err(refusal)),
-                },
+                Plan::Append => {
+                    encoded.next()?.map_or_else(|error| Action::Settled(Err(error)), Action::Append)
+                }
             };
-            Some(Step { index, draft, action })
+            Some(Step { index, draft, asks_owner, action })
         };
-        Ok(round.into_iter().zip(plans).filter_map(step).collect())
+        Ok(round.into_iter().zip(plans).zip(asks_owner).filter_map(step).collect())
     }
 
     /// Commits planned changes. Those that have to be planned again are open afterwards.
     async fn append_round(&self, progress: &mut Progress, steps: Vec<Step>) -> Result<(), Refusal> {
         let (mut appended, mut commits) = (Vec::new(), Vec::new());
-        for Step { index, draft, action } in steps {
+        for Step { index, draft, action, .. } in steps {
             match action {
                 Action::Settled(result) => {
                     if result.as_ref().is_ok_and(|imported| imported.path_owner().is_some()) {
@@ -345,7 +338,7 @@ impl Publishing {
                     }
                     progress.results[index] = Some(result);
                 }
-                Action::Append { commit, .. } => {
+                Action::Append(commit) => {
                     appended.push((index, draft));
                     commits.push(commit);
                 }
@@ -362,7 +355,7 @@ impl Publishing {
 /// The plan of one change before it is encoded.
 enum Plan {
     Settled(Result<Imported, Refusal>),
-    Append { omits_path: bool },
+    Append,
 }
 
 /// The state of [`Publishing::commit_each`] between two rounds.

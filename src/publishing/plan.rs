@@ -258,6 +258,11 @@ impl State {
             && (old == new || canonical_content(name, old) == canonical_content(name, new))
     }
 
+    /// Returns whether the plan of a draft depends on the owner of the path that it requests.
+    pub(super) fn asks_owner(&self, draft: &Draft) -> bool {
+        draft.requested_path().is_some_and(|path| self.has_lost_path(&path))
+    }
+
     /// Returns whether a scheduled article took this path from the live version, which has had none since.
     fn has_lost_path(&self, path: &str) -> bool {
         self.live().is_some_and(|record| {

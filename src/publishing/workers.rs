@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{refusal::Refusal, store};
 
@@ -43,12 +43,13 @@ impl Stop {
     }
 }
 
-/// A guard that stops the work when the caller's future is dropped.
-struct StopOnDrop(Stop);
+/// A guard that stops the work when the caller's future is dropped, and ends the wait for a thread.
+struct StopOnDrop(Stop, AbortHandle);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.0.store(true, Relaxed);
+        self.1.abort();
     }
 }
 
@@ -79,21 +80,27 @@ impl Workers {
         let units = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         let queued = self.queued.clone().try_acquire_many_owned(units);
         let queued = queued.map_err(|_| Refusal::from(store::Error::Overloaded))?;
-        let thread = self.threads.clone().acquire_owned().await;
-        let thread = thread.map_err(|_| Refusal::Internal("write worker pool is closed"))?;
-        let _stop_on_drop = StopOnDrop(stop.clone());
-        // The permits belong to the work, not to the caller: abandoned work still occupies a thread.
-        let done = tokio::task::spawn_blocking(move || {
-            let _permits = (queued, thread);
-            work(&stop)
+        let (threads, stopped) = (self.threads.clone(), stop.clone());
+        // A task waits for the thread, not the caller: a free thread goes to the first in the queue, and a caller that is
+        // not polled would leave it unused.
+        let done = tokio::spawn(async move {
+            let thread = threads.acquire_owned().await;
+            let thread = thread.map_err(|_| Refusal::Internal("write worker pool is closed"))?;
+            // The permits belong to the work: abandoned work still occupies a thread.
+            let done = tokio::task::spawn_blocking(move || {
+                let _permits = (queued, thread);
+                work(&stop)
+            });
+            done.await.unwrap_or(Err(Refusal::Internal("write worker failed")))
         });
+        let _stop_on_drop = StopOnDrop(stopped, done.abort_handle());
         done.await.unwrap_or(Err(Refusal::Internal("write worker failed")))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{pin::pin, sync::mpsc, time::Duration};
 
     use super::*;
 
@@ -139,6 +146,25 @@ mod tests {
         assert!(first.unwrap() && second.unwrap());
         assert!(matches!(third, Err(Refusal::Store(store::Error::Overloaded))));
         assert!(workers.run(LARGE, |_| Ok(true)).await.unwrap(), "the queue still counts the rejected work");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_not_polled_leaves_no_thread_unused() {
+        let workers = Workers::with(1, MAX_QUEUED_BYTES);
+        let (go, wait) = mpsc::channel::<()>();
+        let first = workers.run(LARGE, move |_| Ok(wait.recv().is_ok()));
+        let mut unpolled = pin!(workers.run(LARGE, |_| Ok(true)));
+        let mut first = pin!(first);
+        for _ in 0..10 {
+            assert!(futures_util::poll!(first.as_mut()).is_pending());
+            assert!(futures_util::poll!(unpolled.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        assert!(first.await.unwrap());
+        let third = workers.run(LARGE, |_| Ok(true));
+        assert!(tokio::time::timeout(Duration::from_secs(60), third).await.unwrap().unwrap());
+        assert!(unpolled.await.unwrap());
     }
 
     #[tokio::test]

@@ -41,8 +41,8 @@ use crate::{
 /// three such texts are 1 MB.
 const MAX_SHORT_BYTES: usize = 256;
 
-/// Chunks of an import that are received and checked at once.
-const MAX_CHUNKS_IN_FLIGHT: usize = 2;
+/// Chunks of an import that are received and checked while another is prepared.
+const MAX_CHUNKS_IN_FLIGHT: usize = 1;
 
 /// The imports and exports of a node.
 pub(crate) struct TransferRpc {

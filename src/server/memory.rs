@@ -36,7 +36,8 @@ const SMALL_DIVISOR: usize = 4;
 /// A core reports when its sum differs from its last report by this part of the bound.
 const REPORT_DIVISOR: usize = 512;
 
-/// The maximum number of concurrent imports of a node. Each may process two chunks of 4 MiB.
+/// The maximum number of concurrent imports of a node. Each may have three chunks of 4 MiB: one that is written,
+/// one that is encoded, and one that is checked.
 const MAX_IMPORTS: usize = 16;
 
 /// The maximum number of concurrent reflection streams of a node. Each may process three schema files of 150 KB.
