@@ -43,6 +43,7 @@ mod ledger;
 pub(crate) mod listing;
 mod matching;
 mod open;
+mod pages;
 mod read;
 mod read_only;
 mod readers;

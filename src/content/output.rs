@@ -38,9 +38,6 @@ use crate::{
 /// The maximum number of articles that one job of a reader thread finds and whose pages it reads, some 10 ms.
 const MAX_FOUND: usize = 1_000;
 
-/// The same for a caller with a scope, for whom it reads whole records, some 0.1 ms each.
-const MAX_FOUND_WITHIN: usize = 100;
-
 /// The number of elements of the articles in an output, together. Usual articles have some hundreds each. Few bytes can
 /// contain many, each of which takes some 0.2 µs to decode and render.
 const MAX_ELEMENTS: usize = 500_000;
@@ -293,9 +290,8 @@ impl Content {
         (count, enough): (usize, usize),
     ) -> Result<(Vec<SitePage>, usize), Refusal> {
         let (mut pages, mut listed, mut after) = (Vec::new(), 0, None);
-        let max_found = if viewer.is_some() { MAX_FOUND_WITHIN } else { MAX_FOUND };
         while listed < count && pages.len() < enough {
-            let limit = max_found.min(skip.saturating_add(count - listed));
+            let limit = MAX_FOUND.min(skip.saturating_add(count - listed));
             let (query, viewer) = (query.clone(), viewer.clone());
             let read = move |snapshot: Snapshot<'_>| {
                 let Slice { found, next, .. } = snapshot.articles(&query, after.as_ref(), limit)?;
@@ -322,21 +318,16 @@ fn list_of(name: &Name) -> Vec<Term> {
     Term::from_name(&name.to_string()).into_iter().collect()
 }
 
-/// Returns the pages of articles that have one. One that cannot be read has none. The record decides whether a caller may
-/// see it, and not the list alone, which has no checksum.
+/// Returns the pages of articles that have one and are within a scope. One that cannot be read has none.
 fn pages_of<'a>(
     snapshot: Snapshot<'_>,
     names: impl Iterator<Item = &'a Name>,
     scope: Option<&Scope>,
 ) -> Result<Vec<SitePage>, store::Error> {
+    let mut reader = snapshot.pages(scope.map(Scope::query));
     let mut pages = Vec::new();
     for name in names {
-        let page = match scope.map(|scope| snapshot.record_within(name, scope.query())).transpose() {
-            Ok(Some(None)) => Ok(None),
-            Ok(_) => snapshot.page(name),
-            Err(error) => Err(error),
-        };
-        match page {
+        match reader.read(name) {
             Ok(page) => pages.extend(page),
             Err(store::Error::Corrupt(_) | store::Error::Malformed(_)) => {}
             Err(error) => return Err(error),

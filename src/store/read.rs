@@ -1,6 +1,6 @@
 //! Reads of single records, paths and the order of changes.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{
     Damage, Error, Head, Record, Snapshot, damage, envelope,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     digest::{Hash, SetDigest},
-    entry::{self, Claim, SitePage},
+    entry::{self, Claim},
     model::{Id, Kind, LogId, Name, Revision, Slot},
     wire::log::LogEntry,
 };
@@ -105,19 +105,6 @@ impl Snapshot<'_> {
             }
             None => row::revision(self.connection, name, slot).map(|_absent| None),
         }
-    }
-
-    /// Returns the page of an article that readers see. `None` if it has no page, or is damaged.
-    pub(crate) fn page(self, name: &Name) -> Result<Option<SitePage>, Error> {
-        let sql = format!(
-            "SELECT {} FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3",
-            row::COLUMNS
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let key = params![name.kind as i64, LIVE_SLOT, name.id.as_str()];
-        let found = statement.query_row(key, row::Columns::read).optional()?;
-        let own = found.filter(|columns| columns.is_intact() && columns.name().as_ref() == Some(name));
-        Ok(own.and_then(|columns| SitePage::from_bytes(&columns.page?)))
     }
 
     /// Visits the records of some slots after a revision, in the order of the log: each with its revision, a damaged one
@@ -312,29 +299,6 @@ mod tests {
             ..Default::default()
         };
         Entry::new(name(id), Slot::Live, log)
-    }
-
-    #[test]
-    fn a_damaged_page_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, mut writer) = open(dir.path());
-        apply(&mut writer, &[live("a", "/a", &[], &[]), live("b", "", &[], &[])]);
-        let path = |writer: &_, id| snapshot(writer).page(&name(id)).unwrap().map(|page| page.path);
-        assert_eq!(path(&writer, "a"), Some("/a".to_owned()));
-        assert_eq!(path(&writer, "b"), None);
-        assert_eq!(path(&writer, "c"), None);
-        apply(&mut writer, &[live("d", "/d", &[], &[])]);
-        drop((store, writer));
-        let change = "UPDATE doc SET page = (SELECT page FROM doc WHERE id = 'd') WHERE id = 'a'";
-        let database = Connection::open(dir.path().join("cable.db")).unwrap();
-        assert_eq!(database.execute(change, []).unwrap(), 1);
-        drop(database);
-        let (_store, mut writer) = open(dir.path());
-        assert_eq!(path(&writer, "a"), None);
-        assert_eq!(faults(dir.path())[0], "articles/a: checksum mismatch");
-        apply(&mut writer, &[live("a", "/again", &[], &[])]);
-        assert_eq!(path(&writer, "a"), Some("/again".to_owned()));
-        assert_eq!(faults(dir.path()), Vec::<String>::new());
     }
 
     /// Each claim yields to the one before it. The last two differ only in the time.

@@ -3,7 +3,7 @@
 use super::{
     Case, case,
     encoding::{f, many, n},
-    stores::{many_articles, newsroom},
+    stores::{MONTH, long_reads, many_articles, newsroom},
 };
 
 /// The number of names that each list of a filter may have.
@@ -39,6 +39,14 @@ pub(super) fn partners() -> Vec<Case> {
         of_all(case("GET /v1/articles", "token with 193 names: 1,000 articles", |i| {
             format!("/v1/articles?page_size={}", 1_000 - i % 500).into()
         })),
+        Case {
+            prepare: long_reads,
+            ..of_all(case(
+                "GET /sitemap-{month}.xml",
+                "token with 193 names: 5,000 articles of 100 KB",
+                |_| format!("/sitemap-{MONTH}.xml").into(),
+            ))
+        },
         of_feed(case(
             "FeedService/Watch",
             "token with 64 tags: a snapshot of 64 tags, the first message",

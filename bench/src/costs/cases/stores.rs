@@ -43,14 +43,15 @@ pub(super) fn pages(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
-/// Imports 5,000 articles of [`MONTH`], each with a page and 100 KB of text.
+/// Imports 5,000 articles of [`MONTH`], each with a page, 100 KB of text, a tag of its own, and one that all have.
 pub(super) fn long_reads(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {
         // Text that does not compress to nothing, so that reading it would cost as much as reading real text.
         let word = |n: usize| format!("{:08x} ", (n as u32).wrapping_mul(0x9e37_79b1));
         let sentence = move |n: usize| span(&(0..12).map(|k| word(12 * n + k)).collect::<String>());
         let text = |i: usize| f(15, paragraph(many(900, |j| sentence(900 * i + j))));
-        let page = |i: usize| [f(21, format!("/{i}")), f(25, n(1, IN_MONTH)), text(i)].concat();
+        let tags = |i: usize| [f(20, "tags/all"), f(20, format!("tags/own{i}"))].concat();
+        let page = |i: usize| [f(21, format!("/{i}")), f(25, n(1, IN_MONTH)), tags(i), text(i)].concat();
         for batch in 0..50 {
             let one = |i: usize| f(1, article(&format!("r{i}"), &page(i)));
             raw.import((batch * 100..(batch + 1) * 100).map(one).collect()).await?;
