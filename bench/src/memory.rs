@@ -5,13 +5,16 @@ use std::{
     fmt::Write as _,
     fs,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use cable_client::{Cable, v1};
+use cable_client::{Cable, Import, RawRecord, Retry, v1};
+use cable_load::random::Random;
 use clap::builder::RangedU64ValueParser;
+use futures_util::{StreamExt as _, future, stream};
 use prost::Message as _;
 use tokio::runtime::Runtime;
 
@@ -60,7 +63,7 @@ struct Load {
     run: fn(&Target) -> Outcome<Vec<Peer>>,
 }
 
-const LOADS: [Load; 8] = [
+const LOADS: [Load; 11] = [
     Load { name: "53 connections, windows of 0, 10,600 of the largest responses", run: unread },
     Load { name: "the same with the largest windows, nothing read", run: unread_in_the_socket },
     Load { name: "53 browsers that read nothing, base64", run: unread_by_browsers },
@@ -69,6 +72,9 @@ const LOADS: [Load; 8] = [
     Load { name: "100,000 feeds opened and reset, each with a filter of its own", run: filters },
     Load { name: "half requests: 500 connections of 200 calls, and 300 for operations", run: half_requests },
     Load { name: "20 connections of 60 imports, each with half a chunk of 4 MiB", run: partial_imports },
+    Load { name: "24 imports of articles of 900 KB that do not compress", run: imports },
+    Load { name: "24 dry runs of 50,000 small articles, then 40 of 900 KB", run: dry_runs },
+    Load { name: "600 puts of articles of 900 KB that do not compress, 20 connections", run: puts },
 ];
 
 /// A node under load.
@@ -105,6 +111,9 @@ pub(crate) struct Options {
     /// Number of the load to run alone, from 0; writes no results.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(..LOADS.len() as u64))]
     only: Option<usize>,
+    /// Server program to measure instead of the current one; writes no results.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 }
 
 /// Measures, and writes the table.
@@ -112,8 +121,9 @@ pub(crate) struct Options {
 /// # Errors
 /// Fails if a step of the measurement fails, or if a node exceeded its limit or did not release the memory.
 pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
-    let Options { only } = options;
-    let program = Program::build(root)?;
+    let Options { only, program } = options;
+    let writes_results = only.is_none() && program.is_none();
+    let program = program.map_or_else(|| Program::build(root), |path| Ok(Program::at(path)))?;
     let mut rows = Vec::new();
     for (number, load) in
         LOADS.iter().enumerate().filter(|(number, _)| only.is_none_or(|only| only == *number))
@@ -123,7 +133,7 @@ pub(crate) fn run(root: &Path, options: Options) -> Outcome<()> {
         eprintln!("{number}: {}", row.markdown());
         rows.push(row);
     }
-    if only.is_none() {
+    if writes_results {
         write(root, &rows)?;
     }
     let missed: Vec<_> = rows.iter().filter(|row| !row.is_within_bounds()).map(|row| row.name).collect();
@@ -193,7 +203,11 @@ fn message<T: Default>(set: impl FnOnce(&mut T)) -> T {
 }
 
 fn article(id: &str, bytes: usize, tags: &[String]) -> v1::Article {
-    let span = message(|span: &mut v1::Span| span.text = "y".repeat(bytes));
+    article_of(id, "y".repeat(bytes), tags)
+}
+
+fn article_of(id: &str, text: String, tags: &[String]) -> v1::Article {
+    let span = message(|span: &mut v1::Span| span.text = text);
     let paragraph = message(|paragraph: &mut v1::Paragraph| paragraph.spans = vec![span]);
     let kind = Some(v1::block::Kind::Paragraph(paragraph));
     let block = message(|block: &mut v1::Block| block.kind = kind);
@@ -393,6 +407,69 @@ fn partial_imports(target: &Target) -> Outcome<Vec<Peer>> {
     }
     sleep(Duration::from_secs(3));
     Ok(peers)
+}
+
+fn imports(target: &Target) -> Outcome<Vec<Peer>> {
+    let text: Arc<str> = incompressible().into();
+    import_each(target, |cable, number| {
+        let text = text.clone();
+        cable.import(stream::iter(0..40).map(move |record| part_of(&text, number * 40 + record).into()))
+    })
+}
+
+fn dry_runs(target: &Target) -> Outcome<Vec<Peer>> {
+    let text: Arc<str> = incompressible().into();
+    import_each(target, |cable, number| {
+        let text = text.clone();
+        let small = (0..50_000).map(move |record| article(&format!("small-{number}-{record}"), 1, &[]));
+        let large = (0..40).map(move |record| part_of(&text, number * 40 + record));
+        cable.import(stream::iter(small.chain(large)).map(RawRecord::from)).dry_run()
+    })
+}
+
+/// Runs 24 imports at once.
+fn import_each(target: &Target, import: impl Fn(&Cable, usize) -> Import) -> Outcome<Vec<Peer>> {
+    let run = async |number| {
+        let cable = Cable::builder(&target.node.endpoint).build()?;
+        let mut chunks = import(&cable, number);
+        while let Some(chunk) = chunks.next().await {
+            chunk?;
+        }
+        Ok(())
+    };
+    some_succeed(target.runtime.block_on(future::join_all((0..24).map(run))))
+}
+
+fn puts(target: &Target) -> Outcome<Vec<Peer>> {
+    let text = &incompressible();
+    let clients: Vec<_> = (0..20)
+        .map(|_| Cable::builder(&target.node.endpoint).retry(Retry::none()).build())
+        .collect::<Result<_, _>>()?;
+    let put = |number: usize| clients[number % 20].put(part_of(text, number)).into_future();
+    let done = target.runtime.block_on(future::join_all((0..600).map(put)));
+    some_succeed(done.into_iter().map(|put| put.map(drop)).collect())
+}
+
+/// Checks that a node has accepted some of the work. It may refuse the rest: it is overloaded.
+fn some_succeed(done: Vec<Result<(), cable_client::Error>>) -> Outcome<Vec<Peer>> {
+    let is_success = done.iter().any(Result::is_ok);
+    match done.into_iter().find_map(Result::err) {
+        Some(error) if !is_success => Err(error.into()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Returns text that zstd hardly compresses.
+fn incompressible() -> String {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut random = Random::new(7);
+    (0..2_000_000).map(|_| char::from(CHARACTERS[random.below(64)])).collect()
+}
+
+/// Returns an article with a part of a text.
+fn part_of(text: &str, number: usize) -> v1::Article {
+    let at = number * 1_009 % 1_000_000;
+    article_of(&format!("random-{number}"), text[at..at + 900_000].to_owned(), &[])
 }
 
 fn write(root: &Path, rows: &[Row]) -> Outcome<()> {

@@ -26,7 +26,7 @@ use crate::{
     refusal::Refusal,
     store::{
         self, Snapshot, Subject,
-        listing::{Month, MonthWalk, Query, Slice},
+        listing::{Cursor, Month, MonthWalk, Query, Slice},
     },
     wire::{
         elements, fields,
@@ -214,7 +214,7 @@ impl Content {
                 let now = self.clock.now();
                 let query = narrowed(Query { not_before: Some(now - age + 1), ..Query::default() });
                 depend_on_query(composer, &query);
-                let found = self.pages((&query, viewer), 0, (*articles, *pages)).await?.0;
+                let found = self.pages((&query, viewer), None, (*articles, *pages)).await?.0;
                 *until = found.iter().map(|page| page.publish_time.saturating_add(*age)).min();
                 composer.changes_at(*until);
                 found.iter().for_each(|page| composer.changes_at(page.expire_time));
@@ -225,7 +225,11 @@ impl Content {
                 let query = Query { not_before: Some(start), before: Some(end), ..Query::default() };
                 let query = narrowed(query);
                 depend_on_query(composer, &query);
-                let (found, listed) = self.pages((&query, viewer), *skip, (*articles, *articles)).await?;
+                let first = self.skip(&query, *skip).await?;
+                if *skip > 0 && first.is_none() {
+                    return Err(Refusal::PathNotFound);
+                }
+                let (found, listed) = self.pages((&query, viewer), first, (*articles, *articles)).await?;
                 if listed == 0 {
                     return Err(Refusal::PathNotFound);
                 }
@@ -281,27 +285,25 @@ impl Content {
         Ok(Gathered::Articles { topic, articles, topics: includes.into_live(), named })
     }
 
-    /// Returns the pages of at most `count` articles after `skip` others, until there are enough of them, and the number
-    /// of articles that were found there.
+    /// Returns the pages of at most `count` articles after a cursor, until there are enough of them, and the number of
+    /// articles that were found there.
     async fn pages(
         &self,
         (query, viewer): (&Arc<Query>, &Viewer),
-        mut skip: usize,
+        mut after: Option<Cursor>,
         (count, enough): (usize, usize),
     ) -> Result<(Vec<SitePage>, usize), Refusal> {
-        let (mut pages, mut listed, mut after) = (Vec::new(), 0, None);
+        let (mut pages, mut listed) = (Vec::new(), 0);
         while listed < count && pages.len() < enough {
-            let limit = MAX_FOUND.min(skip.saturating_add(count - listed));
+            let limit = MAX_FOUND.min(count - listed);
             let (query, viewer) = (query.clone(), viewer.clone());
             let read = move |snapshot: Snapshot<'_>| {
                 let Slice { found, next, .. } = snapshot.articles(&query, after.as_ref(), limit)?;
-                let names = found.iter().skip(skip).map(|(name, _)| name);
+                let names = found.iter().map(|(name, _)| name);
                 Ok((found.len(), pages_of(snapshot, names, viewer.as_deref())?, next))
             };
             let (found, read_pages, next) = self.store.read(read).await?;
-            let skipped = skip.min(found);
-            skip -= skipped;
-            listed += found - skipped;
+            listed += found;
             pages.extend(read_pages);
             after = next;
             if after.is_none() {
@@ -310,6 +312,22 @@ impl Content {
         }
         pages.truncate(enough);
         Ok((pages, listed))
+    }
+
+    /// Returns the cursor after `count` articles. `None` if there are no articles after them.
+    async fn skip(&self, query: &Arc<Query>, mut count: usize) -> Result<Option<Cursor>, Refusal> {
+        let mut after = None;
+        while count > 0 {
+            let query = query.clone();
+            let read = move |snapshot: Snapshot<'_>| snapshot.skip(&query, after.as_ref(), count);
+            let skipped = self.store.read(read).await?;
+            if skipped.next.is_none() {
+                return Ok(None);
+            }
+            count -= skipped.articles;
+            after = skipped.next;
+        }
+        Ok(after)
     }
 }
 

@@ -38,7 +38,7 @@ const REPORT_DIVISOR: usize = 512;
 
 /// The maximum number of concurrent imports of a node. Each may have three chunks of 4 MiB: one that is written,
 /// one that is encoded, and one that is checked.
-const MAX_IMPORTS: usize = 16;
+const MAX_IMPORTS: usize = 8;
 
 /// The maximum number of concurrent reflection streams of a node. Each may process three schema files of 150 KB.
 const MAX_REFLECTIONS: usize = 64;

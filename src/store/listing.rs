@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod months;
+mod skip;
 
 pub(crate) use months::{Month, MonthWalk};
 
@@ -189,6 +190,12 @@ impl Plan {
             }
         }
         Ok(false)
+    }
+
+    /// Returns the number of the only term that decides what matches, if there is one.
+    fn only_list(&self) -> Option<i64> {
+        let alone = self.driver.len() == 1 && self.others.is_empty() && self.excluded.is_empty();
+        alone.then(|| self.driver[0])
     }
 
     /// Returns whether a slice that has scanned this number of candidates must end.

@@ -92,7 +92,7 @@ func (EntityKind) EnumDescriptor() ([]byte, []int) {
 type FeedResetReason int32
 
 const (
-	// Not used.
+	// Unset: a feed can resume. Never in FeedReset.
 	FeedResetReason_FEED_RESET_REASON_UNSPECIFIED FeedResetReason = 0
 	// The position is older than the history floor.
 	FeedResetReason_FEED_RESET_REASON_COMPACTED FeedResetReason = 1
@@ -967,7 +967,7 @@ type Consumer struct {
 	AcknowledgeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=acknowledge_time,json=acknowledgeTime,proto3" json:"acknowledge_time,omitempty"`
 	// The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED.
 	LagRevisions int64 `protobuf:"varint,6,opt,name=lag_revisions,json=lagRevisions,proto3" json:"lag_revisions,omitempty"`
-	// How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+	// The time since the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
 	// whose credential has a filter.
 	Lag *durationpb.Duration `protobuf:"bytes,7,opt,name=lag,proto3" json:"lag,omitempty"`
 	// Why a feed cannot resume after the position. Unset if it can.
@@ -1069,7 +1069,7 @@ type AcknowledgePositionRequest struct {
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+	// Whether to store the position even if the stored one is later, so that the next feed repeats the changes after it.
 	// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
 	// and be repeated. A stored position of another history is replaced in any case.
 	AllowRewind   bool `protobuf:"varint,3,opt,name=allow_rewind,json=allowRewind,proto3" json:"allow_rewind,omitempty"`

@@ -37,9 +37,9 @@ type FeedServiceClient interface {
 	// Guarantees:
 	//
 	//   - Order: changes arrive in the order of their revisions.
-	//   - Convergence: a follower that applies all changes holds what matches. UPSERT puts a name, LEFT and REMOVED delete
-	//     it. LEFT and REMOVED may name what the follower never held. UNREADABLE is the one exception: it states that the
-	//     follower lacks a change.
+	//   - Convergence: a follower that applies all changes has all matching entities, and no others. UPSERT puts a name,
+	//     LEFT and REMOVED delete it. LEFT and REMOVED may name one that the follower never had. UNREADABLE is the one
+	//     exception: it reports that the follower lacks a change.
 	//   - No duplicates: a stream delivers no revision twice.
 	//   - Checkpoints: after a checkpoint at revision N, the stream delivers nothing at or below N. The server sends one as
 	//     soon as the follower has caught up, and whenever it has sent nothing else for `checkpoint_interval`.
@@ -68,8 +68,8 @@ type FeedServiceClient interface {
 	//   - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
 	//     section or any authors.
 	//   - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
-	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
-	//     may have.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and the consumer limit of the node or of the
+	//     caller is reached.
 	//   - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
 	//
 	// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
@@ -77,7 +77,7 @@ type FeedServiceClient interface {
 	// Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
 	// revision. A consumer that does not exist is created.
 	//
-	// The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+	// The node stores positions in batches, at most about 20 times a second. A consumer belongs to the caller: consumers of
 	// other callers can have the same name. All callers without a credential are one caller here, and so are all
 	// credentials of one name.
 	//
@@ -86,8 +86,8 @@ type FeedServiceClient interface {
 	//   - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
 	//   - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
 	//   - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
-	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
-	//     caller may have.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and the consumer limit of the node or of the
+	//     caller is reached.
 	//   - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
 	//   - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
 	AcknowledgePosition(ctx context.Context, in *AcknowledgePositionRequest, opts ...grpc.CallOption) (*AcknowledgePositionResponse, error)
@@ -177,9 +177,9 @@ type FeedServiceServer interface {
 	// Guarantees:
 	//
 	//   - Order: changes arrive in the order of their revisions.
-	//   - Convergence: a follower that applies all changes holds what matches. UPSERT puts a name, LEFT and REMOVED delete
-	//     it. LEFT and REMOVED may name what the follower never held. UNREADABLE is the one exception: it states that the
-	//     follower lacks a change.
+	//   - Convergence: a follower that applies all changes has all matching entities, and no others. UPSERT puts a name,
+	//     LEFT and REMOVED delete it. LEFT and REMOVED may name one that the follower never had. UNREADABLE is the one
+	//     exception: it reports that the follower lacks a change.
 	//   - No duplicates: a stream delivers no revision twice.
 	//   - Checkpoints: after a checkpoint at revision N, the stream delivers nothing at or below N. The server sends one as
 	//     soon as the follower has caught up, and whenever it has sent nothing else for `checkpoint_interval`.
@@ -208,8 +208,8 @@ type FeedServiceServer interface {
 	//   - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
 	//     section or any authors.
 	//   - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
-	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
-	//     may have.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and the consumer limit of the node or of the
+	//     caller is reached.
 	//   - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
 	//
 	// With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
@@ -217,7 +217,7 @@ type FeedServiceServer interface {
 	// Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
 	// revision. A consumer that does not exist is created.
 	//
-	// The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+	// The node stores positions in batches, at most about 20 times a second. A consumer belongs to the caller: consumers of
 	// other callers can have the same name. All callers without a credential are one caller here, and so are all
 	// credentials of one name.
 	//
@@ -226,8 +226,8 @@ type FeedServiceServer interface {
 	//   - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
 	//   - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
 	//   - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
-	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
-	//     caller may have.
+	//   - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and the consumer limit of the node or of the
+	//     caller is reached.
 	//   - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
 	//   - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
 	AcknowledgePosition(context.Context, *AcknowledgePositionRequest) (*AcknowledgePositionResponse, error)

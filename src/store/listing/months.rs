@@ -107,14 +107,6 @@ impl Snapshot<'_> {
     }
 }
 
-impl Plan {
-    /// Returns the number of the only term that decides what matches, if there is one.
-    fn only_list(&self) -> Option<i64> {
-        let alone = self.driver.len() == 1 && self.others.is_empty() && self.excluded.is_empty();
-        alone.then(|| self.driver[0])
-    }
-}
-
 fn count_days(connection: &Connection, term: i64, walk: &mut MonthWalk) -> Result<(), Error> {
     let sql = "SELECT time FROM listing WHERE term = ?1 AND time < ?2 ORDER BY time DESC LIMIT 1";
     let mut newest = connection.prepare_cached(sql)?;

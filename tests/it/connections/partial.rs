@@ -133,7 +133,7 @@ async fn imports_and_reflection_streams_are_limited_per_node() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path()).await;
     let client = Http2Client::connect(node.address, WINDOW).await;
-    for (path, limit) in [(IMPORT, 16), (REFLECTION[0], 64)] {
+    for (path, limit) in [(IMPORT, 8), (REFLECTION[0], 64)] {
         let mut open = Vec::new();
         for _ in 0..limit {
             open.push(client.start_call(path, &[]).await.response().await);

@@ -43,6 +43,20 @@ pub(super) fn pages(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
+/// Imports 250,000 small articles of [`MONTH`], each with a page.
+pub(super) fn full_month(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        let one = |i: usize| {
+            let page = [f(21, format!("/{i}")), f(25, n(1, IN_MONTH + i as u64))].concat();
+            f(1, article(&format!("m{i}"), &page))
+        };
+        for batch in 0..25 {
+            raw.import((batch * 10_000..(batch + 1) * 10_000).map(one).collect()).await?;
+        }
+        Ok(())
+    })
+}
+
 /// Imports 5,000 articles of [`MONTH`], each with a page, 100 KB of text, a tag of its own, and one that all have.
 pub(super) fn long_reads(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     Box::pin(async move {

@@ -8,7 +8,9 @@ use super::{
     encoding::x,
     group,
     partners::names,
-    stores::{MONTH, costly, elements, everything, large, long_reads, many_articles, newsroom, pages},
+    stores::{
+        MONTH, costly, elements, everything, full_month, large, long_reads, many_articles, newsroom, pages,
+    },
 };
 
 /// The description of the resources. `cargo xtask gen --check` fails if it is not that of the program.
@@ -140,6 +142,12 @@ pub(super) fn resources() -> Vec<Case> {
         Case {
             prepare: long_reads,
             ..get("5,000 articles of 100 KB", "/sitemap-{month}.xml", |_| format!("/sitemap-{MONTH}.xml"))
+        },
+        Case {
+            prepare: full_month,
+            ..get("the last of 50 parts, and one after it", "/sitemap-{month}.xml", |i| {
+                format!("/sitemap-{MONTH}-{}.xml", [50, 9_000][i % 2])
+            })
         },
         Case {
             prepare: pages,

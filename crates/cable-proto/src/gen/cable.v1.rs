@@ -3192,7 +3192,7 @@ pub struct Consumer {
     /// The number of revisions after the position. They need not concern the feed of the consumer. 0 with LOG_CHANGED.
     #[prost(int64, tag = "6")]
     pub lag_revisions: i64,
-    /// How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+    /// The time since the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
     /// whose credential has a filter.
     #[prost(message, optional, tag = "7")]
     pub lag: ::core::option::Option<::prost_types::Duration>,
@@ -3209,7 +3209,7 @@ pub struct AcknowledgePositionRequest {
     /// The position of the last message whose content is applied, with `log_id` and `chain`, as the feed delivered it.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
-    /// Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    /// Whether to store the position even if the stored one is later, so that the next feed repeats the changes after it.
     /// If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
     /// and be repeated. A stored position of another history is replaced in any case.
     #[prost(bool, tag = "3")]
@@ -3299,7 +3299,7 @@ impl EntityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FeedResetReason {
-    /// Not used.
+    /// Unset: a feed can resume. Never in FeedReset.
     Unspecified = 0,
     /// The position is older than the history floor.
     Compacted = 1,

@@ -443,7 +443,7 @@ class Calls(ABC):
         """Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
         revision. A consumer that does not exist is created.
 
-        The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+        The node stores positions in batches, at most about 20 times a second. A consumer belongs to the caller: consumers of
         other callers can have the same name. All callers without a credential are one caller here, and so are all
         credentials of one name.
 
@@ -452,8 +452,8 @@ class Calls(ABC):
         - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
         - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
         - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
-        - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
-        caller may have.
+        - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and the consumer limit of the node or of the
+        caller is reached.
         - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
         - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
         """

@@ -69,7 +69,7 @@ class _FeedResetReason:
 class _FeedResetReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedResetReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEED_RESET_REASON_UNSPECIFIED: _FeedResetReason.ValueType  # 0
-    """Not used."""
+    """Unset: a feed can resume. Never in FeedReset."""
     FEED_RESET_REASON_COMPACTED: _FeedResetReason.ValueType  # 1
     """The position is older than the history floor."""
     FEED_RESET_REASON_LOG_CHANGED: _FeedResetReason.ValueType  # 2
@@ -79,7 +79,7 @@ class FeedResetReason(_FeedResetReason, metaclass=_FeedResetReasonEnumTypeWrappe
     """Reasons why a feed cannot resume from a position."""
 
 FEED_RESET_REASON_UNSPECIFIED: FeedResetReason.ValueType  # 0
-"""Not used."""
+"""Unset: a feed can resume. Never in FeedReset."""
 FEED_RESET_REASON_COMPACTED: FeedResetReason.ValueType  # 1
 """The position is older than the history floor."""
 FEED_RESET_REASON_LOG_CHANGED: FeedResetReason.ValueType  # 2
@@ -513,7 +513,7 @@ class Consumer(_message.Message):
 
     @_builtins.property
     def lag(self) -> _duration_pb2.Duration:
-        """How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+        """The time since the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
         whose credential has a filter.
         """
 
@@ -549,7 +549,7 @@ class AcknowledgePositionRequest(_message.Message):
     consumer: _builtins.str
     """The consumer, as in WatchRequest."""
     allow_rewind: _builtins.bool
-    """Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+    """Whether to store the position even if the stored one is later, so that the next feed repeats the changes after it.
     If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
     and be repeated. A stored position of another history is replaced in any case.
     """

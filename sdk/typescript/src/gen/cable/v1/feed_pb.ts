@@ -503,7 +503,7 @@ export type Consumer = Message<"cable.v1.Consumer"> & {
   lagRevisions: bigint;
 
   /**
-   * How long ago the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
+   * The time since the oldest of these revisions was made. Unset if there is none, with LOG_CHANGED, and for a caller
    * whose credential has a filter.
    *
    * @generated from field: google.protobuf.Duration lag = 7;
@@ -546,7 +546,7 @@ export type AcknowledgePositionRequest = Message<"cable.v1.AcknowledgePositionRe
   position?: Position | undefined;
 
   /**
-   * Whether to store the position also if a later one is stored, so that the next feed repeats the changes after it.
+   * Whether to store the position even if the stored one is later, so that the next feed repeats the changes after it.
    * If unset, a position before the stored one changes nothing, and the call succeeds: acknowledgements may arrive late
    * and be repeated. A stored position of another history is replaced in any case.
    *
@@ -731,7 +731,7 @@ export const EntityKindSchema: GenEnum<EntityKind> = /*@__PURE__*/
  */
 export enum FeedResetReason {
   /**
-   * Not used.
+   * Unset: a feed can resume. Never in FeedReset.
    *
    * @generated from enum value: FEED_RESET_REASON_UNSPECIFIED = 0;
    */
@@ -771,9 +771,9 @@ export const FeedService: GenService<{
    * Guarantees:
    *
    * - Order: changes arrive in the order of their revisions.
-   * - Convergence: a follower that applies all changes holds what matches. UPSERT puts a name, LEFT and REMOVED delete
-   *   it. LEFT and REMOVED may name what the follower never held. UNREADABLE is the one exception: it states that the
-   *   follower lacks a change.
+   * - Convergence: a follower that applies all changes has all matching entities, and no others. UPSERT puts a name,
+   *   LEFT and REMOVED delete it. LEFT and REMOVED may name one that the follower never had. UNREADABLE is the one
+   *   exception: it reports that the follower lacks a change.
    * - No duplicates: a stream delivers no revision twice.
    * - Checkpoints: after a checkpoint at revision N, the stream delivers nothing at or below N. The server sends one as
    *   soon as the follower has caught up, and whenever it has sent nothing else for `checkpoint_interval`.
@@ -802,8 +802,8 @@ export const FeedService: GenService<{
    * - CREDENTIAL_LIMITED (PERMISSION_DENIED): the filter of the credential is not one of a single tag, any tags, one
    *   section or any authors.
    * - TOO_MANY_FEEDS (RESOURCE_EXHAUSTED): the feed limit of the connection or of the node is reached.
-   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and there are as many as the node or the caller
-   *   may have.
+   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): `consumer` is a new one, and the consumer limit of the node or of the
+   *   caller is reached.
    * - STORE_FULL (RESOURCE_EXHAUSTED), OUTCOME_UNKNOWN (UNAVAILABLE): a new `consumer` could not be stored.
    *
    * With `allow_reset`, the first two are not errors: the stream continues with a new snapshot.
@@ -819,7 +819,7 @@ export const FeedService: GenService<{
    * Stores the position up to which a consumer has applied its feed. It is on disk when the call returns, and makes no
    * revision. A consumer that does not exist is created.
    *
-   * The node stores positions together, at most some 20 times a second. A consumer belongs to the caller: consumers of
+   * The node stores positions in batches, at most about 20 times a second. A consumer belongs to the caller: consumers of
    * other callers can have the same name. All callers without a credential are one caller here, and so are all
    * credentials of one name.
    *
@@ -828,8 +828,8 @@ export const FeedService: GenService<{
    * - LOG_CHANGED (FAILED_PRECONDITION): the position belongs to another history.
    * - REVISION_COMPACTED (OUT_OF_RANGE): the position is older than the history floor: no feed could resume after it.
    * - NOT_CAUGHT_UP (UNAVAILABLE): the node did not reach the position within 1 s. Retry, on the node that sent it.
-   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and there are as many as the node or the
-   *   caller may have.
+   * - TOO_MANY_CONSUMERS (RESOURCE_EXHAUSTED): the consumer is a new one, and the consumer limit of the node or of the
+   *   caller is reached.
    * - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
    * - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
    *
