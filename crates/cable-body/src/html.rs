@@ -12,6 +12,7 @@ use cable_proto::v1::{self, block::Kind};
 
 mod blocks;
 mod brackets;
+mod cards;
 mod figures;
 mod ids;
 mod links;
@@ -120,7 +121,8 @@ fn parse_plain(html: &str, steps: usize) -> Option<((scraper::Html, bool), usize
     source::parse_within(html, Bounds { steps, ..PLAIN_BOUNDS })
 }
 
-fn converted((tree, flattened): (scraper::Html, bool), mut walker: Walker<'_>) -> Converted {
+fn converted((mut tree, flattened): (scraper::Html, bool), mut walker: Walker<'_>) -> Converted {
+    cards::simplify(&mut tree, &mut walker.notes);
     if flattened {
         walker.drop_markup(|| source::FLATTENED.to_owned());
     }

@@ -4,7 +4,7 @@
 //! forms that the renderer writes, and that people write for the same things, become their blocks again: a picture or a
 //! player with a line of emphasis below it, a URL alone, a quotation whose last line names its source.
 
-use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, CowStr, Event, LinkType, Options, Parser, Tag, TagEnd};
 
 use crate::{
     html::{self, CHECKED, Converted, UNCHECKED},
@@ -205,6 +205,9 @@ impl Writer {
             Tag::Emphasis => self.open("em"),
             Tag::Strong => self.open("strong"),
             Tag::Strikethrough => self.open("s"),
+            Tag::Link { link_type: LinkType::Email, dest_url, title, .. } => {
+                self.link(&format!("mailto:{dest_url}"), &title);
+            }
             Tag::Link { dest_url, title, .. } => self.link(&dest_url, &title),
             Tag::Image { dest_url, title, .. } => {
                 self.out.push_str("<img");

@@ -296,14 +296,21 @@ fn fit_texts(article: &mut v1::Article, notes: &mut Vec<String>) {
     article.language = language(&article.language);
 }
 
-/// Returns the first words of the text.
+/// Returns the first words of the text: of the first block that has some. The plain text of a player or an embed is its
+/// URL, which counts where there is nothing else.
 fn derived_headline(body: Option<&v1::Body>) -> String {
     // A divider is a line of signs in plain text.
-    let words = body.into_iter().flat_map(|body| &body.blocks);
-    let words = words.filter(|block| !matches!(block.kind, Some(v1::block::Kind::Divider(_))));
-    let start = v1::Body { blocks: words.take(HEADLINE_BLOCKS).cloned().collect() };
-    let text = render(&start, BodyFormat::PlainText);
-    let text = one_line(html::head(&text, 4 * DERIVED_HEADLINE_BYTES));
+    let is_divider = |block: &&v1::Block| matches!(block.kind, Some(v1::block::Kind::Divider(_)));
+    use v1::block::Kind::{Audio, Embed, Video};
+    let is_url = |block: &&v1::Block| matches!(block.kind, Some(Video(_) | Audio(_) | Embed(_)));
+    let blocks = body.into_iter().flat_map(|body| &body.blocks).take(HEADLINE_BLOCKS);
+    let words = blocks.filter(|block| !is_divider(block));
+    let (urls, texts): (Vec<_>, Vec<_>) = words.partition(is_url);
+    let line = |block: &v1::Block| {
+        let text = render(&v1::Body { blocks: vec![block.clone()] }, BodyFormat::PlainText);
+        one_line(html::head(&text, 4 * DERIVED_HEADLINE_BYTES))
+    };
+    let text = texts.into_iter().chain(urls).map(line).find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = truncate(&text, DERIVED_HEADLINE_BYTES);
     if words.len() < text.len() && !text[words.len()..].starts_with(' ') {
         words = words.rsplit_once(' ').map_or(words, |(words, _)| words);

@@ -42,8 +42,50 @@ pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
     }
     let hours = || parse_time(&with_whole_offset(text)?);
     let zoned = || strtime::parse("%Y-%m-%d %H:%M %z", text).ok()?.to_timestamp().ok();
-    let mail = || rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok();
-    of(parse_time(text).or_else(hours).or_else(zoned).or_else(mail)?, true)
+    match parse_time(text).or_else(hours).or_else(zoned) {
+        Some(instant) => of(instant, true),
+        None => of_mail(text, offset),
+    }
+}
+
+/// Parses a time of RFC 2822, with the deviations that feeds have: whole names of days and months, zones such as
+/// `+01:00` or `GMT+1`, and none. The time of an unknown zone has none (section 4.3).
+fn of_mail(text: &str, offset: Offset) -> Option<Time> {
+    let rest = text.split_once(',').filter(|(day, _)| day.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let mut words = rest.map_or(text, |(_, rest)| rest).split_ascii_whitespace();
+    let [day, month, year, time] = [words.next()?, words.next()?, words.next()?, words.next()?];
+    let month = month.get(..3)?;
+    let in_utc = format!("{day} {month} {year} {time} +0000");
+    let in_utc = rfc2822::DateTimeParser::new().parse_timestamp(&in_utc).ok()?;
+    let zone = words.next().and_then(mail_offset);
+    let local = Offset::UTC.to_datetime(in_utc);
+    let instant = TimeZone::fixed(zone.unwrap_or(offset)).to_timestamp(local).ok()?;
+    Some(Time { instant, has_zone: zone.is_some() })
+}
+
+/// Returns the offset of a zone of RFC 2822, or of one such as `GMT+1`.
+fn mail_offset(zone: &str) -> Option<Offset> {
+    const NAMED: [(&str, i8); 11] = [
+        ("UT", 0),
+        ("GMT", 0),
+        ("UTC", 0),
+        ("EST", -5),
+        ("EDT", -4),
+        ("CST", -6),
+        ("CDT", -5),
+        ("MST", -7),
+        ("MDT", -6),
+        ("PST", -8),
+        ("PDT", -7),
+    ];
+    let zone = zone.to_ascii_uppercase();
+    if let Some((_, hours)) = NAMED.iter().find(|(name, _)| *name == zone) {
+        return Some(Offset::constant(*hours));
+    }
+    let digits = zone.strip_prefix("GMT").or_else(|| zone.strip_prefix("UTC")).unwrap_or(&zone);
+    let hours = digits.get(1..).filter(|hours| matches!(hours.len(), 1 | 2));
+    let whole = hours.map(|hours| format!("{}{hours:0>2}:00", &digits[..1]));
+    parse_offset(whole.as_deref().unwrap_or(digits))
 }
 
 /// Returns a time whose offset has hours only, such as `2015-03-17 14:00:00 -4`, with all its digits.
@@ -124,11 +166,37 @@ mod tests {
             ("2024-03-01T12:00:05+02", "2024-03-01T10:00:05Z", true),
             ("2024-03-01 12:00 -0500", "2024-03-01T17:00:00Z", true),
             ("Fri, 01 Mar 2024 12:00:05 GMT", "2024-03-01T12:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 -0000", "2024-03-01T12:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 est", "2024-03-01T17:00:05Z", true),
+            ("Fri, 1 Mar 24 12:00 +0100 (CET)", "2024-03-01T11:00:00Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 +01:00", "2024-03-01T11:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 GMT+1", "2024-03-01T11:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 UTC-05:30", "2024-03-01T17:30:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 Z", "2024-03-01T12:00:05Z", true),
+            ("Friday, 01 March 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
+            ("Sun, 01 Sept 2024 12:00:05 +0000", "2024-09-01T12:00:05Z", true),
+            ("01 Mar 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
+            // Not the day of that date.
+            ("Mon, 01 Mar 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 CET", "2024-03-01T10:00:05Z", false),
+            ("Fri, 01 Mar 2024 12:00:05 BST", "2024-03-01T10:00:05Z", false),
+            ("Fri, 01 Mar 2024 12:00:05", "2024-03-01T10:00:05Z", false),
+            ("Friday, 01 Mar 2024 12:00", "2024-03-01T10:00:00Z", false),
         ] {
             let expected = Time { instant: expected.parse().unwrap(), has_zone };
             assert_eq!(parse(text, offset), Some(expected), "{text}");
         }
-        for text in ["", "soon", "2024", "2024-13-01", "2024-03-01x", &"1".repeat(100)] {
+        for text in [
+            "",
+            "soon",
+            "2024",
+            "2024-13-01",
+            "2024-03-01x",
+            "Fri, 01 Mär 2024 12:00:05",
+            "Fri, 41 Mar 2024 12:00:05 GMT",
+            "Fri, 01 Mar 2024",
+            &"1".repeat(100),
+        ] {
             assert_eq!(parse(text, offset), None, "{text}");
         }
     }

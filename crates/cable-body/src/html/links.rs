@@ -5,7 +5,7 @@ use cable_proto::text::remove_forbidden;
 use scraper::{Html, Node};
 
 /// The attributes that hold one URL.
-const URLS: [&str; 4] = ["href", "src", "poster", "data"];
+const URLS: [&str; 7] = ["href", "src", "poster", "data", "data-src", "data-lazy-src", "data-orig-file"];
 
 /// Replaces each URL of the tree for which the function returns another one, and leaves forbidden characters out. Returns
 /// the number of those.
@@ -101,6 +101,13 @@ mod tests {
         let mut tree = Html::parse_fragment("<p title='a&#8238;b'>c&#x202e;d&#xfeff;</p>");
         assert_eq!(prepare(&mut tree, &absolute), 3);
         assert!(tree.root_element().inner_html().contains("<p title=\"ab\">cd</p>"));
+        // Those that scripts load later.
+        for name in ["data-src", "data-lazy-src", "data-orig-file"] {
+            let mut tree = Html::parse_fragment(&format!("<img src='data:,' {name}='/lazy'>"));
+            prepare(&mut tree, &absolute);
+            let html = tree.root_element().inner_html();
+            assert!(html.contains(&format!("{name}=\"https://a.example/lazy\"")), "{html}");
+        }
         assert_eq!(srcset("/d 1x, g 2x", &absolute), "https://a.example/d 1x, g 2x");
         assert_eq!(srcset("/d, /e 2x", &absolute), "https://a.example/d, https://a.example/e 2x");
         assert_eq!(srcset(" , ", &absolute), "");

@@ -34,7 +34,9 @@ pub(super) fn post(walker: &mut Walker<'_>, element: ElementRef<'_>, context: &C
     if post.title.is_empty() && !has_header {
         take_title(&mut post);
     }
-    if post != v1::LivePost::default() {
+    // A mark alone shows nothing.
+    let marks = v1::LivePost { key_event: post.key_event, pinned: post.pinned, ..Default::default() };
+    if post != marks {
         flow.blocks.push(block(Kind::LivePost(post)));
     }
 }

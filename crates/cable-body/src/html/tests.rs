@@ -621,6 +621,11 @@ fn updates_of_a_live_blog_are_live_posts() {
     ] {
         assert_eq!(post(html).blocks.len(), blocks, "{html}");
     }
+    for empty in
+        ["<article itemprop=liveBlogUpdate>", "<article itemprop=liveBlogUpdate data-pinned data-key-event>"]
+    {
+        assert_eq!(plain_body(empty).unwrap().body.blocks, [], "{empty}");
+    }
     let nested = plain_body("<ul><li><div itemprop=liveBlogUpdate>w1</div></li></ul>").unwrap();
     assert!(matches!(nested.body.blocks[0].kind, Some(Kind::List(_))));
 }

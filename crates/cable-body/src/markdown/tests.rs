@@ -39,6 +39,18 @@ fn text(spans: &[v1::Span]) -> String {
 }
 
 #[test]
+fn an_address_in_angle_brackets_is_a_link_to_it() {
+    for (markdown, href) in [
+        ("Mail <desk@lantern.example>.", "mailto:desk@lantern.example"),
+        ("Mail <mailto:desk@lantern.example>.", "mailto:desk@lantern.example"),
+        ("Read <https://lantern.example/a>.", "https://lantern.example/a"),
+    ] {
+        let html = crate::render(&body(markdown).unwrap().body, v1::BodyFormat::Html);
+        assert!(html.contains(&format!("href=\"{href}\"")), "{markdown}: {html}");
+    }
+}
+
+#[test]
 fn each_construct_has_its_block() {
     for (markdown, wanted) in [
         ("a\nb", "paragraph"),

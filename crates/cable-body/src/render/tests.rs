@@ -65,6 +65,18 @@ fn gallery(media: Vec<Media>, caption: Vec<Span>) -> Gallery {
 }
 
 #[test]
+fn codes_with_the_same_marks_in_another_order_are_one() {
+    let code = |text: &str, outer: [Mark; 2]| Span {
+        text: text.to_owned(),
+        marks: outer.into_iter().chain([Mark::Code]).map(i32::from).collect(),
+        link: None,
+    };
+    let spans = vec![code("a", [Mark::Strong, Mark::Emphasis]), code("b", [Mark::Emphasis, Mark::Strong])];
+    let text = render(&body(vec![paragraph(spans)]), BodyFormat::Markdown);
+    assert_eq!(text.trim(), "***`ab`***");
+}
+
+#[test]
 fn an_empty_body_is_an_empty_text() {
     let nothing = vec![
         Block { id: "a".to_owned(), kind: None },

@@ -86,15 +86,21 @@ fn arrange(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
             (parts[at].marks, parts[at].code, parts[at].link) = (marks, code, link);
         }
     }
-    let mut arranged: Vec<Piece<'_>> = Vec::with_capacity(parts.len());
-    for part in parts {
-        match arranged.last_mut() {
-            Some(last) if last.looks_like(&part) => last.text.push_str(&part.text),
-            _ => arranged.push(part),
+    let mut arranged = join_alike(parts);
+    order_stars(&mut arranged);
+    // Pieces can look alike only now: two codes would otherwise be one with backticks inside.
+    join_alike(arranged)
+}
+
+fn join_alike(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
+    let mut joined: Vec<Piece<'_>> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match joined.last_mut() {
+            Some(last) if last.looks_like(&piece) => last.text.push_str(&piece.text),
+            _ => joined.push(piece),
         }
     }
-    order_stars(&mut arranged);
-    arranged
+    joined
 }
 
 /// Puts emphasis around strong text where both have the same extent: that is how parsers read `***`.

@@ -1,0 +1,166 @@
+//! Cards of editors. Around their content, Ghost and WordPress write controls of players, icons and buttons, which are
+//! no words of the author.
+
+use ego_tree::NodeId;
+use html5ever::{QualName, local_name};
+use scraper::{ElementRef, Html, Node};
+
+use super::{
+    markup,
+    notes::{Notes, quoted},
+};
+
+/// The classes of Ghost's controls and icons.
+const CONTROLS: [&str; 8] = [
+    "kg-audio-player",
+    "kg-audio-thumbnail",
+    "kg-bookmark-icon",
+    "kg-file-card-icon",
+    "kg-toggle-card-icon",
+    "kg-video-large-play-icon",
+    "kg-video-overlay",
+    "kg-video-player-container",
+];
+
+/// The class of the picture of a linked page. It belongs to that page.
+const THUMBNAIL: &str = "kg-bookmark-thumbnail";
+
+/// The classes of Ghost's lines that are `span` elements.
+const LINES: [&str; 2] = ["kg-bookmark-author", "kg-bookmark-publisher"];
+
+/// The class of WordPress's second link to a file, a button.
+const FILE_BUTTON: &str = "wp-block-file__button";
+
+/// The change of an element.
+enum Change {
+    LeaveOut,
+    /// The element is a line of its own.
+    Line,
+}
+
+/// Leaves out the parts of cards that are no content, and reports the pictures among them.
+pub(super) fn simplify(tree: &mut Html, notes: &mut Notes) {
+    let elements = tree.tree.nodes().filter_map(ElementRef::wrap);
+    let changes: Vec<_> = elements.filter_map(|e| Some((e.id(), change(e, notes)?))).collect();
+    for (id, change) in changes {
+        apply(tree, id, &change);
+    }
+}
+
+fn change(element: ElementRef<'_>, notes: &mut Notes) -> Option<Change> {
+    let class = element.attr("class")?;
+    let has = |names: &[&str]| class.split_ascii_whitespace().any(|class| names.contains(&class));
+    if has(&[THUMBNAIL]) {
+        for picture in markup::below(element).filter(|e| e.value().name() == "img") {
+            let source = picture.attr("src").unwrap_or_default();
+            notes.add(|| format!("picture {} of a linked page: left out", quoted(source)));
+        }
+    }
+    match () {
+        () if has(&CONTROLS) || has(&[THUMBNAIL]) => Some(Change::LeaveOut),
+        () if has(&[FILE_BUTTON]) && repeats_link(element) => Some(Change::LeaveOut),
+        () if has(&LINES) => Some(Change::Line),
+        () => None,
+    }
+}
+
+/// Returns whether the element before has the same link, with words.
+fn repeats_link(element: ElementRef<'_>) -> bool {
+    let before = element.prev_siblings().find_map(ElementRef::wrap);
+    let href = element.attr("href");
+    before.is_some_and(|before| {
+        href.is_some() && before.attr("href") == href && !markup::text_of(*before).trim().is_empty()
+    })
+}
+
+fn apply(tree: &mut Html, id: NodeId, change: &Change) {
+    let Some(mut node) = tree.tree.get_mut(id) else { return };
+    match (change, node.value()) {
+        (Change::LeaveOut, _) => node.detach(),
+        (Change::Line, Node::Element(element)) => {
+            element.name = QualName { local: local_name!("div"), ..element.name.clone() };
+        }
+        (Change::Line, _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NoAttachments, body, plain_body};
+    use crate::render;
+    use cable_proto::v1::{self, BodyFormat, block::Kind};
+
+    fn converted(html: &str) -> (Vec<Kind>, String, Vec<String>) {
+        let converted = plain_body(html).unwrap();
+        let text = render(&converted.body, BodyFormat::PlainText);
+        let notes = converted.notes.lines.clone();
+        (converted.body.blocks.into_iter().filter_map(|block| block.kind).collect(), text, notes)
+    }
+
+    #[test]
+    fn a_bookmark_has_lines_and_no_pictures_of_its_page() {
+        let (_, text, notes) = converted(
+            "<figure class='kg-card kg-bookmark-card'><a class='kg-bookmark-container' href='https://b.example/'>\
+             <div class='kg-bookmark-content'><div class='kg-bookmark-title'>Title</div>\
+             <div class='kg-bookmark-description'>Description</div><div class='kg-bookmark-metadata'>\
+             <img class='kg-bookmark-icon' src='/icon.png' alt=''><span class='kg-bookmark-author'>Site</span>\
+             <span class='kg-bookmark-publisher'>Author</span></div></div>\
+             <div class='kg-bookmark-thumbnail'><img src='/thumb.jpg' alt=''></div></a>\
+             <figcaption>Caption</figcaption></figure>",
+        );
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines, ["Title", "Description", "Site", "Author", "Caption"]);
+        assert_eq!(notes, ["picture `/thumb.jpg` of a linked page: left out"]);
+    }
+
+    #[test]
+    fn players_have_their_file_and_no_controls() {
+        let (kinds, text, _) = converted(
+            "<div class='kg-card kg-audio-card'><img src='' alt='audio-thumbnail' class='kg-audio-thumbnail kg-audio-hide'>\
+             <div class='kg-audio-thumbnail placeholder'><svg><title>note</title></svg></div>\
+             <div class='kg-audio-player-container'><audio src='/a.mp3' preload='metadata'></audio>\
+             <div class='kg-audio-title'>Sound</div><div class='kg-audio-player'><button>Play</button>\
+             <span class='kg-audio-current-time'>0:00</span><div>/<span>12.5</span></div><button>1&#215;</button>\
+             </div></div></div>",
+        );
+        assert!(matches!(&kinds[..], [Kind::Audio(_), Kind::Paragraph(_)]), "{kinds:?}");
+        assert!(text.contains("Sound") && !text.contains("0:00"), "{text}");
+        let (kinds, text, _) = converted(
+            "<figure class='kg-card kg-video-card kg-card-hascaption'><div class='kg-video-container'>\
+             <video src='/v.mp4' poster='/p.jpg' width='640' height='360'></video>\
+             <div class='kg-video-overlay'><button class='kg-video-large-play-icon'>Play</button></div>\
+             <div class='kg-video-player-container'><div>0:00/<span>0:10</span></div><button>1&#215;</button></div>\
+             </div><figcaption><p>A <b>cat</b></p></figcaption></figure>",
+        );
+        let [Kind::Video(v1::Video { media: Some(media), .. })] = &kinds[..] else { panic!("{kinds:?}") };
+        assert_eq!(media.renditions[0].href, "/v.mp4");
+        assert!(text.contains("A cat") && !text.contains("0:1"), "{text}");
+    }
+
+    #[test]
+    fn files_have_one_link() {
+        let (_, text, _) = converted(
+            "<div class='kg-card kg-file-card'><a class='kg-file-card-container' href='/f.pdf' title='Download' download>\
+             <div class='kg-file-card-contents'><div class='kg-file-card-title'>Plan</div>\
+             <div class='kg-file-card-metadata'><div class='kg-file-card-filename'>f.pdf</div></div></div>\
+             <div class='kg-file-card-icon'><svg><title>download-circle</title></svg></div></a></div>",
+        );
+        assert_eq!(text.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(), ["Plan", "f.pdf"]);
+        let file = |first: &str| {
+            format!(
+                "<!-- wp:file --><div class='wp-block-file'>{first}<a href='/f.pdf' \
+                 class='wp-block-file__button wp-element-button' download>Download</a></div><!-- /wp:file -->"
+            )
+        };
+        for (first, expected) in
+            [("<a href='/f.pdf'>Plan</a>", "Plan"), ("", "Download"), ("<a href='/f.pdf'></a>", "Download")]
+        {
+            let converted = body(&file(first), &NoAttachments);
+            assert_eq!(render(&converted.body, BodyFormat::PlainText).trim(), expected, "{first}");
+        }
+        // Links of different files remain.
+        let (_, text, _) =
+            converted("<a href='/a.pdf'>A</a> <a href='/b.pdf' class='wp-block-file__button'>B</a>");
+        assert_eq!(text.trim(), "A B");
+    }
+}
