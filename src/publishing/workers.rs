@@ -16,9 +16,9 @@ use crate::{refusal::Refusal, store};
 const MAX_INLINE_BYTES: usize = 2 << 10;
 
 /// The maximum content that waits for a thread in total, in bytes. A write above it is rejected with OVERLOADED, so
-/// that a burst of large writes costs its callers a retry and not the node its memory. It holds sixteen requests of the
+/// that a burst of large writes costs its callers a retry and not the node its memory. It holds twelve requests of the
 /// largest size.
-const MAX_QUEUED_BYTES: usize = 64 << 20;
+const MAX_QUEUED_BYTES: usize = 48 << 20;
 
 /// The unit in which content is counted, in bytes, rounded up.
 const PERMIT_BYTES: usize = 1 << 10;
