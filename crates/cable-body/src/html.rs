@@ -1,9 +1,9 @@
 //! Conversion of HTML into a body: plain HTML, such as that of editors and of this crate's renderer; and HTML of
 //! WordPress, with block-editor markup, and classic text, in which line feeds are significant.
 //!
-//! Invariant: the words of the source are the words of the body, in order; only markup is ever lost. Elements without a
-//! matching block remain as sanitised HTML. If the sanitiser leaves nothing of an element, its words become a
-//! paragraph.
+//! Invariant: the words of the source are the words of the body, in order; only markup is ever lost, and the controls of
+//! players (`cards.rs`). Elements without a matching block remain as sanitised HTML. If the sanitiser leaves nothing of
+//! an element, its words become a paragraph.
 
 use crate::sanitise::work::Bounds;
 use blocks::Walker;

@@ -29,6 +29,7 @@ use walk::{Entry, Kind};
 mod anchors;
 mod body;
 mod fields;
+mod headline;
 mod permalink;
 mod shortcodes;
 #[cfg(test)]
@@ -361,8 +362,8 @@ impl<'a> Page<'a> {
         }
         let stated = self.fields.text(&["url"]).or_else(|| self.fields.text(&["permalink"]));
         if let Some((_, text)) = stated.filter(|(_, text)| !text.contains("{{")) {
-            let text = if is_web(&text) { path_of_url(&text).to_owned() } else { text };
-            return permalink::expand(permalink::style(&text), &self.parts(options));
+            let text = if is_web(&text) { path_of_url(&text) } else { &text };
+            return permalink::stated(permalink::style(text), &self.parts(options));
         }
         let is_post = self.directory().split('/').any(|part| part == "_posts");
         let pattern = match &options.permalink {
@@ -389,17 +390,13 @@ impl<'a> Page<'a> {
     /// Returns the article.
     fn piece(&mut self, text: &str, format: BodyFormat, site: &Site) -> Result<Piece, String> {
         let path = self.path(&site.options);
-        let text = if self.title.is_empty() && format == BodyFormat::Markdown {
-            let (title, rest) = heading(text);
-            self.title = title;
-            rest
-        } else {
-            text.to_owned()
-        };
         let base = if self.is_bundle() { path.clone().unwrap_or_default() } else { String::new() };
         let pages = Location { site, file: self.file, base };
-        let converted = body::convert_body(&text, format, &pages)
+        let converted = body::convert_body(text, format, !self.title.is_empty(), &pages)
             .map_err(|error| format!("body {error}; or split the article"))?;
+        if self.title.is_empty() {
+            self.title = body::escaped(&addresses::without_addresses(&converted.headline));
+        }
         let mut result = ConvertedItem { notes: std::mem::take(&mut self.notes), ..ConvertedItem::default() };
         result.notes.extend(converted.notes);
         result.not_imported = converted.counts;
@@ -548,23 +545,11 @@ impl<'a> Page<'a> {
         aliases.extend(self.fields.list("redirect_from", false));
         let directory = path.trim_end_matches('/').rsplit_once('/').map_or("", |(directory, _)| directory);
         let absolute = |alias: String| match alias {
-            alias if is_web(&alias) => path_of_url(&alias).to_owned(),
-            alias if alias.starts_with('/') => alias,
-            alias => format!("{directory}/{alias}"),
+            alias if is_web(&alias) => permalink::resolve("", path_of_url(&alias)),
+            alias if alias.starts_with('/') => permalink::resolve("", &alias),
+            alias => permalink::resolve(directory, &alias),
         };
         aliases.into_iter().map(absolute).collect()
-    }
-}
-
-/// Returns the first heading of the first level above all other text, and the text without it.
-fn heading(text: &str) -> (String, String) {
-    let trimmed = text.trim_start();
-    let (line, rest) = trimmed.split_once('\n').unwrap_or((trimmed, ""));
-    match line.strip_prefix("# ") {
-        Some(title) if !title.contains(['[', '{', '`']) => {
-            (addresses::without_addresses(title.trim_end_matches('#').trim()), rest.to_owned())
-        }
-        _ => (String::new(), text.to_owned()),
     }
 }
 

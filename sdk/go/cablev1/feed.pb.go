@@ -92,7 +92,7 @@ func (EntityKind) EnumDescriptor() ([]byte, []int) {
 type FeedResetReason int32
 
 const (
-	// Unset: a feed can resume. Never in FeedReset.
+	// If unset, a feed can resume. A FeedReset has another value.
 	FeedResetReason_FEED_RESET_REASON_UNSPECIFIED FeedResetReason = 0
 	// The position is older than the history floor.
 	FeedResetReason_FEED_RESET_REASON_COMPACTED FeedResetReason = 1

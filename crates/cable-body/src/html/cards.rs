@@ -1,9 +1,9 @@
-//! Cards of editors. Around their content, Ghost and WordPress write controls of players, icons and buttons, which are
-//! no words of the author.
+//! Cards of editors. Around their content, Ghost writes controls of players and icons, which are no words of the author.
+//! Ghost and WordPress show parts as lines or buttons that their HTML does not separate.
 
 use ego_tree::NodeId;
 use html5ever::{QualName, local_name};
-use scraper::{ElementRef, Html, Node};
+use scraper::{ElementRef, Html, Node, node::Text};
 
 use super::{
     markup,
@@ -28,7 +28,7 @@ const THUMBNAIL: &str = "kg-bookmark-thumbnail";
 /// The classes of Ghost's lines that are `span` elements.
 const LINES: [&str; 2] = ["kg-bookmark-author", "kg-bookmark-publisher"];
 
-/// The class of WordPress's second link to a file, a button.
+/// The class of WordPress's second link to a file, a button beside the first.
 const FILE_BUTTON: &str = "wp-block-file__button";
 
 /// The change of an element.
@@ -36,6 +36,8 @@ enum Change {
     LeaveOut,
     /// The element is a line of its own.
     Line,
+    /// The element does not continue the word before it.
+    Separate,
 }
 
 /// Leaves out the parts of cards that are no content, and reports the pictures among them.
@@ -58,25 +60,19 @@ fn change(element: ElementRef<'_>, notes: &mut Notes) -> Option<Change> {
     }
     match () {
         () if has(&CONTROLS) || has(&[THUMBNAIL]) => Some(Change::LeaveOut),
-        () if has(&[FILE_BUTTON]) && repeats_link(element) => Some(Change::LeaveOut),
+        () if has(&[FILE_BUTTON]) => Some(Change::Separate),
         () if has(&LINES) => Some(Change::Line),
         () => None,
     }
-}
-
-/// Returns whether the element before has the same link, with words.
-fn repeats_link(element: ElementRef<'_>) -> bool {
-    let before = element.prev_siblings().find_map(ElementRef::wrap);
-    let href = element.attr("href");
-    before.is_some_and(|before| {
-        href.is_some() && before.attr("href") == href && !markup::text_of(*before).trim().is_empty()
-    })
 }
 
 fn apply(tree: &mut Html, id: NodeId, change: &Change) {
     let Some(mut node) = tree.tree.get_mut(id) else { return };
     match (change, node.value()) {
         (Change::LeaveOut, _) => node.detach(),
+        (Change::Separate, _) => {
+            node.insert_before(Node::Text(Text { text: " ".into() }));
+        }
         (Change::Line, Node::Element(element)) => {
             element.name = QualName { local: local_name!("div"), ..element.name.clone() };
         }
@@ -138,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn files_have_one_link() {
+    fn files_have_links_without_icons() {
         let (_, text, _) = converted(
             "<div class='kg-card kg-file-card'><a class='kg-file-card-container' href='/f.pdf' title='Download' download>\
              <div class='kg-file-card-contents'><div class='kg-file-card-title'>Plan</div>\
@@ -146,21 +142,9 @@ mod tests {
              <div class='kg-file-card-icon'><svg><title>download-circle</title></svg></div></a></div>",
         );
         assert_eq!(text.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(), ["Plan", "f.pdf"]);
-        let file = |first: &str| {
-            format!(
-                "<!-- wp:file --><div class='wp-block-file'>{first}<a href='/f.pdf' \
-                 class='wp-block-file__button wp-element-button' download>Download</a></div><!-- /wp:file -->"
-            )
-        };
-        for (first, expected) in
-            [("<a href='/f.pdf'>Plan</a>", "Plan"), ("", "Download"), ("<a href='/f.pdf'></a>", "Download")]
-        {
-            let converted = body(&file(first), &NoAttachments);
-            assert_eq!(render(&converted.body, BodyFormat::PlainText).trim(), expected, "{first}");
-        }
-        // Links of different files remain.
-        let (_, text, _) =
-            converted("<a href='/a.pdf'>A</a> <a href='/b.pdf' class='wp-block-file__button'>B</a>");
-        assert_eq!(text.trim(), "A B");
+        let file = "<!-- wp:file --><div class='wp-block-file'><a href='/f.pdf'>Plan</a><a href='/f.pdf' \
+                    class='wp-block-file__button wp-element-button' download>Save</a></div><!-- /wp:file -->";
+        let converted = body(file, &NoAttachments);
+        assert_eq!(render(&converted.body, BodyFormat::PlainText).trim(), "Plan Save");
     }
 }

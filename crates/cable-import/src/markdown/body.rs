@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use cable_body::{ConvertError, convert, html, sanitise};
+use cable_body::{ConvertError, convert, html, render, sanitise};
 use cable_proto::{
     limit,
     v1::{self, BodyFormat, Mark, Span, block::Kind},
 };
 
 use super::{
-    anchors,
-    shortcodes::{Meaning, Text, extract},
+    anchors, headline,
+    shortcodes::{Meaning, Picture, Text, extract},
 };
 
 /// The pages and files that a text can refer to.
@@ -24,29 +24,41 @@ pub(super) trait Pages {
 /// A body with its notes in the report.
 #[derive(Debug, Default)]
 pub(super) struct Converted {
+    /// The text of the first heading of the first level, if the page has no title; empty if there is none.
+    pub(super) headline: String,
     pub(super) body: v1::Body,
     pub(super) notes: Vec<String>,
     /// The shortcodes that became raw HTML or text, by kind.
     pub(super) counts: BTreeMap<String, u64>,
 }
 
-/// Converts the text of a file.
+/// Converts the text of a file. If the page has no title, its first heading becomes the headline.
 pub(super) fn convert_body(
     text: &str,
     format: BodyFormat,
+    has_title: bool,
     pages: &dyn Pages,
 ) -> Result<Converted, ConvertError> {
     let text = extract(text);
     let converted = convert(format, &text.text)?;
+    let is_without = !has_title && format == BodyFormat::Markdown;
+    let title = if is_without { headline::position(&text.text, &text.mark) } else { None };
     let mut notes = converted.notes;
     if converted.omitted_notes > 0 {
         notes.push(format!("and {} more notes on the text", converted.omitted_notes));
     }
     let mut ids = HashSet::new();
     collect_ids(&converted.body.blocks, &mut ids);
-    let mut resolver = Resolver { text: &text, pages, notes, counts: BTreeMap::new(), missing: 0, ids };
-    let mut blocks = resolver.blocks(converted.body.blocks);
+    let mut resolver =
+        Resolver { text: &text, pages, notes, counts: BTreeMap::new(), missing: 0, ids, pending: Vec::new() };
+    let mut before = converted.body.blocks;
+    let after = before.split_off(title.unwrap_or(before.len()).min(before.len()));
+    let mut blocks = resolver.blocks(before);
+    let position = blocks.len();
+    blocks.extend(resolver.blocks(after));
     anchors::name_headings(&mut blocks);
+    let headline = title.and_then(|_| headline::take(&mut blocks, position, &mut resolver.notes));
+    let headline = headline.unwrap_or_default();
     let Resolver { mut notes, counts, missing, .. } = resolver;
     if missing > 0 {
         notes.push(format!("{missing} references to unknown pages: their text remains"));
@@ -55,7 +67,7 @@ pub(super) fn convert_body(
     for note in &mut notes {
         *note = text.replace(note, &mut |index| text.shortcodes[index].source.clone());
     }
-    Ok(Converted { body: v1::Body { blocks }, notes, counts })
+    Ok(Converted { headline, body: v1::Body { blocks }, notes, counts })
 }
 
 struct Resolver<'a> {
@@ -66,6 +78,8 @@ struct Resolver<'a> {
     missing: u64,
     /// The ids of blocks.
     ids: HashSet<String>,
+    /// The pictures of the open block, which come after it.
+    pending: Vec<v1::Block>,
 }
 
 impl Resolver<'_> {
@@ -77,7 +91,15 @@ impl Resolver<'_> {
         out
     }
 
-    fn block(&mut self, mut block: v1::Block, out: &mut Vec<v1::Block>) {
+    /// Adds a block, and after it the pictures of its lines.
+    fn block(&mut self, block: v1::Block, out: &mut Vec<v1::Block>) {
+        let outer = std::mem::take(&mut self.pending);
+        self.resolve(block, out);
+        out.append(&mut self.pending);
+        self.pending = outer;
+    }
+
+    fn resolve(&mut self, mut block: v1::Block, out: &mut Vec<v1::Block>) {
         match &mut block.kind {
             Some(Kind::Paragraph(paragraph)) => {
                 let spans = std::mem::take(&mut paragraph.spans);
@@ -86,7 +108,7 @@ impl Resolver<'_> {
             Some(Kind::Heading(heading)) => {
                 let anchor = self.anchor(&heading.spans, &block.id);
                 self.inline(&mut heading.spans);
-                trim_end(&mut heading.spans);
+                trim(&mut heading.spans);
                 block.id = anchor.unwrap_or(block.id);
             }
             Some(Kind::List(list)) => {
@@ -97,6 +119,7 @@ impl Resolver<'_> {
             Some(Kind::Quote(quote)) => {
                 quote.blocks = self.blocks(std::mem::take(&mut quote.blocks));
                 self.inline(&mut quote.attribution);
+                trim(&mut quote.attribution);
             }
             Some(Kind::PullQuote(quote)) => {
                 self.inline(&mut quote.spans);
@@ -122,10 +145,7 @@ impl Resolver<'_> {
             }
             Some(Kind::Code(code)) => code.text = self.source(&code.text),
             Some(Kind::Table(table)) => {
-                for cell in table.rows.iter_mut().flat_map(|row| &mut row.cells) {
-                    self.inline(&mut cell.spans);
-                    cell.blocks = self.blocks(std::mem::take(&mut cell.blocks));
-                }
+                table.rows.iter_mut().flat_map(|row| &mut row.cells).for_each(|cell| self.cell(cell));
                 self.inline(&mut table.caption);
             }
             Some(Kind::RawHtml(raw)) => self.raw_html(raw),
@@ -139,6 +159,7 @@ impl Resolver<'_> {
         let is_lost = match &block.kind {
             Some(Kind::Embed(embed)) => embed.url.is_empty(),
             Some(Kind::Image(image)) => image.media.as_ref().is_none_or(|media| media.renditions.is_empty()),
+            Some(Kind::Heading(heading)) => heading.spans.is_empty() && !self.pending.is_empty(),
             _ => false,
         };
         if !is_lost {
@@ -157,7 +178,7 @@ impl Resolver<'_> {
             let mut rest = span.text.clone();
             let span = Span { link: self.link(span.link.clone()), ..span };
             while let Some((start, end, index)) = self.text.find(&rest) {
-                let block = if is_code { None } else { self.own_block(index) };
+                let block = if is_code { None } else { self.linked_block(index, span.link.as_ref()) };
                 let before = match &block {
                     Some(_) => rest[..start].to_owned(),
                     None if is_code => format!("{}{}", &rest[..start], self.text.shortcodes[index].source),
@@ -196,20 +217,73 @@ impl Resolver<'_> {
         None
     }
 
+    /// Resolves the content of a cell. A cell with a picture has blocks.
+    fn cell(&mut self, cell: &mut v1::TableCell) {
+        cell.blocks = self.blocks(std::mem::take(&mut cell.blocks));
+        let has_picture = cell.spans.iter().any(|span| self.has_picture(&span.text));
+        if has_picture && cell.blocks.is_empty() {
+            let spans = std::mem::take(&mut cell.spans);
+            self.paragraph("", spans, &mut cell.blocks);
+        } else {
+            self.inline(&mut cell.spans);
+        }
+    }
+
+    fn has_picture(&self, text: &str) -> bool {
+        let mut rest = text;
+        while let Some((_, end, index)) = self.text.find(rest) {
+            if matches!(self.text.shortcodes[index].meaning, Meaning::Picture(_)) {
+                return true;
+            }
+            rest = &rest[end..];
+        }
+        false
+    }
+
     /// Resolves the shortcodes of a line.
     fn inline(&mut self, spans: &mut Vec<Span>) {
         for span in spans.iter_mut() {
             let is_code = span.marks.contains(&i32::from(Mark::Code));
+            span.link = self.link(span.link.take());
             let text = self.text;
+            let pictures = self.pending.len();
             if text.find(&span.text).is_some() {
                 span.text = text.replace(&span.text, &mut |index| match is_code {
                     true => text.shortcodes[index].source.clone(),
-                    false => self.inline_text(index),
+                    false => self.part_of_line(index, span.link.as_ref()),
                 });
             }
-            span.link = self.link(span.link.take());
+            if self.pending.len() > pictures {
+                // The spaces on both sides of a picture become one.
+                span.text = span.text.replace("  ", " ");
+            }
         }
         spans.retain(|span| !span.text.is_empty());
+    }
+
+    /// Returns the text of a shortcode within a line that no block can divide. A picture comes after the open block.
+    fn part_of_line(&mut self, index: usize, link: Option<&v1::Link>) -> String {
+        let is_picture = matches!(self.text.shortcodes[index].meaning, Meaning::Picture(_));
+        match if is_picture { self.linked_block(index, link) } else { None } {
+            Some(blocks) => {
+                self.pending.extend(blocks);
+                String::new()
+            }
+            None => self.inline_text(index),
+        }
+    }
+
+    /// Returns the blocks of a shortcode that is no part of a line. The link around a picture becomes its own.
+    fn linked_block(&mut self, index: usize, link: Option<&v1::Link>) -> Option<Vec<v1::Block>> {
+        let mut blocks = self.own_block(index)?;
+        let Some(link) = link.filter(|link| !link.href.is_empty()) else { return Some(blocks) };
+        match blocks.first_mut().map(|block| &mut block.kind) {
+            Some(Some(Kind::Image(image))) if image.href.is_empty() => image.href.clone_from(&link.href),
+            _ => self
+                .notes
+                .push(format!("link to {} omitted: around a shortcode", html::head(&link.href, 200))),
+        }
+        Some(blocks)
     }
 
     /// Returns the blocks of a shortcode that is no part of a line.
@@ -217,19 +291,9 @@ impl Resolver<'_> {
         let shortcode = &self.text.shortcodes[index];
         match &shortcode.meaning {
             Meaning::Embed(url) => self.converted(BodyFormat::Markdown, url),
-            Meaning::Picture { src, alt, caption, credit, href } => {
-                let src = self.pages.file(src);
-                let rendition = html::rendition(&src, None, None)?;
-                let media = v1::Media {
-                    renditions: vec![rendition],
-                    alt_text: html::head(alt, limit::PARAGRAPH.maximum as usize).to_owned(),
-                    caption: html::spans(caption),
-                    credit: html::line(&html::text(credit)),
-                    ..Default::default()
-                };
-                let href =
-                    if html::rendition(href, None, None).is_some() { href.clone() } else { String::new() };
-                Some(vec![block(Kind::Image(v1::Image { media: Some(media), href }))])
+            Meaning::Picture(picture) => {
+                let image = self.image(picture)?;
+                Some(vec![block(Kind::Image(image))])
             }
             Meaning::Code { text, language } => {
                 let language = html::head(language, limit::TOKEN.maximum as usize).to_lowercase();
@@ -243,6 +307,65 @@ impl Resolver<'_> {
             }
             _ => None,
         }
+    }
+
+    fn image(&mut self, picture: &Picture) -> Option<v1::Image> {
+        let src = self.pages.file(&picture.src);
+        let Some(rendition) = html::rendition(&src, picture.width, picture.height) else {
+            self.notes.push(format!("picture omitted: {:?} is not a URL", html::head(&src, 200)));
+            return None;
+        };
+        let (caption, credit) = self.caption_and_credit(picture);
+        let media = v1::Media {
+            renditions: vec![rendition],
+            alt_text: html::head(&picture.alt, limit::PARAGRAPH.maximum as usize).to_owned(),
+            caption,
+            credit,
+            ..Default::default()
+        };
+        let is_url = html::rendition(&picture.href, None, None).is_some();
+        let href = if is_url { picture.href.clone() } else { String::new() };
+        Some(v1::Image { media: Some(media), href })
+    }
+
+    /// Returns the caption and the credit of a picture. A credit with a link is a part of the caption, as in Hugo: a credit
+    /// line has no links.
+    fn caption_and_credit(&mut self, picture: &Picture) -> (Vec<Span>, String) {
+        let mut credit = self.line(&picture.credit);
+        if !picture.credit_link.is_empty() {
+            let link = v1::Link { href: picture.credit_link.clone(), ..Default::default() };
+            credit.iter_mut().for_each(|span| span.link = Some(link.clone()));
+        }
+        let mut parts = vec![plain(html::text(&picture.title)), self.line(&picture.caption)];
+        let mut credit_line = String::new();
+        if credit.iter().any(|span| span.link.is_some()) {
+            parts.push(credit);
+        } else {
+            credit_line = credit.iter().map(|span| span.text.as_str()).collect();
+        }
+        parts.retain(|spans| !spans.is_empty());
+        (parts.join(&Span { text: " ".to_owned(), ..Span::default() }), html::line(&credit_line))
+    }
+
+    /// Converts Markdown that is a line, such as a caption.
+    fn line(&mut self, markdown: &str) -> Vec<Span> {
+        let Ok(mut converted) = convert(BodyFormat::Markdown, markdown) else { return html::spans(markdown) };
+        let mut spans = match (&mut converted.body.blocks[..], converted.omitted_notes) {
+            ([v1::Block { kind: Some(Kind::Paragraph(paragraph)), .. }], 0) => {
+                self.notes.append(&mut converted.notes);
+                std::mem::take(&mut paragraph.spans)
+            }
+            ([v1::Block { kind: Some(Kind::Embed(embed)), .. }], 0) => {
+                let link = v1::Link { href: embed.url.clone(), ..Default::default() };
+                vec![Span { text: embed.url.clone(), link: Some(link), ..Span::default() }]
+            }
+            _ => html::spans(markdown),
+        };
+        if spans.is_empty() {
+            spans = plain(html::text(markdown));
+        }
+        self.inline(&mut spans);
+        spans
     }
 
     fn converted(&self, format: BodyFormat, text: &str) -> Option<Vec<v1::Block>> {
@@ -260,8 +383,7 @@ impl Resolver<'_> {
             }),
             Meaning::Anchor(_) => String::new(),
             Meaning::Embed(url) => url.clone(),
-            Meaning::Picture { alt, caption, .. } if caption.is_empty() => alt.clone(),
-            Meaning::Picture { caption, .. } => html::text(caption),
+            Meaning::Picture(picture) => picture_text(picture),
             Meaning::Code { text, .. } => text.clone(),
             Meaning::Unknown(kind) => {
                 self.count(kind);
@@ -282,7 +404,7 @@ impl Resolver<'_> {
         let text = self.text;
         let resolved = text.replace(url, &mut |index| match &text.shortcodes[index].meaning {
             Meaning::Text(part) | Meaning::Url(part) | Meaning::Embed(part) => part.clone(),
-            Meaning::Picture { src, .. } => src.clone(),
+            Meaning::Picture(picture) => picture.src.clone(),
             Meaning::Reference(file) => self.pages.page(file).unwrap_or_else(|| {
                 self.missing += 1;
                 String::new()
@@ -335,17 +457,50 @@ impl Resolver<'_> {
         media.poster = self.href(&media.poster);
         media.alt_text = self.source(&media.alt_text);
         self.inline(&mut media.caption);
+        trim(&mut media.caption);
     }
 
     fn raw_html(&mut self, raw: &mut v1::RawHtml) {
         if self.text.find(&raw.html).is_none() {
             return;
         }
-        let text = self.text;
-        let html = text.replace(&raw.html, &mut |index| escaped(&self.inline_text(index)));
+        let (mut html, mut rest) = (String::new(), raw.html.as_str());
+        while let Some((start, end, index)) = self.text.find(rest) {
+            html.push_str(&rest[..start]);
+            rest = &rest[end..];
+            match self.html_of_block(index, &html) {
+                Some(picture) => {
+                    // A paragraph cannot have a figure in it.
+                    let is_alone = html.ends_with("<p>") && rest.starts_with("</p>");
+                    if is_alone {
+                        html.truncate(html.len() - "<p>".len());
+                        rest = &rest["</p>".len()..];
+                    }
+                    html.push_str(&picture);
+                }
+                None => html.push_str(&escaped(&self.inline_text(index))),
+            }
+        }
+        html.push_str(rest);
         // A resolved shortcode can be an address that no page may have.
         raw.html = sanitise::sanitise(&html);
         raw.reason = self.source(&raw.reason);
+    }
+
+    /// Returns the HTML of a picture or of code after other HTML. `None` within a tag.
+    fn html_of_block(&mut self, index: usize, before: &str) -> Option<String> {
+        let is_block =
+            matches!(self.text.shortcodes[index].meaning, Meaning::Picture(_) | Meaning::Code { .. });
+        if !is_block {
+            return None;
+        }
+        if before.rfind('<') > before.rfind('>') {
+            let source = html::head(&self.text.shortcodes[index].source, 200);
+            self.notes.push(format!("{source} within a tag of HTML became text"));
+            return None;
+        }
+        let blocks = self.own_block(index)?;
+        Some(render(&v1::Body { blocks }, BodyFormat::Html).trim().to_owned())
     }
 
     fn count(&mut self, kind: &str) {
@@ -363,8 +518,15 @@ fn collect_ids(blocks: &[v1::Block], ids: &mut HashSet<String>) {
     }
 }
 
-/// Removes white space at the end of a line.
-fn trim_end(spans: &mut Vec<Span>) {
+/// Removes white space at the ends of a line.
+fn trim(spans: &mut Vec<Span>) {
+    while let Some(first) = spans.first_mut() {
+        first.text = first.text.trim_start().to_owned();
+        if !first.text.is_empty() {
+            break;
+        }
+        spans.remove(0);
+    }
     while let Some(last) = spans.last_mut() {
         last.text.truncate(last.text.trim_end().len());
         if !last.text.is_empty() {
@@ -378,14 +540,7 @@ fn trim_end(spans: &mut Vec<Span>) {
 fn close(open: &mut Vec<Span>, out: &mut Vec<v1::Block>) {
     let mut spans = std::mem::take(open);
     spans.retain(|span| !span.text.is_empty());
-    while let Some(first) = spans.first_mut() {
-        first.text = first.text.trim_start().to_owned();
-        if !first.text.is_empty() {
-            break;
-        }
-        spans.remove(0);
-    }
-    trim_end(&mut spans);
+    trim(&mut spans);
     if !spans.is_empty() {
         out.push(block(Kind::Paragraph(v1::Paragraph { spans })));
     }
@@ -395,6 +550,19 @@ fn block(kind: Kind) -> v1::Block {
     v1::Block { id: String::new(), kind: Some(kind) }
 }
 
-fn escaped(text: &str) -> String {
+/// Returns a text as a line without marks.
+fn plain(text: String) -> Vec<Span> {
+    if text.is_empty() { Vec::new() } else { vec![Span { text, ..Span::default() }] }
+}
+
+/// Returns the words of a picture, for a place that can have no picture.
+fn picture_text(picture: &Picture) -> String {
+    let texts = [&picture.alt, &picture.title, &picture.caption, &picture.credit];
+    let texts = texts.into_iter().filter(|text| !text.is_empty());
+    html::text(&texts.cloned().collect::<Vec<_>>().join(" "))
+}
+
+/// Returns a text as HTML.
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -76,10 +76,59 @@ pub(super) fn expand(pattern: &str, parts: &Parts<'_>) -> Option<String> {
         rest = &after[name.len()..];
     }
     path.push_str(rest);
+    Some(rooted(path))
+}
+
+/// Returns the path that a page states. A colon without the name of a placeholder after it, or within a word, is a part
+/// of the path. `None` if a placeholder has no value.
+pub(super) fn stated(path: &str, parts: &Parts<'_>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once(':') {
+        out.push_str(before);
+        let is_in_word = before.ends_with(char::is_alphanumeric) || (before.is_empty() && out.ends_with(':'));
+        let name = NAMES.iter().find(|name| after.starts_with(**name) && !is_in_word);
+        match name {
+            Some(name) => out.push_str(&value(name, parts)?),
+            None => out.push(':'),
+        }
+        rest = &after[name.map_or(0, |name| name.len())..];
+    }
+    out.push_str(rest);
+    Some(resolve("", &rooted(out)))
+}
+
+/// Returns a path without double slashes and with one at its start.
+fn rooted(mut path: String) -> String {
     while path.contains("//") {
         path = path.replace("//", "/");
     }
-    Some(if path.starts_with('/') { path } else { format!("/{path}") })
+    if path.starts_with('/') { path } else { format!("/{path}") }
+}
+
+/// Returns the path that a text leads to from a directory, as browsers resolve it, with the signs encoded that no path
+/// has.
+pub(super) fn resolve(directory: &str, text: &str) -> String {
+    let mut segments: Vec<&str> = directory.split('/').filter(|segment| !segment.is_empty()).collect();
+    for segment in text.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let is_directory = matches!(text.rsplit('/').next(), Some("" | "." | ".."));
+    let end = if is_directory && !segments.is_empty() { "/" } else { "" };
+    let mut path = String::from("/");
+    for c in segments.join("/").chars() {
+        match c {
+            c if c.is_ascii() && (c.is_ascii_whitespace() || c.is_ascii_control() || c == '\\') => {
+                path.push_str(&format!("%{:02X}", u32::from(c)));
+            }
+            c => path.push(c),
+        }
+    }
+    path + end
 }
 
 fn value(name: &str, parts: &Parts<'_>) -> Option<String> {
@@ -95,12 +144,17 @@ fn value(name: &str, parts: &Parts<'_>) -> Option<String> {
         "title" if parts.slug.is_empty() => slugified(parts.title),
         "title" | "slug" => slugified(parts.slug),
         "filename" | "contentbasename" => slugified(parts.stem),
-        "section" => parts.directory.split('/').next().unwrap_or_default().to_owned(),
-        "sections" => parts.directory.to_owned(),
-        "path" => format!("{}/{}", parts.directory, slugified(parts.stem)),
+        "section" => slugified(parts.directory.split('/').next().unwrap_or_default()),
+        "sections" => directory(parts),
+        "path" => format!("{}/{}", directory(parts), slugified(parts.stem)),
         "categories" => parts.categories.iter().map(|one| slugified(one)).collect::<Vec<_>>().join("/"),
         _ => return None,
     })
+}
+
+/// Returns the directories as segments of a path.
+fn directory(parts: &Parts<'_>) -> String {
+    parts.directory.split('/').map(slugified).collect::<Vec<_>>().join("/")
 }
 
 /// Returns a text as a segment of a path: lower case, a hyphen for white space, and no sign that paths reserve.
@@ -138,9 +192,59 @@ mod tests {
         ] {
             assert_eq!(expand(pattern, &parts).as_deref(), expected, "{pattern}");
         }
+        let spaced = Parts { directory: "My News/The: Port", ..parts.clone() };
+        for (pattern, expected) in [
+            ("/:sections/:slug/", "/my-news/the-port/storm/"),
+            ("/:section/:slug/", "/my-news/storm/"),
+            ("/:path/", "/my-news/the-port/storm-1/"),
+        ] {
+            assert_eq!(expand(pattern, &spaced).as_deref(), Some(expected), "{pattern}");
+        }
         let later = Parts { offset: crate::times::parse_offset("+02:00"), ..parts.clone() };
         assert_eq!(expand("/:day/", &later).as_deref(), Some("/08/"));
         assert_eq!(expand("/:day/", &Parts { date: None, ..parts }), None);
         assert!(check("/:year/:slug/").is_ok() && check(":slug").is_err() && check("/:hour").is_err());
+    }
+
+    #[test]
+    fn a_stated_path_is_literal_but_for_its_placeholders() {
+        let parts = Parts {
+            date: Some("2024-03-07T23:30:00Z".parse().unwrap()),
+            slug: "storm",
+            title: "Storm",
+            stem: "storm",
+            ..Parts::default()
+        };
+        for (path, expected) in [
+            ("/wiki/Talk:Foo", "/wiki/Talk:Foo"),
+            ("/wiki/Talk:title", "/wiki/Talk:title"),
+            ("/wiki/Talk::slug", "/wiki/Talk::slug"),
+            ("/a:/:hour/", "/a:/:hour/"),
+            ("/:year/:month-:day:slug/", "/2024/03-07storm/"),
+            ("/Some Path/x", "/Some%20Path/x"),
+            ("/a\\b\tc/", "/a%5Cb%09c/"),
+            ("plain//x/", "/plain/x/"),
+            ("/a/../b/./c/", "/b/c/"),
+            ("/", "/"),
+        ] {
+            let stated = stated(path, &parts);
+            assert_eq!(stated.as_deref(), Some(expected), "{path}");
+            assert!(cable_proto::path::is_valid(&stated.unwrap()), "{path}");
+        }
+        assert_eq!(stated("/:year/", &Parts { date: None, ..parts }), None);
+    }
+
+    #[test]
+    fn a_relative_path_starts_in_its_directory() {
+        for (text, expected) in [
+            ("old", "/posts/port/old"),
+            ("./old/", "/posts/port/old/"),
+            ("../up/", "/posts/up/"),
+            ("../../../far", "/far"),
+            ("..", "/posts/"),
+            ("old name", "/posts/port/old%20name"),
+        ] {
+            assert_eq!(resolve("/posts/port", text), expected, "{text}");
+        }
     }
 }

@@ -33,13 +33,32 @@ pub(super) enum Meaning {
     /// Content of another site at a URL.
     Embed(String),
     /// A picture, with its texts.
-    Picture { src: String, alt: String, caption: String, credit: String, href: String },
+    Picture(Picture),
     /// Program code, with its language.
     Code { text: String, language: String },
     /// The id of the block around it.
     Anchor(String),
     /// Unknown, with the kind for the report.
     Unknown(String),
+}
+
+/// A picture, with its texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Picture {
+    pub(super) src: String,
+    pub(super) alt: String,
+    /// A plain text, which comes before the caption.
+    pub(super) title: String,
+    /// Markdown.
+    pub(super) caption: String,
+    /// Markdown.
+    pub(super) credit: String,
+    /// The target of the credit; empty if it is no link.
+    pub(super) credit_link: String,
+    /// The target of the picture; empty if it is no link.
+    pub(super) href: String,
+    pub(super) width: Option<i32>,
+    pub(super) height: Option<i32>,
 }
 
 /// A text with words in place of its shortcodes.
@@ -139,6 +158,9 @@ impl Scan<'_> {
         let inner = &rest[open.len()..open.len() + length];
         match *open {
             "{:" => {
+                if inner.strip_prefix(':').is_some_and(|inner| self.extension(at, end, inner)) {
+                    return Some(self.at);
+                }
                 let is_list =
                     inner.starts_with(['.', '#', ':', ' ']) || inner.contains('=') || matches!(inner, "toc");
                 if !is_list || inner.contains('\n') {
@@ -164,16 +186,18 @@ impl Scan<'_> {
             self.push(at, end, Meaning::Text(format!("{open}{literal}{close}")));
             return end;
         }
+        if let Some(name) = inner.trim().strip_prefix('/') {
+            self.push(at, end, unknown(name.trim()));
+            return end;
+        }
         let (name, arguments) = parse(inner.trim().trim_end_matches('/'));
-        if matches!(name.as_str(), "highlight" | "code") {
-            let ends = [format!("{open} /{name} {close}"), format!("{open}/{name}{close}")];
-            if let Some((tag, after)) = self.until(end, &ends) {
-                let text = self.source[end..tag].trim_matches('\n').to_owned();
-                let language =
-                    arguments.positional(0).or(arguments.get("lang")).unwrap_or_default().to_owned();
-                self.push(at, after, Meaning::Code { text, language });
-                return after;
-            }
+        if matches!(name.as_str(), "highlight" | "code")
+            && let Some((tag, after)) = self.until(end, [open, "/", &name, close])
+        {
+            let text = self.source[end..tag].trim_matches('\n').to_owned();
+            let language = arguments.positional(0).or(arguments.get("lang")).unwrap_or_default().to_owned();
+            self.push(at, after, Meaning::Code { text, language });
+            return after;
         }
         self.push(at, end, meaning(&name, &arguments));
         end
@@ -182,41 +206,81 @@ impl Scan<'_> {
     fn liquid(&mut self, at: usize, end: usize, inner: &str) -> usize {
         let inner = inner.trim_matches(|c: char| c == '-' || c.is_whitespace());
         let (name, arguments) = parse(inner);
-        let ends: Vec<String> =
-            ["{% end", "{%end", "{%- end", "{%-end"].iter().map(|open| format!("{open}{name}")).collect();
         if matches!(name.as_str(), "raw" | "comment" | "highlight")
-            && let Some((tag, inner_end)) = self.until(end, &ends)
-            && let Some(close) = end_of(&self.source[inner_end..], "%}")
+            && let Some((tag, after)) = self.until(end, ["{%", "end", &name, "%}"])
         {
-            let (start, end) = (end, inner_end + close + 2);
+            let (start, end) = (end, after);
             match name.as_str() {
                 "raw" => {
                     // The text between the tags is Markdown in which nothing is a shortcode.
-                    self.push(at, start, Meaning::Text(String::new()));
-                    self.push(tag, end, Meaning::Text(String::new()));
+                    self.hide(at, start);
+                    self.hide(tag, end);
                 }
-                "comment" => self.push(at, end, Meaning::Text(String::new())),
+                "comment" => self.hide(at, end),
                 _ => {
                     let language = arguments.positional(0).unwrap_or_default().to_owned();
                     let text = self.source[start..tag].trim_matches('\n').to_owned();
                     self.push(at, end, Meaning::Code { text, language });
                 }
             }
-            return end;
+            return self.at;
         }
         self.push(at, end, meaning(&name, &arguments));
         end
     }
 
-    /// Returns the position of the first of the ends, and the position after it.
-    fn until(&mut self, from: usize, ends: &[String]) -> Option<(usize, usize)> {
+    /// Replaces an extension of kramdown: `{::comment}`, `{::nomarkdown}` or `{::options /}`. Returns false if it is none.
+    fn extension(&mut self, at: usize, end: usize, inner: &str) -> bool {
+        let inner = inner.trim();
+        let is_closed = inner.ends_with('/');
+        let (name, arguments) = parse(inner.trim_end_matches('/'));
+        if !matches!(name.as_str(), "comment" | "nomarkdown" | "options") {
+            return false;
+        }
+        if is_closed {
+            self.hide(at, end);
+            return true;
+        }
+        let Some((tag, after)) = self.until(end, ["{:", "/", &name, "}"]) else {
+            self.hide(at, end);
+            return true;
+        };
+        // Text for LaTeX is no part of the page.
+        let is_shown = name == "nomarkdown" && arguments.get("type").is_none_or(|kind| kind.contains("html"));
+        if is_shown {
+            self.hide(at, end);
+            self.hide(tag, after);
+        } else {
+            self.hide(at, after);
+        }
+        true
+    }
+
+    /// Returns the position of the closing tag, and the position after it: of `{{< / name >}}` for its opening, the sign
+    /// or word before the name, the name and its closing. The closing tag of kramdown can lack the name.
+    fn until(&mut self, from: usize, [open, sign, name, close]: [&str; 4]) -> Option<(usize, usize)> {
         let rest = &self.source[from..];
-        let found = ends.iter().filter_map(|end| Some((rest.find(end.as_str())?, end.len()))).min();
+        let is_space = |c: char| c.is_whitespace() || (open == "{%" && c == '-');
+        let found = rest.match_indices(open).find_map(|(at, _)| {
+            let after = rest[at + open.len()..].trim_start_matches(is_space).strip_prefix(sign)?;
+            let after = after.trim_start_matches(is_space);
+            let after = match after.strip_prefix(name) {
+                None if open == "{:" => after,
+                other => other?,
+            };
+            let after = after.trim_start_matches(is_space).strip_prefix(close)?;
+            Some((from + at, self.source.len() - after.len()))
+        });
         if found.is_none() {
             self.unclosed += 1;
         }
-        let (at, length) = found?;
-        Some((from + at, from + at + length))
+        found
+    }
+
+    /// Removes a part of the text, with the space after it if there is one before it.
+    fn hide(&mut self, start: usize, end: usize) {
+        let is_doubled = self.source[..start].ends_with(' ') && self.source[end..].starts_with(' ');
+        self.push(start, end + usize::from(is_doubled), Meaning::Text(String::new()));
     }
 
     fn push(&mut self, start: usize, end: usize, meaning: Meaning) {
@@ -238,8 +302,13 @@ impl Scan<'_> {
 fn end_of(text: &str, close: &str) -> Option<usize> {
     let window = html::head(text, MAX_BYTES);
     let mut quote = None;
+    let mut is_escaped = false;
     for (at, c) in window.char_indices() {
+        if std::mem::take(&mut is_escaped) {
+            continue;
+        }
         match quote {
+            Some('"') if c == '\\' => is_escaped = true,
             None if window[at..].starts_with(close) => return Some(at),
             None if matches!(c, '"' | '`') => quote = Some(c),
             Some(open) if c == open => quote = None,
@@ -267,20 +336,35 @@ fn heading_attributes(source: &str, at: usize) -> Option<usize> {
     let is_list = line.starts_with("{#") || line.starts_with("{.");
     let end = line.find('}')? + 1;
     let is_at_end = line[end..].trim().is_empty();
-    (is_list && is_at_end && line_before.starts_with('#') && line_before.ends_with(' ')).then_some(end)
+    let below = rest.lines().nth(1).map_or("", str::trim);
+    let is_underlined = !below.is_empty() && ["=", "-"].iter().any(|sign| below.replace(sign, "").is_empty());
+    let is_heading = line_before.starts_with('#') || is_underlined;
+    (is_list && is_at_end && is_heading && line_before.ends_with(' ')).then_some(end)
+}
+
+/// An argument of a shortcode; without a name, it is a positional one.
+#[derive(Debug, Default)]
+struct Argument {
+    name: String,
+    value: String,
+    is_quoted: bool,
 }
 
 /// The arguments of a shortcode.
 #[derive(Debug, Default)]
-struct Arguments(Vec<(String, String)>);
+struct Arguments(Vec<Argument>);
 
 impl Arguments {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|argument| argument.name == name).map(|argument| argument.value.as_str())
+    }
+
+    fn positionals(&self) -> impl Iterator<Item = &Argument> {
+        self.0.iter().filter(|argument| argument.name.is_empty())
     }
 
     fn positional(&self, index: usize) -> Option<&str> {
-        self.0.iter().filter(|(name, _)| name.is_empty()).nth(index).map(|(_, value)| value.as_str())
+        self.positionals().nth(index).map(|argument| argument.value.as_str())
     }
 
     fn any(&self, names: &[&str]) -> String {
@@ -301,30 +385,40 @@ fn parse(inner: &str) -> (String, Arguments) {
         }
         let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
         let length = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
-        let mut key = String::new();
+        let mut name = String::new();
         if length > 0
             && let Some(after) = rest[length..].strip_prefix(['=', ':'])
             && !after.starts_with("//")
         {
-            key = rest[..length].to_lowercase();
+            name = rest[..length].to_lowercase();
             rest = after.trim_start();
         }
-        let value;
-        match rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) {
-            Some(quote) => {
-                let inner = &rest[1..];
-                let end = inner.find(quote).unwrap_or(inner.len());
-                value = &inner[..end];
-                rest = inner.get(end + 1..).unwrap_or_default();
-            }
-            None => {
-                let end = rest.find(|c: char| c.is_whitespace()).unwrap_or(rest.len());
-                (value, rest) = rest.split_at(end);
-            }
-        }
-        arguments.0.push((key, value.to_owned()));
+        let (value, is_quoted);
+        (value, rest, is_quoted) = argument(rest);
+        arguments.0.push(Argument { name, value, is_quoted });
     }
     (name.to_owned(), arguments)
+}
+
+/// Returns the value at the start of a text, the rest of the text, and whether the value is in quotation marks. Within
+/// them a backslash escapes the mark, but not between backticks.
+fn argument(text: &str) -> (String, &str, bool) {
+    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) else {
+        let (value, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+        return (value.to_owned(), rest, false);
+    };
+    let (mut value, mut rest) = (String::new(), &text[1..]);
+    while let Some((before, after)) = rest.split_once(quote) {
+        rest = after;
+        match before.strip_suffix('\\').filter(|_| quote != '`' && after.contains(quote)) {
+            Some(before) => {
+                value.push_str(before);
+                value.push(quote);
+            }
+            None => return (value + before, rest, true),
+        }
+    }
+    (value + rest, "", true)
 }
 
 /// Returns the meaning of an output of Liquid: a text with the filter of a URL, or the address of the site.
@@ -373,28 +467,77 @@ fn meaning(name: &str, arguments: &Arguments) -> Meaning {
             Meaning::Reference(arguments.get("path").unwrap_or(first).to_owned())
         }
         name if name == "img" || ["figure", "image", "picture"].iter().any(|one| name.starts_with(one)) => {
-            let named = arguments.any(&["src", "url", "path", "file", "link"]);
-            let src = if named.is_empty() { first.to_owned() } else { named };
-            if src.is_empty() {
-                return Meaning::Unknown(format!("shortcode {}", html::head(name, 64)));
-            }
-            let alt = arguments.get("alt").or(arguments.positional(1)).unwrap_or_default().to_owned();
-            let title = arguments.any(&["title"]);
-            let caption = arguments.any(&["caption"]);
-            let caption =
-                [title, caption].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
-            let href = if arguments.get("src").is_some() { arguments.any(&["link"]) } else { String::new() };
-            let mut credit = arguments.any(&["attr", "credit"]);
-            let mut caption = caption;
-            if let Some(link) = arguments.get("attrlink").filter(|link| is_url(link) && !credit.is_empty()) {
-                // Hugo writes the credit as a link at the end of the caption. A credit line has no links.
-                let link = link.replace('"', "%22");
-                caption = format!("{caption} <a href=\"{link}\">{}</a>", std::mem::take(&mut credit));
-            }
-            Meaning::Picture { src, alt, caption: caption.trim().to_owned(), credit, href }
+            picture(name, arguments).map_or_else(|| unknown(name), Meaning::Picture)
         }
-        _ => Meaning::Unknown(format!("shortcode {}", html::head(name.trim_start_matches('/'), 64))),
+        _ => unknown(name),
     }
+}
+
+fn unknown(name: &str) -> Meaning {
+    Meaning::Unknown(format!("shortcode {}", html::head(name, 64)))
+}
+
+/// Returns the picture of a shortcode. `None` if it names no file.
+fn picture(name: &str, arguments: &Arguments) -> Option<Picture> {
+    let named = arguments.any(&["src", "url", "path", "file", "link"]);
+    let mut picture = if named.is_empty() {
+        positional_picture(name, arguments)
+    } else {
+        let alt = arguments.positional(1).unwrap_or_default().to_owned();
+        Picture { src: named, alt, ..Picture::default() }
+    };
+    if picture.src.is_empty() {
+        return None;
+    }
+    picture.alt = arguments.get("alt").map_or(picture.alt, str::to_owned);
+    picture.title = arguments.get("title").map_or(picture.title, str::to_owned);
+    picture.caption = arguments.any(&["caption"]);
+    picture.credit = arguments.any(&["attr", "credit"]);
+    picture.credit_link =
+        arguments.get("attrlink").filter(|link| is_url(link)).unwrap_or_default().to_owned();
+    if arguments.get("src").is_some() {
+        picture.href = arguments.any(&["link"]);
+    }
+    Some(picture)
+}
+
+/// Returns the picture that arguments without names state: `left /quay.jpg 300 200 "The title" "The alternative text"`,
+/// as Octopress and Jekyll have it. The words before the file are classes.
+fn positional_picture(name: &str, arguments: &Arguments) -> Picture {
+    let values: Vec<&Argument> = arguments.positionals().collect();
+    let is_picture = |value: &str| {
+        html::rendition(value, None, None).is_some_and(|file| file.r#type.starts_with("image/"))
+    };
+    let at = values
+        .iter()
+        .position(|argument| is_picture(&argument.value))
+        .or_else(|| values.iter().position(|argument| argument.value.contains('/')))
+        .unwrap_or_default();
+    let Some((src, rest)) = values.get(at..).and_then(<[_]>::split_first) else { return Picture::default() };
+    let is_number = |argument: &Argument| !argument.is_quoted && argument.value.parse::<u16>().is_ok();
+    let sizes = rest.iter().take(2).take_while(|argument| is_number(argument)).count();
+    let (sizes, texts) = rest.split_at(sizes);
+    let size = |index: usize| sizes.get(index)?.value.parse().ok();
+    let (alt, title) = alternative_and_title(name, texts);
+    Picture { src: src.value.clone(), alt, title, width: size(0), height: size(1), ..Picture::default() }
+}
+
+/// Returns the alternative text and the title of a picture. Of two texts, the tag `img` has the title first.
+fn alternative_and_title(name: &str, arguments: &[&Argument]) -> (String, String) {
+    let mut texts: Vec<String> = Vec::new();
+    let mut is_open = false;
+    // The picture tag of Jekyll has options, such as `--alt`.
+    let is_text = |argument: &&&Argument| argument.is_quoted || !argument.value.starts_with("--");
+    for argument in arguments.iter().filter(is_text) {
+        match texts.last_mut().filter(|_| is_open && !argument.is_quoted) {
+            Some(text) => *text = format!("{text} {}", argument.value),
+            None => texts.push(argument.value.clone()),
+        }
+        is_open = !argument.is_quoted;
+    }
+    let rest = texts.split_off(texts.len().min(1)).join(" ");
+    let first = texts.pop().unwrap_or_default();
+    if name == "img" && !rest.is_empty() { (rest, first) } else { (first, rest) }
 }
 
 fn is_url(text: &str) -> bool {

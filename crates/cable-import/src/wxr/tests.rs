@@ -434,7 +434,9 @@ fn every_word_of_the_theme_unit_test_survives() {
             let Some(Kind::Article(article)) = &record.record else { continue };
             articles += 1;
             let id: u64 = article.name.strip_prefix("articles/wp-").unwrap().parse().unwrap();
-            let missing = missing_words(&contents[&id], article.body.as_ref().unwrap());
+            // The two links of a file are two words, although nothing separates them.
+            let content = contents[&id].replace("</a><a ", "</a> <a ");
+            let missing = missing_words(&content, article.body.as_ref().unwrap());
             if !missing.is_empty() {
                 lost.push((item.label.clone(), missing));
             }

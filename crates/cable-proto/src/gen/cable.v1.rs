@@ -3299,7 +3299,7 @@ impl EntityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum FeedResetReason {
-    /// Unset: a feed can resume. Never in FeedReset.
+    /// If unset, a feed can resume. A FeedReset has another value.
     Unspecified = 0,
     /// The position is older than the history floor.
     Compacted = 1,

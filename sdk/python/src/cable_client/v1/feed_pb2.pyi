@@ -69,7 +69,7 @@ class _FeedResetReason:
 class _FeedResetReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedResetReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEED_RESET_REASON_UNSPECIFIED: _FeedResetReason.ValueType  # 0
-    """Unset: a feed can resume. Never in FeedReset."""
+    """If unset, a feed can resume. A FeedReset has another value."""
     FEED_RESET_REASON_COMPACTED: _FeedResetReason.ValueType  # 1
     """The position is older than the history floor."""
     FEED_RESET_REASON_LOG_CHANGED: _FeedResetReason.ValueType  # 2
@@ -79,7 +79,7 @@ class FeedResetReason(_FeedResetReason, metaclass=_FeedResetReasonEnumTypeWrappe
     """Reasons why a feed cannot resume from a position."""
 
 FEED_RESET_REASON_UNSPECIFIED: FeedResetReason.ValueType  # 0
-"""Unset: a feed can resume. Never in FeedReset."""
+"""If unset, a feed can resume. A FeedReset has another value."""
 FEED_RESET_REASON_COMPACTED: FeedResetReason.ValueType  # 1
 """The position is older than the history floor."""
 FEED_RESET_REASON_LOG_CHANGED: FeedResetReason.ValueType  # 2

@@ -731,7 +731,7 @@ export const EntityKindSchema: GenEnum<EntityKind> = /*@__PURE__*/
  */
 export enum FeedResetReason {
   /**
-   * Unset: a feed can resume. Never in FeedReset.
+   * If unset, a feed can resume. A FeedReset has another value.
    *
    * @generated from enum value: FEED_RESET_REASON_UNSPECIFIED = 0;
    */
