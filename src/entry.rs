@@ -191,6 +191,12 @@ impl Term {
         }
     }
 
+    /// Returns a number that stands for the term in a [`SitePage`]. It never changes.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let (kind, value) = self.parts();
+        xxh3_64_with_seed(value.as_bytes(), kind.cast_unsigned())
+    }
+
     /// Returns the term for a stored form that [`Term::parts`] returned.
     pub(crate) fn from_parts(kind: i64, value: &str) -> Option<Term> {
         Some(match kind {
@@ -299,7 +305,7 @@ impl Derived {
     fn of(name: &Name, log: &log::LogEntry) -> Derived {
         let derived = Derived::of_lists(name, log);
         let content_hash = derived.live.then(|| content_hash(name, log));
-        let page = SitePage::of(log).filter(|_| name.kind == Kind::Article);
+        let page = SitePage::of(log, &derived.terms).filter(|_| name.kind == Kind::Article);
         Derived { content_hash, page: page.map(|page| page.encode_to_vec()), ..derived }
     }
 

@@ -342,7 +342,7 @@ fn pages_of<'a>(
     names: impl Iterator<Item = &'a Name>,
     scope: Option<&Scope>,
 ) -> Result<Vec<SitePage>, store::Error> {
-    let mut reader = snapshot.pages(scope.map(Scope::query));
+    let reader = snapshot.pages(scope.map(Scope::query))?;
     let mut pages = Vec::new();
     for name in names {
         match reader.read(name) {

@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 
-use super::{publish_time, read_time};
+use super::{Term, publish_time, read_time};
 use crate::wire::{
     fields::{self, Field},
     log,
@@ -29,15 +29,20 @@ pub(crate) struct SitePage {
     pub(crate) change_time: i64,
     #[prost(sint64, optional, tag = "7")]
     pub(crate) expire_time: Option<i64>,
+    /// The [fingerprints](Term::fingerprint) of the lists that contain the article, ascending.
+    #[prost(fixed64, repeated, tag = "8")]
+    pub(crate) lists: Vec<u64>,
 }
 
 impl SitePage {
     /// Returns the page of an article that readers see. `None` for an article without a path, and for a tombstone.
-    pub(super) fn of(log: &log::LogEntry) -> Option<SitePage> {
+    pub(super) fn of(log: &log::LogEntry, terms: &[Term]) -> Option<SitePage> {
         let mut page = SitePage {
             publish_time: publish_time(&log.content).unwrap_or(log.first_publish_time),
+            lists: terms.iter().map(Term::fingerprint).collect(),
             ..SitePage::default()
         };
+        page.lists.sort_unstable();
         let mut modified = None;
         for Field { number, value, .. } in fields::fields(&log.content).map_while(Result::ok) {
             let text = || String::from_utf8_lossy(value).into_owned();
@@ -54,6 +59,11 @@ impl SitePage {
         page.change_time = modified.unwrap_or(log.time).max(page.publish_time);
         let is_live = log.operation() == log::Operation::Put;
         (is_live && !page.path.is_empty()).then_some(page)
+    }
+
+    /// Returns whether a list contains the article.
+    pub(crate) fn is_in(&self, fingerprint: u64) -> bool {
+        self.lists.binary_search(&fingerprint).is_ok()
     }
 
     /// Reads a page from the bytes that [`Derived::page`](super::Derived::page) has.
@@ -95,7 +105,11 @@ mod tests {
             ..Default::default()
         };
         let put = |article: &v1::Article| page("articles/a", Slot::Live, log::Operation::Put, article);
+        let language = Term::Language("en-gb".into());
+        let mut lists = [Term::All, Term::Type(1), language].map(|term| term.fingerprint()).to_vec();
+        lists.sort_unstable();
         let expected = SitePage {
+            lists,
             path: article.path.clone(),
             canonical_url: article.canonical_url.clone(),
             headline: article.headline.clone(),

@@ -219,7 +219,7 @@ fn term_numbers(connection: &Connection, terms: &[Term]) -> Result<Vec<(i64, i64
 }
 
 /// Returns a section and all sections below it. Sections whose parents form a cycle are each visited once.
-fn section_tree(snapshot: Snapshot<'_>, root: &Id) -> Result<Vec<Term>, Error> {
+pub(super) fn section_tree(snapshot: Snapshot<'_>, root: &Id) -> Result<Vec<Term>, Error> {
     let mut children: HashMap<Id, Vec<Id>> = HashMap::new();
     let mut after = None;
     loop {

@@ -19,68 +19,52 @@ impl Snapshot<'_> {
             true => derived.terms,
             false => last_terms(derived),
         };
-        let time = record.is_put().then(|| Derived::time(&record.name, &record.log));
-        matches_lists(query, &terms, time, |section| self.parent(section))
+        let has = |term: &Term| terms.contains(term);
+        let in_time = match record.is_put() {
+            true => query.is_in_time_range(Derived::time(&record.name, &record.log)),
+            false => query.not_before.is_none() && query.before.is_none(),
+        };
+        let matches = in_time
+            && !terms.is_empty()
+            && query.groups.iter().all(|group| group.iter().any(has))
+            && !query.excluded.iter().any(has);
+        if !matches {
+            return Ok(false);
+        }
+        for root in &query.section_trees {
+            if !self.is_in_tree(&terms, root)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Returns the section above a section.
-    pub(super) fn parent(self, id: Id) -> Result<Option<Id>, Error> {
+    /// Returns whether one of the terms is a section, or a section below it. Each section is visited once, so that
+    /// parents may form a cycle.
+    fn is_in_tree(self, terms: &[Term], root: &Id) -> Result<bool, Error> {
+        let section = |term: &Term| match term {
+            Term::Section(id) => Some(id.clone()),
+            _ => None,
+        };
+        let mut next: Vec<Id> = terms.iter().filter_map(section).collect();
+        let mut seen = HashSet::new();
+        while let Some(id) = next.pop() {
+            if id == *root {
+                return Ok(true);
+            }
+            if seen.insert(id.clone()) {
+                next.extend(self.parent(id)?);
+            }
+        }
+        Ok(false)
+    }
+
+    fn parent(self, id: Id) -> Result<Option<Id>, Error> {
         let record = self.record(&Name { kind: Kind::Section, id })?.filter(Record::is_put);
         let parent = record.as_ref().and_then(|record| fields::last(&record.log.content, SECTION_PARENT));
         let parent = parent.and_then(|parent| Name::parse(std::str::from_utf8(parent).ok()?));
         Ok(parent.map(|parent| parent.id))
     }
-}
-
-/// Returns whether an article in these lists matches a query. It has a time in lists unless it is removed.
-pub(super) fn matches_lists(
-    query: &Query,
-    terms: &[Term],
-    time: Option<i64>,
-    mut parent: impl FnMut(Id) -> Result<Option<Id>, Error>,
-) -> Result<bool, Error> {
-    let has = |term: &Term| terms.contains(term);
-    let in_time = match time {
-        Some(time) => query.is_in_time_range(time),
-        None => query.not_before.is_none() && query.before.is_none(),
-    };
-    let matches = in_time
-        && !terms.is_empty()
-        && query.groups.iter().all(|group| group.iter().any(has))
-        && !query.excluded.iter().any(has);
-    if !matches {
-        return Ok(false);
-    }
-    for root in &query.section_trees {
-        if !is_in_tree(terms, root, &mut parent)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Returns whether one of the terms is a section, or a section below it. Each section is visited once, so that parents
-/// may form a cycle.
-fn is_in_tree(
-    terms: &[Term],
-    root: &Id,
-    mut parent: impl FnMut(Id) -> Result<Option<Id>, Error>,
-) -> Result<bool, Error> {
-    let section = |term: &Term| match term {
-        Term::Section(id) => Some(id.clone()),
-        _ => None,
-    };
-    let mut next: Vec<Id> = terms.iter().filter_map(section).collect();
-    let mut seen = HashSet::new();
-    while let Some(id) = next.pop() {
-        if id == *root {
-            return Ok(true);
-        }
-        if seen.insert(id.clone()) {
-            next.extend(parent(id)?);
-        }
-    }
-    Ok(false)
 }
 
 /// Returns the lists that a removed article was in until its removal. Empty if they are unknown.
@@ -196,7 +180,7 @@ mod tests {
                 let record = snapshot.record(name).unwrap().unwrap();
                 snapshot.matches(query, &record).unwrap()
             };
-            let mut pages = snapshot.pages(Some(&both));
+            let pages = snapshot.pages(Some(&both)).unwrap();
             let has_page = |name: &&Name| pages.read(name).unwrap().is_some();
             assert_eq!(names.iter().filter(has_page).cloned().collect::<BTreeSet<_>>(), listed, "{first:?}");
             let records: BTreeSet<Name> = names.iter().filter(|name| matches(&both, name)).cloned().collect();

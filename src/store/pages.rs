@@ -1,41 +1,62 @@
 //! The pages of articles, read from the columns of their rows: the entries, with the bodies, are not opened.
 
-use std::collections::HashMap;
-
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
     Error, Snapshot,
-    listing::Query,
-    matching,
+    listing::{Query, section_tree},
     read::LIVE_SLOT,
-    row::{self, Columns, unpack_terms},
-    salvage,
+    row::{self, Columns},
 };
 use crate::{
     entry::{SitePage, Term},
-    model::{Id, Name},
+    model::Name,
 };
 
-/// A reader of the pages of many articles in one snapshot. It reads each term and each parent of a section once.
+/// A reader of the pages of many articles in one snapshot.
 pub(crate) struct Pages<'a> {
     snapshot: Snapshot<'a>,
-    scope: Option<&'a Query>,
-    terms: HashMap<i64, Term>,
-    parents: HashMap<Id, Option<Id>>,
+    scope: Option<Scope<'a>>,
+}
+
+/// A query whose terms are fingerprints.
+struct Scope<'a> {
+    query: &'a Query,
+    /// The groups of the query, and one for each tree of sections.
+    groups: Vec<Vec<u64>>,
+    excluded: Vec<u64>,
 }
 
 impl<'a> Snapshot<'a> {
     /// Returns a reader of pages, of the articles that match a query if there is one.
-    pub(crate) fn pages(self, scope: Option<&'a Query>) -> Pages<'a> {
-        Pages { snapshot: self, scope, terms: HashMap::new(), parents: HashMap::new() }
+    pub(crate) fn pages(self, scope: Option<&'a Query>) -> Result<Pages<'a>, Error> {
+        let scope = scope.map(|query| Scope::of(query, self)).transpose()?;
+        Ok(Pages { snapshot: self, scope })
+    }
+}
+
+impl<'a> Scope<'a> {
+    fn of(query: &'a Query, snapshot: Snapshot<'_>) -> Result<Scope<'a>, Error> {
+        let fingerprints = |terms: &[Term]| terms.iter().map(Term::fingerprint).collect::<Vec<_>>();
+        let mut groups: Vec<_> = query.groups.iter().map(|group| fingerprints(group)).collect();
+        for root in &query.section_trees {
+            groups.push(fingerprints(&section_tree(snapshot, root)?));
+        }
+        Ok(Scope { query, groups, excluded: fingerprints(&query.excluded) })
+    }
+
+    fn has(&self, page: &SitePage, time: i64) -> bool {
+        let is_in = |list: &u64| page.is_in(*list);
+        self.query.is_in_time_range(time)
+            && self.groups.iter().all(|group| group.iter().any(is_in))
+            && !self.excluded.iter().any(is_in)
     }
 }
 
 impl Pages<'_> {
     /// Returns the page of an article that readers see. `None` if it has no page, or its row is damaged, or it does not
     /// match the query: the row decides, which has a checksum, and not the lists, which have none.
-    pub(crate) fn read(&mut self, name: &Name) -> Result<Option<SitePage>, Error> {
+    pub(crate) fn read(&self, name: &Name) -> Result<Option<SitePage>, Error> {
         let sql = format!(
             "SELECT {} FROM doc INDEXED BY doc_key WHERE kind = ?1 AND slot = ?2 AND id = ?3",
             row::COLUMNS
@@ -45,43 +66,8 @@ impl Pages<'_> {
         let found = statement.query_row(key, Columns::read).optional()?;
         let own = found.filter(|columns| columns.is_intact() && columns.name().as_ref() == Some(name));
         let Some(columns) = own else { return Ok(None) };
-        let is_visible = match self.scope {
-            Some(query) => self.matches(query, &columns)?,
-            None => true,
-        };
-        Ok(columns.page.filter(|_| is_visible).and_then(|page| SitePage::from_bytes(&page)))
-    }
-
-    fn matches(&mut self, query: &Query, columns: &Columns) -> Result<bool, Error> {
-        let numbers = unpack_terms(&columns.terms);
-        let terms = numbers.into_iter().map(|number| self.term(number)).collect::<Result<Vec<_>, _>>()?;
-        matching::matches_lists(query, &terms, Some(columns.time), |section| {
-            if let Some(parent) = self.parents.get(&section) {
-                return Ok(parent.clone());
-            }
-            let parent = self.snapshot.parent(section.clone())?;
-            self.parents.insert(section, parent.clone());
-            Ok(parent)
-        })
-    }
-
-    /// Returns a term by its number. The table and the index of terms must agree, so that a damaged page of one cannot
-    /// turn one list into another.
-    fn term(&mut self, number: i64) -> Result<Term, Error> {
-        if let Some(term) = self.terms.get(&number) {
-            return Ok(term.clone());
-        }
-        let connection = self.snapshot.connection;
-        let term = salvage::term(connection, number)?;
-        let term = term.ok_or_else(|| Error::malformed("list of an article is missing"))?;
-        let (kind, value) = term.parts();
-        let mut statement = connection.prepare_cached("SELECT n FROM term WHERE kind = ?1 AND value = ?2")?;
-        let indexed: Option<i64> = statement.query_row(params![kind, value], |row| row.get(0)).optional()?;
-        if indexed != Some(number) {
-            return Err(Error::malformed("table and index of lists disagree"));
-        }
-        self.terms.insert(number, term.clone());
-        Ok(term)
+        let page = columns.page.and_then(|page| SitePage::from_bytes(&page));
+        Ok(page.filter(|page| self.scope.as_ref().is_none_or(|scope| scope.has(page, columns.time))))
     }
 }
 
@@ -115,7 +101,7 @@ mod tests {
     }
 
     fn path(writer: &Writer, id: &str, scope: Option<&Query>) -> Result<Option<String>, Error> {
-        Ok(snapshot(writer).pages(scope).read(&name(id))?.map(|page| page.path))
+        Ok(snapshot(writer).pages(scope)?.read(&name(id))?.map(|page| page.path))
     }
 
     /// Changes one row.

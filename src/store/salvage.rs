@@ -124,8 +124,7 @@ fn content(connection: &Connection, terms: &[u8], own_path: Option<String>) -> R
     Ok(article)
 }
 
-/// Returns a term by its number, as the table of terms has it.
-pub(super) fn term(connection: &Connection, number: i64) -> Result<Option<Term>, Error> {
+fn term(connection: &Connection, number: i64) -> Result<Option<Term>, Error> {
     let mut statement = connection.prepare_cached("SELECT kind, value FROM term WHERE n = ?1")?;
     let parts = statement.query_row([number], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
     Ok(parts.optional()?.and_then(|(kind, value)| Term::from_parts(kind, &value)))

@@ -51,16 +51,44 @@ pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
 /// Parses a time of RFC 2822, with the deviations that feeds have: whole names of days and months, zones such as
 /// `+01:00` or `GMT+1`, and none. The time of an unknown zone has none (section 4.3).
 fn of_mail(text: &str, offset: Offset) -> Option<Time> {
-    let rest = text.split_once(',').filter(|(day, _)| day.bytes().all(|byte| byte.is_ascii_alphabetic()));
-    let mut words = rest.map_or(text, |(_, rest)| rest).split_ascii_whitespace();
+    // A comment at the end can name the zone, in addition to its offset.
+    let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once('(')).map_or(text, |(bare, _)| bare);
+    let day = bare.split_once(',').filter(|(day, _)| day.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let mut words = day.map_or(bare, |(_, rest)| rest).split_ascii_whitespace();
     let [day, month, year, time] = [words.next()?, words.next()?, words.next()?, words.next()?];
-    let month = month.get(..3)?;
-    let in_utc = format!("{day} {month} {year} {time} +0000");
+    let in_utc = format!("{day} {} {year} {time} +0000", month_of(month)?);
     let in_utc = rfc2822::DateTimeParser::new().parse_timestamp(&in_utc).ok()?;
-    let zone = words.next().and_then(mail_offset);
+    let zone = words.next();
+    let is_half = zone.is_some_and(|zone| ["AM", "PM"].iter().any(|half| zone.eq_ignore_ascii_case(half)));
+    if is_half || words.next().is_some() {
+        return None;
+    }
+    let zone = zone.and_then(mail_offset);
     let local = Offset::UTC.to_datetime(in_utc);
     let instant = TimeZone::fixed(zone.unwrap_or(offset)).to_timestamp(local).ok()?;
     Some(Time { instant, has_zone: zone.is_some() })
+}
+
+/// Returns the name that RFC 2822 has for a month, from that name, a longer form or the whole one.
+fn month_of(text: &str) -> Option<&'static str> {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let text = text.trim_end_matches('.');
+    let is_start =
+        |name: &&&str| name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    MONTHS.iter().filter(|_| text.len() >= 3).find(is_start).map(|name| &name[..3])
 }
 
 /// Returns the offset of a zone of RFC 2822, or of one such as `GMT+1`.
@@ -83,8 +111,9 @@ fn mail_offset(zone: &str) -> Option<Offset> {
         return Some(Offset::constant(*hours));
     }
     let digits = zone.strip_prefix("GMT").or_else(|| zone.strip_prefix("UTC")).unwrap_or(&zone);
-    let hours = digits.get(1..).filter(|hours| matches!(hours.len(), 1 | 2));
-    let whole = hours.map(|hours| format!("{}{hours:0>2}:00", &digits[..1]));
+    let (hours, minutes) = digits.get(1..)?.split_once(':').unwrap_or((&digits[1..], "00"));
+    let is_short = matches!(hours.len(), 1 | 2);
+    let whole = is_short.then(|| format!("{}{hours:0>2}:{minutes}", &digits[..1]));
     parse_offset(whole.as_deref().unwrap_or(digits))
 }
 
@@ -172,6 +201,9 @@ mod tests {
             ("Fri, 01 Mar 2024 12:00:05 +01:00", "2024-03-01T11:00:05Z", true),
             ("Fri, 01 Mar 2024 12:00:05 GMT+1", "2024-03-01T11:00:05Z", true),
             ("Fri, 01 Mar 2024 12:00:05 UTC-05:30", "2024-03-01T17:30:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 GMT+1:00", "2024-03-01T11:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 +0100(CET)", "2024-03-01T11:00:05Z", true),
+            ("Fri, 01 Mar. 2024 12:00:05 +0100", "2024-03-01T11:00:05Z", true),
             ("Fri, 01 Mar 2024 12:00:05 Z", "2024-03-01T12:00:05Z", true),
             ("Friday, 01 March 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
             ("Sun, 01 Sept 2024 12:00:05 +0000", "2024-09-01T12:00:05Z", true),
@@ -195,6 +227,12 @@ mod tests {
             "Fri, 01 Mär 2024 12:00:05",
             "Fri, 41 Mar 2024 12:00:05 GMT",
             "Fri, 01 Mar 2024",
+            "Fri, 01 Mar 2024 12:00:05 GMT +0100",
+            "Fri, 01 Mar 2024 02:00:05 PM +0000",
+            "Fri, 01 Mar 2024 02:00:05 pm",
+            "Fri, 01 marraskuu 2024 12:00:05 +0000",
+            "Fri, 01 Ma 2024 12:00:05 +0000",
+            "Fri, 01 Mar 2024 12:00:05 (x) +0100",
             &"1".repeat(100),
         ] {
             assert_eq!(parse(text, offset), None, "{text}");

@@ -13,7 +13,7 @@ const MAX_SKIPPED: usize = 100_000;
 /// One step past articles of a listing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skipped {
-    /// The number of articles passed: at most as many as requested, but not all if that takes long.
+    /// The number of articles passed: at most as many as requested, but not all if that takes long. 0 at the end.
     pub(crate) articles: usize,
     /// The cursor from which to continue. `None` if the listing is at its end.
     pub(crate) next: Option<Cursor>,
@@ -22,12 +22,24 @@ pub(crate) struct Skipped {
 impl Snapshot<'_> {
     /// Passes up to `count` articles after a cursor, in the order of time. `count` is at least 1.
     pub(crate) fn skip(self, query: &Query, after: Option<&Cursor>, count: usize) -> Result<Skipped, Error> {
+        self.skip_within(query, after, count, [MAX_SKIPPED, MAX_SCANNED])
+    }
+
+    /// `limits` are those of one step: of rows that SQLite skips, and of matches.
+    fn skip_within(
+        self,
+        query: &Query,
+        after: Option<&Cursor>,
+        count: usize,
+        limits: [usize; 2],
+    ) -> Result<Skipped, Error> {
         let Some(plan) = Plan::build(self, query)? else { return Ok(Skipped::default()) };
         let Some(term) = plan.only_list() else {
-            let slice = by_time(self.connection, query, &plan, after, count.min(MAX_SCANNED))?;
-            return Ok(Skipped { articles: slice.found.len(), next: slice.next });
+            let slice = by_time(self.connection, query, &plan, after, count.min(limits[1]))?;
+            let articles = if slice.next.is_some() { slice.found.len() } else { 0 };
+            return Ok(Skipped { articles, next: slice.next });
         };
-        let count = count.min(MAX_SKIPPED);
+        let count = count.min(limits[0]);
         // The empty id is below all ids of its time.
         let end = Cursor { key: query.before.unwrap_or(i64::MAX), id: String::new() };
         let below = after.min(Some(&end)).unwrap_or(&end);
@@ -85,6 +97,28 @@ mod tests {
                     assert_eq!(rest, all[from + count..], "{from} {count}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_step_passes_a_bounded_number_of_articles() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, mut writer) = open(dir.path());
+        let tags = |i: i64| if i % 2 == 0 { &["t"][..] } else { &[] };
+        let entries: Vec<_> = (0..40).map(|i| article(&format!("a{i:02}"), "", tags(i), i)).collect();
+        apply(&mut writer, &entries);
+        let snapshot = snapshot(&writer);
+        let excluding = Query { excluded: vec![Term::Tag(Id::parse("t").unwrap())], ..Query::default() };
+        for (query, left) in [(Query::default(), 37_usize), (excluding, 17)] {
+            let all = snapshot.articles(&query, None, 100).unwrap().found;
+            let (mut after, mut left, mut steps) = (None, left, 0);
+            while left > 0 {
+                let skipped = snapshot.skip_within(&query, after.as_ref(), left, [7, 7]).unwrap();
+                assert!(skipped.articles <= 7);
+                (after, left, steps) = (skipped.next, left - skipped.articles, steps + 1);
+            }
+            let passed = all.len() - 3;
+            assert_eq!((after.as_ref(), steps), (Some(&all[passed - 1].1), passed.div_ceil(7)));
         }
     }
 }

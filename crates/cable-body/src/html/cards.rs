@@ -11,9 +11,8 @@ use super::{
 };
 
 /// The classes of Ghost's controls and icons.
-const CONTROLS: [&str; 8] = [
+const CONTROLS: [&str; 7] = [
     "kg-audio-player",
-    "kg-audio-thumbnail",
     "kg-bookmark-icon",
     "kg-file-card-icon",
     "kg-toggle-card-icon",
@@ -24,6 +23,9 @@ const CONTROLS: [&str; 8] = [
 
 /// The class of the picture of a linked page. It belongs to that page.
 const THUMBNAIL: &str = "kg-bookmark-thumbnail";
+
+/// The class of the picture of a sound, and of the icon where it has none.
+const COVER: &str = "kg-audio-thumbnail";
 
 /// The classes of Ghost's lines that are `span` elements.
 const LINES: [&str; 2] = ["kg-bookmark-author", "kg-bookmark-publisher"];
@@ -42,7 +44,9 @@ enum Change {
 
 /// Leaves out the parts of cards that are no content, and reports the pictures among them.
 pub(super) fn simplify(tree: &mut Html, notes: &mut Notes) {
-    let elements = tree.tree.nodes().filter_map(ElementRef::wrap);
+    // The root has no parent that is an element. It gets the attributes of an `html` element in the text.
+    let is_inner = |element: &ElementRef<'_>| element.parent().and_then(ElementRef::wrap).is_some();
+    let elements = tree.tree.nodes().filter_map(ElementRef::wrap).filter(is_inner);
     let changes: Vec<_> = elements.filter_map(|e| Some((e.id(), change(e, notes)?))).collect();
     for (id, change) in changes {
         apply(tree, id, &change);
@@ -52,16 +56,18 @@ pub(super) fn simplify(tree: &mut Html, notes: &mut Notes) {
 fn change(element: ElementRef<'_>, notes: &mut Notes) -> Option<Change> {
     let class = element.attr("class")?;
     let has = |names: &[&str]| class.split_ascii_whitespace().any(|class| names.contains(&class));
+    let name = element.value().name();
     if has(&[THUMBNAIL]) {
-        for picture in markup::below(element).filter(|e| e.value().name() == "img") {
-            let source = picture.attr("src").unwrap_or_default();
+        let pictures = markup::below(element).chain([element]).filter(|e| e.value().name() == "img");
+        for source in pictures.filter_map(|picture| picture.attr("src")) {
             notes.add(|| format!("picture {} of a linked page: left out", quoted(source)));
         }
     }
+    let is_empty_cover = has(&[COVER]) && element.attr("src").is_none_or(|source| source.trim().is_empty());
     match () {
-        () if has(&CONTROLS) || has(&[THUMBNAIL]) => Some(Change::LeaveOut),
+        () if has(&CONTROLS) || has(&[THUMBNAIL]) || is_empty_cover => Some(Change::LeaveOut),
         () if has(&[FILE_BUTTON]) => Some(Change::Separate),
-        () if has(&LINES) => Some(Change::Line),
+        () if has(&LINES) && name == "span" => Some(Change::Line),
         () => None,
     }
 }
@@ -131,6 +137,20 @@ mod tests {
         let [Kind::Video(v1::Video { media: Some(media), .. })] = &kinds[..] else { panic!("{kinds:?}") };
         assert_eq!(media.renditions[0].href, "/v.mp4");
         assert!(text.contains("A cat") && !text.contains("0:1"), "{text}");
+    }
+
+    #[test]
+    fn pictures_and_links_of_the_author_stay() {
+        let cover = "<div class='kg-card kg-audio-card'><img src='/cover.jpg' alt='Cover' class='kg-audio-thumbnail'>\
+                     <audio src='/a.mp3'></audio></div>";
+        assert!(matches!(&converted(cover).0[..], [Kind::Image(_), Kind::Audio(_)]));
+        let (_, _, notes) = converted("<p>A</p><img class='kg-bookmark-thumbnail' src='/thumb.jpg'>");
+        assert_eq!(notes, ["picture `/thumb.jpg` of a linked page: left out"]);
+        // Classes of other elements, and of the whole text.
+        let (kinds, _, _) = converted("<img class='kg-bookmark-author' src='/a.jpg'>");
+        assert!(matches!(&kinds[..], [Kind::Image(_)]), "{kinds:?}");
+        let (_, text, _) = converted("<html class='kg-video-overlay'><p>All words</p>");
+        assert_eq!(text.trim(), "All words");
     }
 
     #[test]
