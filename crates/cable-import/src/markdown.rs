@@ -28,6 +28,7 @@ use walk::{Entry, Kind};
 
 mod anchors;
 mod body;
+mod code;
 mod fields;
 mod headline;
 mod permalink;
@@ -545,12 +546,19 @@ impl<'a> Page<'a> {
         aliases.extend(self.fields.list("redirect_from", false));
         let directory = path.trim_end_matches('/').rsplit_once('/').map_or("", |(directory, _)| directory);
         let absolute = |alias: String| match alias {
-            alias if is_web(&alias) => permalink::resolve("", path_of_url(&alias)),
+            alias if is_web(&alias) => permalink::resolve("", path_and_query(&alias)),
             alias if alias.starts_with('/') => permalink::resolve("", &alias),
             alias => permalink::resolve(directory, &alias),
         };
         aliases.into_iter().map(absolute).collect()
     }
+}
+
+/// Returns the path and the query of a URL: a former address with a query is no path.
+fn path_and_query(url: &str) -> &str {
+    let url = url.split('#').next().unwrap_or_default();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find(['/', '?']).map_or("/", |at| &rest[at..])
 }
 
 /// The place of a file in the directory.

@@ -1,6 +1,9 @@
 //! The body of a file: its Markdown as blocks, in which the words that stand for shortcodes become their content.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
 
 use cable_body::{ConvertError, convert, html, render, sanitise};
 use cable_proto::{
@@ -10,7 +13,7 @@ use cable_proto::{
 
 use super::{
     anchors, headline,
-    shortcodes::{Meaning, Picture, Text, extract},
+    shortcodes::{MAX_SHORTCODES, MAX_UNCLOSED, Meaning, Picture, Text, extract},
 };
 
 /// The pages and files that a text can refer to.
@@ -42,7 +45,7 @@ pub(super) fn convert_body(
     let text = extract(text);
     let converted = convert(format, &text.text)?;
     let is_without = !has_title && format == BodyFormat::Markdown;
-    let title = if is_without { headline::position(&text.text, &text.mark) } else { None };
+    let title = if is_without { headline::position(&text, &converted.body.blocks) } else { None };
     let mut notes = converted.notes;
     if converted.omitted_notes > 0 {
         notes.push(format!("and {} more notes on the text", converted.omitted_notes));
@@ -59,7 +62,15 @@ pub(super) fn convert_body(
     anchors::name_headings(&mut blocks);
     let headline = title.and_then(|_| headline::take(&mut blocks, position, &mut resolver.notes));
     let headline = headline.unwrap_or_default();
-    let Resolver { mut notes, counts, missing, .. } = resolver;
+    let Resolver { mut notes, mut counts, missing, .. } = resolver;
+    if text.unread > 0 {
+        notes.push(format!(
+            "the last {} openings of shortcodes stay as text: a text can have {MAX_SHORTCODES} shortcodes, and \
+             {MAX_UNCLOSED} openings that start none",
+            text.unread
+        ));
+        counts.insert("shortcodes after the limit".to_owned(), text.unread as u64);
+    }
     if missing > 0 {
         notes.push(format!("{missing} references to unknown pages: their text remains"));
     }
@@ -100,6 +111,10 @@ impl Resolver<'_> {
     }
 
     fn resolve(&mut self, mut block: v1::Block, out: &mut Vec<v1::Block>) {
+        if self.text.find(&block.id).is_some() {
+            let id = self.source(&std::mem::take(&mut block.id));
+            self.notes.push(format!("id `{}` omitted: not usable here", html::head(&id, 64)));
+        }
         match &mut block.kind {
             Some(Kind::Paragraph(paragraph)) => {
                 let spans = std::mem::take(&mut paragraph.spans);
@@ -126,24 +141,30 @@ impl Resolver<'_> {
                 self.inline(&mut quote.attribution);
             }
             Some(Kind::Image(image)) => {
-                if let Some(media) = &mut image.media {
-                    self.media(media);
-                }
-                image.href = self.href(&image.href);
+                self.stored_image(image);
             }
             Some(Kind::Gallery(gallery)) => {
-                gallery
-                    .images
-                    .iter_mut()
-                    .filter_map(|image| image.media.as_mut())
-                    .for_each(|media| self.media(media));
+                gallery.images.iter_mut().for_each(|image| self.stored_image(image));
+                gallery.images.retain(has_file);
                 self.inline(&mut gallery.caption);
             }
             Some(Kind::Embed(embed)) => {
                 embed.url = self.href(&embed.url);
+                embed.title = self.words(&embed.title);
+                embed.fallback_text = self.words(&embed.fallback_text);
                 self.inline(&mut embed.caption);
             }
-            Some(Kind::Code(code)) => code.text = self.source(&code.text),
+            Some(Kind::Code(code)) => {
+                code.text = self.source(&code.text);
+                code.language = self.language(&code.language);
+            }
+            Some(Kind::LivePost(post)) => {
+                post.title = self.words(&post.title);
+                for credit in &mut post.credits {
+                    credit.display_name = self.words(&credit.display_name);
+                }
+                post.blocks = self.blocks(std::mem::take(&mut post.blocks));
+            }
             Some(Kind::Table(table)) => {
                 table.rows.iter_mut().flat_map(|row| &mut row.cells).for_each(|cell| self.cell(cell));
                 self.inline(&mut table.caption);
@@ -158,7 +179,8 @@ impl Resolver<'_> {
         }
         let is_lost = match &block.kind {
             Some(Kind::Embed(embed)) => embed.url.is_empty(),
-            Some(Kind::Image(image)) => image.media.as_ref().is_none_or(|media| media.renditions.is_empty()),
+            Some(Kind::Image(image)) => !has_file(image),
+            Some(Kind::Gallery(gallery)) => gallery.images.is_empty(),
             Some(Kind::Heading(heading)) => heading.spans.is_empty() && !self.pending.is_empty(),
             _ => false,
         };
@@ -392,6 +414,25 @@ impl Resolver<'_> {
         }
     }
 
+    /// Returns a plain text with its shortcodes resolved.
+    fn words(&mut self, text: &str) -> String {
+        let codes = self.text;
+        codes.replace(text, &mut |index| self.inline_text(index)).trim().to_owned()
+    }
+
+    /// Returns the language of code. In place of its name there can be a list of attributes: `{: .language-ruby}`.
+    fn language(&self, text: &str) -> String {
+        if self.text.find(text).is_none() {
+            return text.to_owned();
+        }
+        let source = self.source(text);
+        let name = match source.split_once(".language-") {
+            Some((_, name)) => name.split(['}', '.', ' ']).next().unwrap_or_default().to_owned(),
+            None => self.text.replace(text, &mut |_| String::new()),
+        };
+        html::head(name.trim(), limit::TOKEN.maximum as usize).to_lowercase()
+    }
+
     fn source(&self, text: &str) -> String {
         self.text.replace(text, &mut |index| self.text.shortcodes[index].source.clone())
     }
@@ -439,6 +480,13 @@ impl Resolver<'_> {
         (!link.href.is_empty() || !link.article.is_empty()).then_some(link)
     }
 
+    fn stored_image(&mut self, image: &mut v1::Image) {
+        if let Some(media) = &mut image.media {
+            self.media(media);
+        }
+        image.href = self.href(&image.href);
+    }
+
     fn media(&mut self, media: &mut v1::Media) {
         for rendition in &mut media.renditions {
             let href = self.href(&rendition.href);
@@ -456,6 +504,7 @@ impl Resolver<'_> {
         media.renditions.retain(|rendition| !rendition.href.is_empty());
         media.poster = self.href(&media.poster);
         media.alt_text = self.source(&media.alt_text);
+        media.credit = self.words(&media.credit);
         self.inline(&mut media.caption);
         trim(&mut media.caption);
     }
@@ -464,10 +513,18 @@ impl Resolver<'_> {
         if self.text.find(&raw.html).is_none() {
             return;
         }
+        let code = code_of_html(&raw.html);
         let (mut html, mut rest) = (String::new(), raw.html.as_str());
         while let Some((start, end, index)) = self.text.find(rest) {
+            let at = raw.html.len() - rest.len() + start;
+            let is_code =
+                code.get(code.partition_point(|part| part.end <= at)).is_some_and(|part| part.contains(&at));
             html.push_str(&rest[..start]);
             rest = &rest[end..];
+            if is_code {
+                html.push_str(&escaped(&self.text.shortcodes[index].source));
+                continue;
+            }
             match self.html_of_block(index, &html) {
                 Some(picture) => {
                     // A paragraph cannot have a figure in it.
@@ -506,6 +563,38 @@ impl Resolver<'_> {
     fn count(&mut self, kind: &str) {
         *self.counts.entry(kind.to_owned()).or_default() += 1;
     }
+}
+
+/// Returns the parts of well-formed HTML that are within `pre` or `code`.
+fn code_of_html(html: &str) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_usize);
+    for (at, _) in html.match_indices('<') {
+        let tag = &html[at + 1..];
+        let name = tag.strip_prefix('/').unwrap_or(tag);
+        let is_code = ["pre", "code"]
+            .iter()
+            .any(|code| name.strip_prefix(code).is_some_and(|rest| rest.starts_with(['>', ' ', '\n'])));
+        match (is_code, tag.starts_with('/')) {
+            (true, false) => {
+                if depth == 0 {
+                    start = at + tag.find('>').map_or(tag.len(), |end| end + 1);
+                }
+                depth += 1;
+            }
+            (true, true) => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    parts.push(start..at);
+                }
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
+fn has_file(image: &v1::Image) -> bool {
+    image.media.as_ref().is_some_and(|media| !media.renditions.is_empty())
 }
 
 /// Adds the ids of blocks at any depth.

@@ -3,20 +3,50 @@
 use cable_body::{convert, html};
 use cable_proto::v1::{self, BodyFormat, block::Kind};
 
+use super::shortcodes::{Meaning, Text};
+
 /// The maximum number of lines that can be headings. Others are text.
 const MAX_LINES: usize = 1_000;
 
 /// Returns the index of the block that is the first heading of the first level. Blocks do not have that level, so each
-/// line that can be such a heading gets a word, which starts with the mark of shortcodes, in a copy.
-pub(super) fn position(text: &str, mark: &str) -> Option<usize> {
+/// line that can be such a heading gets a word, which starts with the mark of shortcodes, in a copy. The copy can have
+/// more blocks: a heading without text is one there. So the headings with text are compared, in their order.
+pub(super) fn position(text: &Text, blocks: &[v1::Block]) -> Option<usize> {
     // No shortcode has this word: a number follows the mark in theirs.
-    let word = &format!("{mark}h");
-    let marked = marked(text, word)?;
-    let blocks = convert(BodyFormat::Markdown, &marked).ok()?.body.blocks;
-    blocks.iter().position(|block| match &block.kind {
-        Some(Kind::Heading(heading)) => heading.spans.iter().any(|span| span.text.contains(word)),
-        _ => false,
+    let word = &format!("{}h", text.mark);
+    let marked = marked(&text.text, word)?;
+    let copy = convert(BodyFormat::Markdown, &marked).ok()?.body.blocks;
+    let mut headings =
+        blocks.iter().enumerate().filter_map(|(index, block)| Some((index, words(block, "")?)));
+    let mut copies = copy.iter().filter_map(|block| Some((block, words(block, word)?)));
+    copies.find_map(|(block, words)| {
+        let (index, own) = headings.next()?;
+        (words == own && has_word(block, word) && !is_picture(text, &words)).then_some(index)
     })
+}
+
+fn has_word(block: &v1::Block, word: &str) -> bool {
+    let Some(Kind::Heading(heading)) = &block.kind else { return false };
+    heading.spans.iter().any(|span| span.text.contains(word))
+}
+
+/// Returns the text of a heading without a word. `None` if there is none.
+fn words(block: &v1::Block, word: &str) -> Option<String> {
+    let Some(Kind::Heading(heading)) = &block.kind else { return None };
+    let text: String = heading.spans.iter().map(|span| span.text.as_str()).collect();
+    let text = if word.is_empty() { text } else { text.replace(word, "") };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!text.is_empty()).then_some(text)
+}
+
+/// Returns whether the text of a heading is nothing but pictures and ids.
+fn is_picture(text: &Text, words: &str) -> bool {
+    let rest = text.replace(words, &mut |index| match &text.shortcodes[index].meaning {
+        Meaning::Picture(_) | Meaning::Anchor(_) => String::new(),
+        Meaning::Text(text) => text.clone(),
+        _ => text.shortcodes[index].source.clone(),
+    });
+    rest.trim().is_empty()
 }
 
 /// Returns the text with a word in each line that can be a heading of the first level. `None` if there is none.
@@ -27,7 +57,8 @@ fn marked(text: &str, word: &str) -> Option<String> {
     while let Some(line) = lines.next() {
         let title = unindented(line).strip_prefix('#');
         let title = title.filter(|title| title.starts_with([' ', '\t']) && !title.trim().is_empty());
-        let is_underlined = !line.trim().is_empty() && lines.peek().is_some_and(|line| is_underline(line));
+        let is_text = !line.trim().is_empty() && !is_fence(line);
+        let is_underlined = is_text && lines.peek().is_some_and(|line| is_underline(line));
         if count < MAX_LINES && (title.is_some() || is_underlined) {
             count += 1;
         } else {
@@ -36,7 +67,11 @@ fn marked(text: &str, word: &str) -> Option<String> {
             continue;
         }
         match title {
-            Some(title) => out.push_str(&format!("# {word} {}\n", title.trim_start())),
+            // The line can be within an item of a list, which its indentation states.
+            Some(title) => {
+                let indentation = &line[..line.len() - title.len() - 1];
+                out.push_str(&format!("{indentation}# {word} {}\n", title.trim_start()));
+            }
             None => out.push_str(&format!("{line} {word}\n")),
         }
     }
@@ -47,6 +82,12 @@ fn marked(text: &str, word: &str) -> Option<String> {
 fn unindented(line: &str) -> &str {
     let rest = line.trim_start_matches(' ');
     if line.len() - rest.len() < 4 { rest } else { line }
+}
+
+/// Returns whether the line can be the end of code, which a word would prevent.
+fn is_fence(line: &str) -> bool {
+    let line = line.trim_start_matches(['>', ' ', '\t']);
+    line.starts_with("```") || line.starts_with("~~~")
 }
 
 fn is_underline(line: &str) -> bool {

@@ -4,12 +4,17 @@
 use cable_body::html;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::code::Code;
+
 /// The maximum length of one shortcode in bytes.
 const MAX_BYTES: usize = 8 << 10;
 
-/// The maximum number of shortcodes of one text, and of openings without an end. Each of the latter costs a search.
-const MAX_SHORTCODES: usize = 10_000;
-const MAX_UNCLOSED: usize = 1_000;
+/// The maximum length of the attributes of a heading: an id has at most 128 bytes, and classes are short.
+pub(super) const MAX_ATTRIBUTES_BYTES: usize = 1 << 10;
+
+/// The maximum number of shortcodes of one text, and of openings that start none. Each of the latter costs a search.
+pub(super) const MAX_SHORTCODES: usize = 10_000;
+pub(super) const MAX_UNCLOSED: usize = 1_000;
 
 /// A shortcode of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub(super) struct Text {
     pub(super) shortcodes: Vec<Shortcode>,
     /// The start of each word; the number of the shortcode and `z` follow.
     pub(super) mark: String,
+    /// The number of openings that were not read, because a limit was reached before them.
+    pub(super) unread: usize,
 }
 
 impl Text {
@@ -106,7 +113,15 @@ impl Text {
 
 /// Replaces the shortcodes of a text.
 pub(super) fn extract(source: &str) -> Text {
-    let mut scan = Scan { source, at: 0, out: Text::default(), unclosed: 0 };
+    let mut scan = Scan {
+        source,
+        at: 0,
+        line: 0,
+        out: Text::default(),
+        unclosed: 0,
+        code: Code::default(),
+        without_line: Vec::new(),
+    };
     let mut seed = 0;
     scan.out.mark = loop {
         let mark = format!("q{:016x}z", xxh3_64(format!("{seed}{source}").as_bytes()));
@@ -123,40 +138,65 @@ struct Scan<'a> {
     source: &'a str,
     /// The end of the part that has been copied.
     at: usize,
+    /// The start of the line of the last opening.
+    line: usize,
     out: Text,
     unclosed: usize,
+    code: Code,
+    /// The extensions of kramdown whose closing tag fills no line of the rest of the text.
+    without_line: Vec<String>,
 }
 
 /// The openings of shortcodes. The first one that matches counts.
 const FORMS: [(&str, &str); 5] = [("{{<", ">}}"), ("{{%", "%}}"), ("{%", "%}"), ("{{", "}}"), ("{:", "}")];
 
+/// The openings of attributes of a heading.
+const ATTRIBUTES: [&str; 2] = ["{#", "{."];
+
+/// Returns the delimiters of the shortcode that can start at the start of a text.
+fn form(text: &str) -> Option<(&'static str, &'static str)> {
+    let attributes = || ATTRIBUTES.into_iter().find(|open| text.starts_with(open)).map(|open| (open, "}"));
+    FORMS.into_iter().find(|(open, _)| text.starts_with(open)).or_else(attributes)
+}
+
 impl Scan<'_> {
     fn run(&mut self) {
         let mut from = 0;
         while let Some(at) = self.source[from..].find('{').map(|at| at + from) {
+            if let Some(end) = self.source[from..at].rfind('\n') {
+                self.line = from + end + 1;
+            }
+            from = at + 1;
+            let Some((open, close)) = form(&self.source[at..]) else { continue };
             if self.out.shortcodes.len() >= MAX_SHORTCODES || self.unclosed >= MAX_UNCLOSED {
+                self.out.unread = openings(&self.source[at..]);
                 break;
             }
-            from = self.shortcode(at).unwrap_or(at + 1);
+            match self.shortcode(at, open, close) {
+                Some(end) => {
+                    if let Some(length) = self.source[from..end].rfind('\n') {
+                        self.line = from + length + 1;
+                    }
+                    from = end;
+                }
+                None => self.unclosed += 1,
+            }
         }
         self.out.text.push_str(&self.source[self.at..]);
     }
 
     /// Replaces the shortcode at a position. Returns its end, or `None` if there is none.
-    fn shortcode(&mut self, at: usize) -> Option<usize> {
+    fn shortcode(&mut self, at: usize, open: &str, close: &str) -> Option<usize> {
         let rest = &self.source[at..];
-        let Some((open, close)) = FORMS.iter().find(|(open, _)| rest.starts_with(open)) else {
-            let end = at + heading_attributes(self.source, at)?;
+        if ATTRIBUTES.contains(&open) {
+            let end = at + heading_attributes(&self.source[self.line..at], rest)?;
             self.push(at, end, attributes(&self.source[at + 1..end - 1]));
             return Some(end);
-        };
-        let Some(length) = end_of(&rest[open.len()..], close) else {
-            self.unclosed += 1;
-            return None;
-        };
+        }
+        let length = end_of(&rest[open.len()..], open, close)?;
         let end = at + open.len() + length + close.len();
         let inner = &rest[open.len()..open.len() + length];
-        match *open {
+        match open {
             "{:" => {
                 if inner.strip_prefix(':').is_some_and(|inner| self.extension(at, end, inner)) {
                     return Some(self.at);
@@ -234,14 +274,16 @@ impl Scan<'_> {
         let inner = inner.trim();
         let is_closed = inner.ends_with('/');
         let (name, arguments) = parse(inner.trim_end_matches('/'));
-        if !matches!(name.as_str(), "comment" | "nomarkdown" | "options") {
+        let is_known = matches!(name.as_str(), "comment" | "nomarkdown" | "options");
+        // In kramdown, code comes before an extension, but not before its closing tag.
+        if !is_known || self.code.contains(self.source, at) {
             return false;
         }
         if is_closed {
             self.hide(at, end);
             return true;
         }
-        let Some((tag, after)) = self.until(end, ["{:", "/", &name, "}"]) else {
+        let Some((tag, after)) = self.end_of_extension(at, end, &name) else {
             self.hide(at, end);
             return true;
         };
@@ -256,12 +298,45 @@ impl Scan<'_> {
         true
     }
 
+    /// Returns the start and the end of the closing tag of an extension. As in kramdown, that of an opening which fills its
+    /// line fills one as well, if there is such a tag.
+    fn end_of_extension(&mut self, at: usize, end: usize, name: &str) -> Option<(usize, usize)> {
+        let parts = ["{:", "/", name, "}"];
+        if self.fills_line(at, end) && !self.without_line.iter().any(|other| other == name) {
+            let found = self.closing_tags(end, parts).find(|(start, end)| self.fills_line(*start, *end));
+            if found.is_some() {
+                return found;
+            }
+            self.without_line.push(name.to_owned());
+        }
+        self.until(end, parts)
+    }
+
+    /// Returns whether a part of the text fills its line.
+    fn fills_line(&self, start: usize, end: usize) -> bool {
+        let before = self.source[..start].trim_end_matches(['>', ' ', '\t']);
+        (before.is_empty() || before.ends_with('\n')) && is_line_end(&self.source[end..])
+    }
+
     /// Returns the position of the closing tag, and the position after it: of `{{< / name >}}` for its opening, the sign
     /// or word before the name, the name and its closing. The closing tag of kramdown can lack the name.
-    fn until(&mut self, from: usize, [open, sign, name, close]: [&str; 4]) -> Option<(usize, usize)> {
+    fn until(&mut self, from: usize, parts: [&str; 4]) -> Option<(usize, usize)> {
+        let found = self.closing_tags(from, parts).next();
+        if found.is_none() {
+            self.unclosed += 1;
+        }
+        found
+    }
+
+    /// Returns the starts and ends of all closing tags.
+    fn closing_tags<'b>(
+        &'b self,
+        from: usize,
+        [open, sign, name, close]: [&'b str; 4],
+    ) -> impl Iterator<Item = (usize, usize)> + 'b {
         let rest = &self.source[from..];
-        let is_space = |c: char| c.is_whitespace() || (open == "{%" && c == '-');
-        let found = rest.match_indices(open).find_map(|(at, _)| {
+        let is_space = move |c: char| c.is_whitespace() || (open == "{%" && c == '-');
+        rest.match_indices(open).filter_map(move |(at, _)| {
             let after = rest[at + open.len()..].trim_start_matches(is_space).strip_prefix(sign)?;
             let after = after.trim_start_matches(is_space);
             let after = match after.strip_prefix(name) {
@@ -270,11 +345,7 @@ impl Scan<'_> {
             };
             let after = after.trim_start_matches(is_space).strip_prefix(close)?;
             Some((from + at, self.source.len() - after.len()))
-        });
-        if found.is_none() {
-            self.unclosed += 1;
-        }
-        found
+        })
     }
 
     /// Removes a part of the text, with the space after it if there is one before it.
@@ -284,11 +355,8 @@ impl Scan<'_> {
     }
 
     fn push(&mut self, start: usize, end: usize, meaning: Meaning) {
-        let before = &self.source[..start];
-        let own_line = before[before.rfind('\n').map_or(0, |at| at + 1)..]
-            .trim_start_matches(['>', ' ', '\t'])
-            .is_empty()
-            && self.source[end..].lines().next().unwrap_or_default().trim().is_empty();
+        let own_line = self.fills_line(start, end);
+        self.code.skip(self.source, start, end);
         let number = self.out.shortcodes.len();
         self.out.text.push_str(&self.source[self.at..start]);
         self.out.text.push_str(&format!("{}{number}z", self.out.mark));
@@ -298,9 +366,25 @@ impl Scan<'_> {
     }
 }
 
-/// Returns the position of the closing delimiter outside quotation marks, or else the first one.
-fn end_of(text: &str, close: &str) -> Option<usize> {
+/// Returns the number of openings in a text.
+fn openings(text: &str) -> usize {
+    let is_opening = |at: usize| !text[..at].ends_with('{') && form(&text[at..]).is_some();
+    text.match_indices('{').filter(|(at, _)| is_opening(*at)).count()
+}
+
+/// Returns whether a text has nothing but white space before its first line end.
+fn is_line_end(text: &str) -> bool {
+    let rest = text.trim_start_matches(|c: char| c.is_whitespace() && c != '\n');
+    rest.is_empty() || rest.starts_with('\n')
+}
+
+/// Returns the position of the closing delimiter: the first one of Liquid, and else the first one outside quotation
+/// marks, if there is one.
+fn end_of(text: &str, open: &str, close: &str) -> Option<usize> {
     let window = html::head(text, MAX_BYTES);
+    if matches!(open, "{%" | "{{") {
+        return window.find(close);
+    }
     let mut quote = None;
     let mut is_escaped = false;
     for (at, c) in window.char_indices() {
@@ -328,18 +412,21 @@ fn attributes(list: &str) -> Meaning {
 }
 
 /// Returns the length of the attributes at the end of a heading: ` {#id .class}`.
-fn heading_attributes(source: &str, at: usize) -> Option<usize> {
-    let rest = &source[at..];
-    let line = rest.lines().next()?;
-    let before = &source[..at];
-    let line_before = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
-    let is_list = line.starts_with("{#") || line.starts_with("{.");
-    let end = line.find('}')? + 1;
-    let is_at_end = line[end..].trim().is_empty();
-    let below = rest.lines().nth(1).map_or("", str::trim);
-    let is_underlined = !below.is_empty() && ["=", "-"].iter().any(|sign| below.replace(sign, "").is_empty());
-    let is_heading = line_before.starts_with('#') || is_underlined;
-    (is_list && is_at_end && is_heading && line_before.ends_with(' ')).then_some(end)
+fn heading_attributes(line_before: &str, rest: &str) -> Option<usize> {
+    let end = html::head(rest, MAX_ATTRIBUTES_BYTES).find(['}', '\n'])? + 1;
+    let is_closed = rest[..end].ends_with('}') && line_before.ends_with(' ');
+    if !is_closed || !is_line_end(&rest[end..]) {
+        return None;
+    }
+    (line_before.starts_with('#') || is_underlined(&rest[end..])).then_some(end)
+}
+
+/// Returns whether the line after the first line end is the underline of a heading.
+fn is_underlined(text: &str) -> bool {
+    let Some((_, below)) = text.split_once('\n') else { return false };
+    let below = below.lines().next().unwrap_or_default().trim();
+    let sign = below.bytes().next().filter(|sign| matches!(sign, b'=' | b'-'));
+    sign.is_some_and(|sign| below.bytes().all(|byte| byte == sign))
 }
 
 /// An argument of a shortcode; without a name, it is a positional one.
@@ -388,7 +475,7 @@ fn parse(inner: &str) -> (String, Arguments) {
         let mut name = String::new();
         if length > 0
             && let Some(after) = rest[length..].strip_prefix(['=', ':'])
-            && !after.starts_with("//")
+            && (rest[length..].starts_with('=') || (rest.starts_with(char::is_alphabetic) && is_value(after)))
         {
             name = rest[..length].to_lowercase();
             rest = after.trim_start();
@@ -400,23 +487,33 @@ fn parse(inner: &str) -> (String, Arguments) {
     (name.to_owned(), arguments)
 }
 
+/// Returns whether the text after a colon is the value of an argument, and not the next word or the rest of a URL.
+fn is_value(text: &str) -> bool {
+    let is_quoted = text.trim_start().starts_with(['"', '\'', '`']);
+    is_quoted || !(text.is_empty() || text.starts_with(char::is_whitespace) || text.starts_with("//"))
+}
+
 /// Returns the value at the start of a text, the rest of the text, and whether the value is in quotation marks. Within
-/// them a backslash escapes the mark, but not between backticks.
+/// them a backslash escapes the mark, and within `"` a backslash; but not between backticks.
 fn argument(text: &str) -> (String, &str, bool) {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) else {
         let (value, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
         return (value.to_owned(), rest, false);
     };
     let (mut value, mut rest) = (String::new(), &text[1..]);
-    while let Some((before, after)) = rest.split_once(quote) {
-        rest = after;
-        match before.strip_suffix('\\').filter(|_| quote != '`' && after.contains(quote)) {
-            Some(before) => {
-                value.push_str(before);
-                value.push(quote);
-            }
-            None => return (value + before, rest, true),
+    while let Some(at) = rest.find([quote, '\\']) {
+        value.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if rest[at..].starts_with(quote) {
+            return (value, after, true);
         }
+        // The last mark ends the value: the backslash before it is that of a path.
+        let escaped = after.chars().next().filter(|c| match c {
+            '\\' => quote == '"',
+            c => *c == quote && quote != '`' && after[1..].contains(quote),
+        });
+        value.push(escaped.unwrap_or('\\'));
+        rest = &after[escaped.map_or(0, char::len_utf8)..];
     }
     (value + rest, "", true)
 }
