@@ -188,7 +188,7 @@ mod tests {
             "overload --seconds 0",
             "soak --minutes 0",
             "guards --rounds 0",
-            "memory --only 8",
+            "memory --only 11",
             "replay",
             "replay --repo dir --every 0",
             "client-calls --client other --endpoint e --name a --calls 10 --at-once 1",
