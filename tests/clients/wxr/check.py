@@ -229,7 +229,8 @@ def check_hidden(content, hidden: list[Item]) -> None:
 
 
 # The words of a text: its HTML without tags, comments, scripts, styles and the marks of WordPress's
-# own shortcodes, split by white space. A tag of these parts words, any other does not.
+# own shortcodes, split by white space. A tag of these parts words, and the link of a file block that
+# is a button; any other does not.
 WORD_BREAKING_TAGS = set(
     "address article aside audio blockquote br button canvas caption center col colgroup dd details div dl dt embed "
     "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr iframe img input li main nav object ol "
@@ -249,7 +250,8 @@ class Words(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         if tag in ("script", "style"):
             self.skipped_tag = tag
-        if tag in WORD_BREAKING_TAGS:
+        is_button = "wp-block-file__button" in (dict(attributes).get("class") or "")
+        if tag in WORD_BREAKING_TAGS or is_button:
             self.parts.append(" ")
 
     def handle_endtag(self, tag):
