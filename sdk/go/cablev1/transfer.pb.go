@@ -203,7 +203,7 @@ type ImportRequest struct {
 	// Which versions the records replace. If unset, those that an import wrote and nothing has changed since.
 	Mode ImportMode `protobuf:"varint,4,opt,name=mode,proto3,enum=cable.v1.ImportMode" json:"mode,omitempty"`
 	// Whether nothing is written. The results are those that the import would have: each record is judged on the store as
-	// the records before it in this call would leave it, as far as some 30,000 versions that they would write.
+	// the records before it in this call would leave it, as far as some 15,000 versions that they would write.
 	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// The memory of a dry run in bytes, for some 30,000 versions. There are at most 8 imports.
-const MAX_BYTES: usize = 16 << 20;
+/// The memory of a dry run in bytes, for some 15,000 versions. There are at most 8 imports.
+const MAX_BYTES: usize = 8 << 20;
 
 /// The memory of a version besides its entry: its key in two tables, and the tables themselves.
 const VERSION_BYTES: usize = 384;

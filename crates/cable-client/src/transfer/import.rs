@@ -127,7 +127,7 @@ impl Import {
     }
 
     /// Writes nothing. The results are those that the import would have. Each record is judged on the store as the
-    /// records before it would leave it, as far as some 30,000 versions that they would write.
+    /// records before it would leave it, as far as some 15,000 versions that they would write.
     pub fn dry_run(self) -> Self {
         self.with(|request| request.dry_run = true)
     }

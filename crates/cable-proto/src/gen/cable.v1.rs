@@ -3453,7 +3453,7 @@ pub struct ImportRequest {
     #[prost(enumeration = "ImportMode", tag = "4")]
     pub mode: i32,
     /// Whether nothing is written. The results are those that the import would have: each record is judged on the store as
-    /// the records before it in this call would leave it, as far as some 30,000 versions that they would write.
+    /// the records before it in this call would leave it, as far as some 15,000 versions that they would write.
     #[prost(bool, tag = "5")]
     pub dry_run: bool,
 }

@@ -123,7 +123,7 @@ class ImportRequest(_message.Message):
     """Which versions the records replace. If unset, those that an import wrote and nothing has changed since."""
     dry_run: _builtins.bool
     """Whether nothing is written. The results are those that the import would have: each record is judged on the store as
-    the records before it in this call would leave it, as far as some 30,000 versions that they would write.
+    the records before it in this call would leave it, as far as some 15,000 versions that they would write.
     """
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]:

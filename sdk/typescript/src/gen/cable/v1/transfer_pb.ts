@@ -57,7 +57,7 @@ export type ImportRequest = Message<"cable.v1.ImportRequest"> & {
 
   /**
    * Whether nothing is written. The results are those that the import would have: each record is judged on the store as
-   * the records before it in this call would leave it, as far as some 30,000 versions that they would write.
+   * the records before it in this call would leave it, as far as some 15,000 versions that they would write.
    *
    * @generated from field: bool dry_run = 5;
    */
