@@ -11,7 +11,7 @@ use crate::health::Health;
 const APPLICATION_ID: i64 = 0x4361_626c;
 
 /// The version of the tables. Any other is rejected: no earlier one was in a release.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 const TABLES: &str = "
 -- The newest entry of each key, clustered by revision: the local log and the index of changes at once.

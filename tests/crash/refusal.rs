@@ -43,7 +43,7 @@ async fn a_store_of_another_version_is_refused_and_untouched() {
         let before = fs::read(&file).unwrap();
         assert_refused(
             dir.path(),
-            &format!("unsupported store version {version}: this release reads version 5"),
+            &format!("unsupported store version {version}: this release reads version 6"),
         );
         assert!(fs::read(&file).unwrap() == before);
     }
