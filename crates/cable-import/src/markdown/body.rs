@@ -1,20 +1,24 @@
 //! The body of a file: its Markdown as blocks, in which the words that stand for shortcodes become their content.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, HashSet};
 
-use cable_body::{ConvertError, convert, html, render, sanitise};
+use cable_body::{ConvertError, convert, html, sanitise};
 use cable_proto::{
     limit,
     v1::{self, BodyFormat, Mark, Span, block::Kind},
 };
 
+use self::pictures::{has_file, picture_text};
 use super::{
     anchors, headline,
-    shortcodes::{MAX_SHORTCODES, MAX_UNCLOSED, Meaning, Picture, Text, extract},
+    shortcodes::{MAX_SHORTCODES, MAX_UNCLOSED, Meaning, Text, extract},
 };
+
+mod links;
+mod pictures;
+mod raw;
+
+pub(super) use raw::escaped;
 
 /// The pages and files that a text can refer to.
 pub(super) trait Pages {
@@ -331,65 +335,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn image(&mut self, picture: &Picture) -> Option<v1::Image> {
-        let src = self.pages.file(&picture.src);
-        let Some(rendition) = html::rendition(&src, picture.width, picture.height) else {
-            self.notes.push(format!("picture omitted: {:?} is not a URL", html::head(&src, 200)));
-            return None;
-        };
-        let (caption, credit) = self.caption_and_credit(picture);
-        let media = v1::Media {
-            renditions: vec![rendition],
-            alt_text: html::head(&picture.alt, limit::PARAGRAPH.maximum as usize).to_owned(),
-            caption,
-            credit,
-            ..Default::default()
-        };
-        let is_url = html::rendition(&picture.href, None, None).is_some();
-        let href = if is_url { picture.href.clone() } else { String::new() };
-        Some(v1::Image { media: Some(media), href })
-    }
-
-    /// Returns the caption and the credit of a picture. A credit with a link is a part of the caption, as in Hugo: a credit
-    /// line has no links.
-    fn caption_and_credit(&mut self, picture: &Picture) -> (Vec<Span>, String) {
-        let mut credit = self.line(&picture.credit);
-        if !picture.credit_link.is_empty() {
-            let link = v1::Link { href: picture.credit_link.clone(), ..Default::default() };
-            credit.iter_mut().for_each(|span| span.link = Some(link.clone()));
-        }
-        let mut parts = vec![plain(html::text(&picture.title)), self.line(&picture.caption)];
-        let mut credit_line = String::new();
-        if credit.iter().any(|span| span.link.is_some()) {
-            parts.push(credit);
-        } else {
-            credit_line = credit.iter().map(|span| span.text.as_str()).collect();
-        }
-        parts.retain(|spans| !spans.is_empty());
-        (parts.join(&Span { text: " ".to_owned(), ..Span::default() }), html::line(&credit_line))
-    }
-
-    /// Converts Markdown that is a line, such as a caption.
-    fn line(&mut self, markdown: &str) -> Vec<Span> {
-        let Ok(mut converted) = convert(BodyFormat::Markdown, markdown) else { return html::spans(markdown) };
-        let mut spans = match (&mut converted.body.blocks[..], converted.omitted_notes) {
-            ([v1::Block { kind: Some(Kind::Paragraph(paragraph)), .. }], 0) => {
-                self.notes.append(&mut converted.notes);
-                std::mem::take(&mut paragraph.spans)
-            }
-            ([v1::Block { kind: Some(Kind::Embed(embed)), .. }], 0) => {
-                let link = v1::Link { href: embed.url.clone(), ..Default::default() };
-                vec![Span { text: embed.url.clone(), link: Some(link), ..Span::default() }]
-            }
-            _ => html::spans(markdown),
-        };
-        if spans.is_empty() {
-            spans = plain(html::text(markdown));
-        }
-        self.inline(&mut spans);
-        spans
-    }
-
     fn converted(&self, format: BodyFormat, text: &str) -> Option<Vec<v1::Block>> {
         convert(format, text).ok().map(|converted| converted.body.blocks)
     }
@@ -437,164 +382,9 @@ impl Resolver<'_> {
         self.text.replace(text, &mut |index| self.text.shortcodes[index].source.clone())
     }
 
-    /// Returns a URL with its shortcodes resolved. Empty if the result is not a URL.
-    fn href(&mut self, url: &str) -> String {
-        if self.text.find(url).is_none() {
-            return url.to_owned();
-        }
-        let text = self.text;
-        let resolved = text.replace(url, &mut |index| match &text.shortcodes[index].meaning {
-            Meaning::Text(part) | Meaning::Url(part) | Meaning::Embed(part) => part.clone(),
-            Meaning::Picture(picture) => picture.src.clone(),
-            Meaning::Reference(file) => self.pages.page(file).unwrap_or_else(|| {
-                self.missing += 1;
-                String::new()
-            }),
-            Meaning::Code { .. } | Meaning::Anchor(_) => String::new(),
-            Meaning::Unknown(kind) => {
-                self.count(&format!("{kind} in a URL"));
-                String::new()
-            }
-        });
-        let is_mail = resolved.starts_with("mailto:") || resolved.starts_with("tel:");
-        let address = html::rendition(&resolved, None, None).map(|rendition| rendition.href);
-        let resolved = if is_mail { Some(resolved) } else { address };
-        resolved
-            .filter(|url| url.len() as u64 <= limit::URL.maximum && !url.contains('\\'))
-            .unwrap_or_default()
-    }
-
-    fn link(&mut self, link: Option<v1::Link>) -> Option<v1::Link> {
-        let mut link = link?;
-        link.href = self.href(&link.href);
-        link.title = self.source(&link.title);
-        let (file, fragment) =
-            link.href.split_once('#').map_or((&*link.href, ""), |(file, rest)| (file, rest));
-        if file.ends_with(".md") && !file.contains("://") {
-            match self.pages.page(file) {
-                Some(path) if fragment.is_empty() => link.href = path,
-                Some(path) => link.href = format!("{path}#{fragment}"),
-                None => self.missing += 1,
-            }
-        }
-        (!link.href.is_empty() || !link.article.is_empty()).then_some(link)
-    }
-
-    fn stored_image(&mut self, image: &mut v1::Image) {
-        if let Some(media) = &mut image.media {
-            self.media(media);
-        }
-        image.href = self.href(&image.href);
-    }
-
-    fn media(&mut self, media: &mut v1::Media) {
-        for rendition in &mut media.renditions {
-            let href = self.href(&rendition.href);
-            let href = self.pages.file(&href);
-            if href != rendition.href {
-                match html::rendition(&href, None, None) {
-                    Some(other) => {
-                        *rendition =
-                            v1::Rendition { width: rendition.width, height: rendition.height, ..other };
-                    }
-                    None => rendition.href.clear(),
-                }
-            }
-        }
-        media.renditions.retain(|rendition| !rendition.href.is_empty());
-        media.poster = self.href(&media.poster);
-        media.alt_text = self.source(&media.alt_text);
-        media.credit = self.words(&media.credit);
-        self.inline(&mut media.caption);
-        trim(&mut media.caption);
-    }
-
-    fn raw_html(&mut self, raw: &mut v1::RawHtml) {
-        if self.text.find(&raw.html).is_none() {
-            return;
-        }
-        let code = code_of_html(&raw.html);
-        let (mut html, mut rest) = (String::new(), raw.html.as_str());
-        while let Some((start, end, index)) = self.text.find(rest) {
-            let at = raw.html.len() - rest.len() + start;
-            let is_code =
-                code.get(code.partition_point(|part| part.end <= at)).is_some_and(|part| part.contains(&at));
-            html.push_str(&rest[..start]);
-            rest = &rest[end..];
-            if is_code {
-                html.push_str(&escaped(&self.text.shortcodes[index].source));
-                continue;
-            }
-            match self.html_of_block(index, &html) {
-                Some(picture) => {
-                    // A paragraph cannot have a figure in it.
-                    let is_alone = html.ends_with("<p>") && rest.starts_with("</p>");
-                    if is_alone {
-                        html.truncate(html.len() - "<p>".len());
-                        rest = &rest["</p>".len()..];
-                    }
-                    html.push_str(&picture);
-                }
-                None => html.push_str(&escaped(&self.inline_text(index))),
-            }
-        }
-        html.push_str(rest);
-        // A resolved shortcode can be an address that no page may have.
-        raw.html = sanitise::sanitise(&html);
-        raw.reason = self.source(&raw.reason);
-    }
-
-    /// Returns the HTML of a picture or of code after other HTML. `None` within a tag.
-    fn html_of_block(&mut self, index: usize, before: &str) -> Option<String> {
-        let is_block =
-            matches!(self.text.shortcodes[index].meaning, Meaning::Picture(_) | Meaning::Code { .. });
-        if !is_block {
-            return None;
-        }
-        if before.rfind('<') > before.rfind('>') {
-            let source = html::head(&self.text.shortcodes[index].source, 200);
-            self.notes.push(format!("{source} within a tag of HTML became text"));
-            return None;
-        }
-        let blocks = self.own_block(index)?;
-        Some(render(&v1::Body { blocks }, BodyFormat::Html).trim().to_owned())
-    }
-
     fn count(&mut self, kind: &str) {
         *self.counts.entry(kind.to_owned()).or_default() += 1;
     }
-}
-
-/// Returns the parts of well-formed HTML that are within `pre` or `code`.
-fn code_of_html(html: &str) -> Vec<Range<usize>> {
-    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_usize);
-    for (at, _) in html.match_indices('<') {
-        let tag = &html[at + 1..];
-        let name = tag.strip_prefix('/').unwrap_or(tag);
-        let is_code = ["pre", "code"]
-            .iter()
-            .any(|code| name.strip_prefix(code).is_some_and(|rest| rest.starts_with(['>', ' ', '\n'])));
-        match (is_code, tag.starts_with('/')) {
-            (true, false) => {
-                if depth == 0 {
-                    start = at + tag.find('>').map_or(tag.len(), |end| end + 1);
-                }
-                depth += 1;
-            }
-            (true, true) => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    parts.push(start..at);
-                }
-            }
-            _ => {}
-        }
-    }
-    parts
-}
-
-fn has_file(image: &v1::Image) -> bool {
-    image.media.as_ref().is_some_and(|media| !media.renditions.is_empty())
 }
 
 /// Adds the ids of blocks at any depth.
@@ -642,16 +432,4 @@ fn block(kind: Kind) -> v1::Block {
 /// Returns a text as a line without marks.
 fn plain(text: String) -> Vec<Span> {
     if text.is_empty() { Vec::new() } else { vec![Span { text, ..Span::default() }] }
-}
-
-/// Returns the words of a picture, for a place that can have no picture.
-fn picture_text(picture: &Picture) -> String {
-    let texts = [&picture.alt, &picture.title, &picture.caption, &picture.credit];
-    let texts = texts.into_iter().filter(|text| !text.is_empty());
-    html::text(&texts.cloned().collect::<Vec<_>>().join(" "))
-}
-
-/// Returns a text as HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
