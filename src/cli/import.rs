@@ -17,6 +17,7 @@ use super::{Error, note, output::Output, progress};
 
 use cable::admin;
 
+mod hidden;
 mod outcomes;
 mod pages;
 mod reading;
@@ -188,6 +189,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     let bar = progress::bar();
     let reading = reading::start(command, bar.clone())?;
     let transferred = transfer(reading, &options, cable, &log, &bar).await;
+    let looked_up = if transferred.is_ok() { hidden::report(cable, &log).await } else { Ok(()) };
     bar.finish_and_clear();
     let mut log = log.lock();
     output.text(&log.report.to_string())?;
@@ -200,6 +202,7 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
         Some(failure) => return Err(failure),
         None => transferred.inspect_err(|_| drop(note(RETRY_HINT)))?,
     };
+    looked_up?;
     let problems = log.report.problems();
     let incomplete = if interrupted {
         format!("interrupted; {RETRY_HINT}")

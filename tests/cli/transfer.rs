@@ -139,6 +139,27 @@ fn wordpress_files_of_two_sites_live_under_two_prefixes() {
 }
 
 #[test]
+fn an_article_that_its_source_hides_is_reported_while_it_is_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::serve(dir.path(), "store");
+    let live = export("lantern.example", 7, "Eels", "");
+    fs::write(dir.path().join("live.xml"), &live).unwrap();
+    fs::write(dir.path().join("private.xml"), live.replace(">publish<", ">private<")).unwrap();
+    assert_eq!(code(&demo.run(dir.path(), "import wxr live.xml")), 0);
+    let hidden = demo.run(dir.path(), "import wxr private.xml --report report.jsonl");
+    assert_eq!(code(&hidden), 0, "{}", stderr(&hidden));
+    let command = "cable article rm wp-7";
+    assert!(stdout(&hidden).contains(command), "{}", stdout(&hidden));
+    assert!(
+        fs::read_to_string(dir.path().join("report.jsonl")).unwrap().contains("\"outcome\":\"still live\"")
+    );
+    let removed = demo.run(dir.path(), command.trim_start_matches("cable "));
+    assert_eq!(code(&removed), 0, "{}", stderr(&removed));
+    let hidden = demo.run(dir.path(), "import wxr private.xml");
+    assert!(!stdout(&hidden).contains(command), "{}", stdout(&hidden));
+}
+
+#[test]
 fn a_wordpress_file_that_was_cut_off_is_imported_up_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::serve(dir.path(), "store");

@@ -300,7 +300,7 @@ impl Items {
             Some(reason) => ItemOutcome::Skipped(reason),
             None => self.outcome(entry, key),
         };
-        Item { label, kind: entry.kind.to_owned(), outcome }
+        Item::new(label, entry.kind, outcome)
     }
 
     fn outcome(&mut self, entry: &Entry, key: String) -> ItemOutcome {

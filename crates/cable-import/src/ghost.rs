@@ -215,7 +215,7 @@ impl Export {
     fn author(&mut self, row: &Row) -> Item {
         let name = without_addresses(&words(&row.text("name")));
         let outcome = self.author_outcome(row, &name);
-        Item { label: label("author", &row.text("id"), &name), kind: "author".into(), outcome }
+        Item::new(label("author", &row.text("id"), &name), "author", outcome)
     }
 
     fn author_outcome(&mut self, row: &Row, name: &str) -> ItemOutcome {
@@ -273,7 +273,7 @@ impl Export {
             };
             self.fitter.records.item(record(Kind::Tag(tag)), notes)
         };
-        Item { label: label("tag", &row.text("id"), &name), kind: "tag".into(), outcome }
+        Item::new(label("tag", &row.text("id"), &name), "tag", outcome)
     }
 
     fn post(&mut self, row: &Row) -> Item {
@@ -287,7 +287,8 @@ impl Export {
                 Ok(piece) => self.repetition(row).unwrap_or_else(|| self.fitter.fit(piece)),
             },
         };
-        Item { label: label(kind, &row.text("id"), &title), kind: kind.to_owned(), outcome }
+        let article = self.fitter.article(&article_id(row));
+        Item::of_article(label(kind, &row.text("id"), &title), kind, outcome, article)
     }
 
     /// Returns the outcome of a post whose id another one of the file has.

@@ -34,6 +34,22 @@ pub struct Item {
     pub kind: String,
     /// The outcome of the conversion.
     pub outcome: ItemOutcome,
+    /// The name of the article that the item would be, if its source does not show it to readers; else empty. An earlier
+    /// import may have made such an article, which is live until somebody removes it.
+    pub hidden_article: String,
+}
+
+impl Item {
+    fn new(label: String, kind: impl Into<String>, outcome: ItemOutcome) -> Self {
+        Item { label, kind: kind.into(), outcome, hidden_article: String::new() }
+    }
+
+    /// Returns the item of an article with that name.
+    fn of_article(label: String, kind: impl Into<String>, outcome: ItemOutcome, article: String) -> Self {
+        let is_hidden = matches!(&outcome, ItemOutcome::Skipped(reason) if reason.is_hidden());
+        let hidden_article = if is_hidden { article } else { String::new() };
+        Item { hidden_article, ..Item::new(label, kind, outcome) }
+    }
 }
 
 /// The outcome of an item.
@@ -63,6 +79,20 @@ pub struct ConvertedItem {
     pub notes: Vec<String>,
     /// The number of parts of the item that have no place in a record, by kind: `comments`, `custom field _edit_last`.
     pub not_imported: BTreeMap<String, u64>,
+}
+
+impl SkipReason {
+    /// Returns whether the source does not show the item to its readers, and can have shown it before.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        matches!(
+            self,
+            SkipReason::Status(_)
+                | SkipReason::ScheduledWithoutTime
+                | SkipReason::Password
+                | SkipReason::Expired
+        )
+    }
 }
 
 /// The reason to skip an item that has no fault.

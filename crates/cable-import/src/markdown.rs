@@ -131,7 +131,8 @@ impl Items {
             Kind::Markdown | Kind::Html => "page",
             _ => "file",
         };
-        Item { label: label(kind, &entry.path, &title), kind: kind.to_owned(), outcome }
+        let article = self.fitter.article(&id_of(&entry.path));
+        Item::of_article(label(kind, &entry.path, &title), kind, outcome, article)
     }
 
     fn convert(&mut self, entry: &Entry) -> (String, ItemOutcome) {

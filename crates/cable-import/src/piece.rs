@@ -83,16 +83,21 @@ impl Fitter {
         ids::from_slug(&self.prefix, slug)
     }
 
+    /// Returns the name of the article with an id of its source.
+    pub(crate) fn article(&self, id: &str) -> String {
+        format!("articles/{}", self.id(id))
+    }
+
     /// Reserves a path for an article before all articles that come later.
     pub(crate) fn claim(&mut self, path: &str, id: &str) {
-        let name = format!("articles/{}", self.id(id));
+        let name = self.article(id);
         self.owners.entry(key(path)).or_insert(name);
     }
 
     /// Fits an article.
     pub(crate) fn fit(&mut self, piece: Piece) -> ItemOutcome {
         let Piece { mut article, id, sections, tags, authors, is_draft, mut result } = piece;
-        article.name = format!("articles/{}", self.id(&id));
+        article.name = self.article(&id);
         let expiry = article.expire_time.map(|time| time.seconds);
         if expiry.is_some_and(|expiry| expiry <= self.now.as_second()) {
             return ItemOutcome::Skipped(SkipReason::Expired);
@@ -318,8 +323,8 @@ fn derived_headline(body: Option<&v1::Body>) -> String {
     if words.is_empty() { "Untitled".to_owned() } else { words.to_owned() }
 }
 
-/// Returns a language as a BCP 47 tag, if it has the form of one.
-fn language(text: &str) -> String {
+/// Returns a language as a BCP 47 tag, if it has the form of one; else an empty text.
+pub(crate) fn language(text: &str) -> String {
     let tag = text.trim().replace('_', "-");
     let is_subtag =
         |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -329,14 +334,19 @@ fn language(text: &str) -> String {
     if is_tag { tag } else { String::new() }
 }
 
-fn fit_urls(article: &mut v1::Article, notes: &mut Vec<String>) {
-    let url = article.canonical_url.trim();
+/// Returns the text as a URL of the web, if a record can have it.
+pub(crate) fn web_url(text: &str) -> Option<&str> {
+    let url = text.trim();
     let is_usable = is_web(url) && html::rendition(url, None, None).is_some() && !url.contains('\\');
-    if !url.is_empty() && !is_usable {
-        notes.push(format!("canonical URL omitted: {:?} is not a URL", truncate(url, 200)));
-        article.canonical_url.clear();
-    } else {
-        article.canonical_url = url.to_owned();
+    is_usable.then_some(url)
+}
+
+fn fit_urls(article: &mut v1::Article, notes: &mut Vec<String>) {
+    let url = std::mem::take(&mut article.canonical_url);
+    match web_url(&url) {
+        Some(url) => url.clone_into(&mut article.canonical_url),
+        None if url.trim().is_empty() => {}
+        None => notes.push(format!("canonical URL omitted: {:?} is not a URL", truncate(url.trim(), 200))),
     }
     article.alt_ids.retain(|id| !id.value.is_empty() && id.value.len() as u64 <= limit::URL.maximum);
     if let Some(media) = &mut article.lead_media {

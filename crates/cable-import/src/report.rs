@@ -38,6 +38,8 @@ pub struct Report {
     without_path: u64,
     /// The number of parts that were not imported, by kind.
     not_imported: BTreeMap<String, u64>,
+    /// The articles that are live on the server although their source does not show them.
+    still_live: u64,
     problems: Vec<String>,
     more_problems: u64,
 }
@@ -198,6 +200,16 @@ impl Report {
         to_json(&Line { outcome: "refused", label, code, reason, message, ..EMPTY_LINE })
     }
 
+    /// Lists an article that is live on the server although its source does not show it. Returns the JSON line (no line
+    /// feed). The item itself is counted on its own.
+    pub fn still_live(&mut self, article: &str) -> String {
+        self.still_live += 1;
+        let id = article.trim_start_matches("articles/");
+        let message = format!("its source does not show it any more; `cable article rm {id}` removes it");
+        self.add_problem(format!("{article}: live, but {message}"));
+        to_json(&Line { outcome: "still live", label: article, message: &message, ..EMPTY_LINE })
+    }
+
     /// Returns whether each item and each record is accounted for: the items by their outcomes, the records by the
     /// server's responses. False while records are in flight.
     pub fn totals_match(&self) -> bool {
@@ -209,7 +221,7 @@ impl Report {
 
     /// Returns the number of failed items and rejected records.
     pub fn problems(&self) -> u64 {
-        self.problems.len() as u64 + self.more_problems
+        self.problems.len() as u64 + self.more_problems - self.still_live
     }
 
     fn counts_of(&mut self, label: &str) -> &mut RecordCounts {
@@ -325,7 +337,7 @@ mod tests {
     use cable_proto::v1;
 
     fn item(kind: &str, outcome: ItemOutcome) -> Item {
-        Item { label: format!("{kind} 7 'Harbour'"), kind: kind.into(), outcome }
+        Item::new(format!("{kind} 7 'Harbour'"), kind, outcome)
     }
 
     fn report() -> Report {

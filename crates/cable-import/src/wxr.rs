@@ -33,11 +33,15 @@ mod element;
 mod enclosures;
 pub(crate) mod encoding;
 mod footnotes;
+mod languages;
 mod leftovers;
+mod liveblog;
 mod names;
 mod paths;
+mod patterns;
 mod reader;
 mod references;
+mod search;
 mod site;
 mod source;
 mod survey;
@@ -201,7 +205,9 @@ impl<F: ExportFile> Items<F> {
         } else {
             label(kind, id, &title)
         };
-        Item { label, kind: kind.to_owned(), outcome: self.convert(item, &title) }
+        let outcome = self.convert(item, &title);
+        let article = id.parse().map(|id| self.survey.site.article(id)).unwrap_or_default();
+        Item::of_article(label, kind, outcome, article)
     }
 
     fn convert(&mut self, item: &Element, title: &str) -> ItemOutcome {

@@ -29,9 +29,12 @@ impl SharedLog {
 }
 
 /// The outcome of every input so far, and the file of the report.
+#[derive(Default)]
 pub(super) struct ImportLog {
     pub(super) report: Report,
     lines: Option<(PathBuf, BufWriter<File>)>,
+    /// The articles that the source does not show, for a look at the server.
+    hidden: Vec<String>,
     /// The error that ended the input early, or that a write of the report returned.
     pub(super) failure: Option<Error>,
 }
@@ -43,7 +46,7 @@ impl ImportLog {
                 .map_err(|source| Error::io(format!("write {}", path.display()), source))?;
             Ok::<_, Error>((path.to_owned(), BufWriter::new(file)))
         };
-        Ok(ImportLog { report: Report::default(), lines: lines.map(create).transpose()?, failure: None })
+        Ok(ImportLog { lines: lines.map(create).transpose()?, ..ImportLog::default() })
     }
 
     /// Adds an input to the log. Returns the records to send, or `None` at the end of the file.
@@ -52,6 +55,9 @@ impl ImportLog {
             Ok(Input::Item(item)) => {
                 let line = self.report.add(&item);
                 self.write_line(&line);
+                if !item.hidden_article.is_empty() {
+                    self.hidden.push(item.hidden_article);
+                }
                 let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
                 let mentions = converted.mentions.into_iter();
                 let mentions = mentions.map(|record| v1::Record { mentioned: true, ..record });
@@ -107,6 +113,17 @@ impl ImportLog {
                 self.write_line(&line);
             }
         }
+    }
+
+    /// Returns the articles that the source does not show.
+    pub(super) fn take_hidden(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.hidden)
+    }
+
+    /// Adds an article to the log that readers of the server see, and those of the source do not.
+    pub(super) fn add_still_live(&mut self, article: &str) {
+        let line = self.report.still_live(article);
+        self.write_line(&line);
     }
 
     /// Writes a line of the report. If that fails, the import continues and reports the error at its end.

@@ -10,7 +10,7 @@ use super::{
     attachments::{Index, OfPost},
     bounded,
     element::Field,
-    enclosures, footnotes, html, leftovers, record,
+    enclosures, footnotes, html, languages, leftovers, liveblog, record, search,
     survey::Survey,
     times::LocalTime,
     truncate,
@@ -21,11 +21,6 @@ use cable_proto::v1::{self, record::Record as Kind};
 
 /// The approximate length in bytes of a headline that is derived from the text.
 const DERIVED_HEADLINE_BYTES: usize = 80;
-
-/// The custom field with the description that the plug-in Yoast writes for search engines.
-const META_DESCRIPTION: &str = "_yoast_wpseo_metadesc";
-/// The custom field with the title that the plug-in Yoast writes for search engines.
-const META_TITLE: &str = "_yoast_wpseo_title";
 
 /// Whether readers see a post now or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,37 +66,49 @@ pub(super) fn article(
     item: &Element,
 ) -> ItemOutcome {
     let with_footnotes = footnotes::insert(item);
-    let content = with_footnotes.as_deref().unwrap_or(item.raw("content:encoded"));
-    if content.len() > html::MAX_BYTES {
-        return ItemOutcome::Failed(format!("text has {} bytes: at most 4 MiB", content.len()));
+    let content = survey.patterns.insert(with_footnotes.as_deref().unwrap_or(item.raw("content:encoded")));
+    let content = content.as_ref();
+    let entries = liveblog::entries(item);
+    let length = content.len() + entries.iter().map(String::len).sum::<usize>();
+    if length > html::MAX_BYTES {
+        return ItemOutcome::Failed(format!("text has {length} bytes: at most 4 MiB; split the post"));
     }
     let mut result = ConvertedItem { notes: item.note().into_iter().collect(), ..ConvertedItem::default() };
     result.notes.extend(item.note_on_markup());
-    let body = body(survey, id, item, content, &mut result);
+    let body = body(survey, id, item, content, &entries, &mut result);
     let blocks = html::count(&body);
     if blocks as u64 > limit::BLOCKS.maximum {
         return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000"));
     }
-    let paths = survey.paths.of_post(id, item, survey.site.directory(), &mut result.notes);
+    let paths = survey.paths.of_post(id, item, &survey.site, &mut result.notes);
+    let is_live_blog =
+        body.blocks.iter().any(|block| matches!(block.kind, Some(v1::block::Kind::LivePost(_))));
+    let r#type = if is_live_blog { v1::ArticleType::Liveblog } else { v1::ArticleType::Article };
     let mut article = v1::Article {
         name: survey.site.article(id),
-        r#type: v1::ArticleType::Article.into(),
+        r#type: r#type.into(),
         headline: headline(title, content, &mut result.notes),
         body: Some(body),
         lead_media: lead_media(&survey.index, item, &mut result.notes),
         path: paths.path,
         alias_paths: paths.alias_paths,
-        language: survey.site.language(),
+        canonical_url: paths.canonical_url,
+        language: survey.languages.of_post(&survey.site, item),
+        translation_group: languages::group_of_post(&survey.site, item),
         alt_ids: vec![survey.site.post_id(id, item.get("guid"))],
         ..Default::default()
     };
     set_times(&mut article, visibility, &survey.times, item, &mut result.notes);
-    let mut taken = set_descriptions(&mut article, item, &mut result.notes);
+    let mut taken = vec!["_thumbnail_id", "_wp_old_slug", "_wp_old_date"];
+    if enclosures::are_all_usable(item) {
+        taken.push(enclosures::KEY);
+    }
     if with_footnotes.is_some() {
         taken.push(footnotes::KEY);
     }
+    search::set(&mut article, item, &mut taken, &mut result.notes);
+    classify(&mut article, survey, item, &mut taken, &mut result);
     leftovers::of_post(item, &taken, &mut result.not_imported);
-    classify(&mut article, survey, item, &mut result);
     set_byline(&mut article, survey, item, &mut result);
     let length = article.encoded_len();
     if length as u64 > limit::ARTICLE.maximum {
@@ -111,19 +118,38 @@ pub(super) fn article(
     ItemOutcome::Converted(result)
 }
 
-/// Returns the text with the enclosures at its end.
-fn body(survey: &Survey, id: u64, item: &Element, content: &str, result: &mut ConvertedItem) -> v1::Body {
-    let converted = html::body(content, &OfPost { index: &survey.index, post: id });
-    result.raw_html = converted.raw_html;
-    result.dropped = converted.dropped;
-    result.notes.extend(converted.notes.lines);
-    if converted.notes.omitted > 0 {
-        result.notes.push(format!("and {} more notes on the text", converted.notes.omitted));
+/// Returns the text, with the entries of a live blog and the enclosures at its end.
+fn body(
+    survey: &Survey,
+    id: u64,
+    item: &Element,
+    content: &str,
+    entries: &[String],
+    result: &mut ConvertedItem,
+) -> v1::Body {
+    let mut body = v1::Body::default();
+    for html in std::iter::once(content).chain(entries.iter().map(String::as_str)) {
+        body.blocks.extend(convert(survey, id, html, result).blocks);
     }
-    let mut body = converted.body;
     let enclosures = enclosures::blocks(item, &body);
     body.blocks.extend(enclosures);
+    if body.blocks.is_empty() && !item.meta.is_empty() {
+        result.notes.push("no text: the site may show that of custom fields, which are not imported".into());
+    }
     body
+}
+
+fn convert(survey: &Survey, id: u64, content: &str, result: &mut ConvertedItem) -> v1::Body {
+    let converted = html::body(content, &OfPost { index: &survey.index, post: id });
+    result.raw_html += converted.raw_html;
+    result.dropped += converted.dropped;
+    let room = html::MAX_NOTES.saturating_sub(result.notes.len());
+    let omitted = converted.notes.omitted + converted.notes.lines.len().saturating_sub(room);
+    result.notes.extend(converted.notes.lines.into_iter().take(room));
+    if omitted > 0 && room > 0 {
+        result.notes.push(format!("and {omitted} more notes on the text"));
+    }
+    converted.body
 }
 
 /// Sets the times. Only a post that is visible has been published.
@@ -157,30 +183,6 @@ fn set_times(
     }
 }
 
-/// Sets the summary and the headline for search engines. Returns the custom fields that are taken.
-fn set_descriptions(article: &mut v1::Article, item: &Element, notes: &mut Vec<String>) -> Vec<&'static str> {
-    let mut taken = vec!["_thumbnail_id", "_wp_old_slug", "_wp_old_date"];
-    if enclosures::are_all_usable(item) {
-        taken.push(enclosures::KEY);
-    }
-    // Texts with variables such as `%%title%%` are templates, which only the plug-in fills.
-    let text_of_plugin =
-        |key| item.meta(key).map(html::text).filter(|text| !text.is_empty() && !text.contains("%%"));
-    let excerpt = html::text(item.raw("excerpt:encoded"));
-    let description = text_of_plugin(META_DESCRIPTION);
-    if description.as_deref().is_some_and(|description| excerpt.is_empty() || excerpt == description) {
-        taken.push(META_DESCRIPTION);
-    }
-    let summary = if excerpt.is_empty() { description.unwrap_or_default() } else { excerpt };
-    article.summary = bounded(&summary, &limit::PARAGRAPH, "summary", notes);
-    if let Some(title) = text_of_plugin(META_TITLE) {
-        taken.push(META_TITLE);
-        let text = bounded(&title, &limit::LINE, "headline for search engines", notes);
-        article.alternative_headlines.push(v1::AlternativeHeadline { role: "seo".into(), text });
-    }
-    taken
-}
-
 /// Returns the title; without one, the first words of the text.
 fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
     if !title.is_empty() {
@@ -192,13 +194,20 @@ fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
         words = words.rsplit_once(' ').map_or(words, |(words, _)| words);
     }
     match words {
-        "" => "Untitled".to_owned(),
-        words => words.to_owned(),
+        "" => {
+            notes.push("no title and no words: the headline is Untitled".into());
+            "Untitled".to_owned()
+        }
+        words => {
+            notes.push("no title: the headline is the first words of the text".into());
+            words.to_owned()
+        }
     }
 }
 
 fn lead_media(index: &Index, item: &Element, notes: &mut Vec<String>) -> Option<v1::Media> {
-    let id = item.meta("_thumbnail_id")?;
+    // The plug-ins of themes write 0 or -1 for none.
+    let id = item.meta("_thumbnail_id").filter(|id| !matches!(*id, "0" | "-1"))?;
     let media = id.parse().ok().and_then(|id| index.get(id)).cloned();
     if media.is_none() {
         notes.push(format!("featured image, attachment {id}, not in the file"));
@@ -212,7 +221,13 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 /// Maps categories to sections, tags to tags, and terms of other taxonomies to annotations. Sections above the limit
 /// become tags, tags above the limit an annotation.
-fn classify(article: &mut v1::Article, survey: &mut Survey, item: &Element, result: &mut ConvertedItem) {
+fn classify(
+    article: &mut v1::Article,
+    survey: &mut Survey,
+    item: &Element,
+    taken: &mut Vec<&'static str>,
+    result: &mut ConvertedItem,
+) {
     let Survey { terms, site, .. } = survey;
     let mut sections: Vec<String> = Vec::new();
     let mut tags: Vec<String> = Vec::new();
@@ -225,6 +240,13 @@ fn classify(article: &mut v1::Article, survey: &mut Survey, item: &Element, resu
         }
         let name = terms.section_of_post(site, nicename, field.text.trim(), &mut result.notes);
         insert(&mut sections, name, result);
+    }
+    if let Some((key, number)) = search::main_category(item) {
+        let main = terms.section_by_number(site, number);
+        if let Some(at) = sections.iter().position(|section| Some(section) == main.as_ref()) {
+            sections[..=at].rotate_right(1);
+            taken.push(key);
+        }
     }
     if !overflow.is_empty() {
         result.notes.push(format!("{} categories above the limit became tags", overflow.len()));
@@ -287,6 +309,7 @@ fn annotations(item: &Element, more_tags: &[String], notes: &mut Vec<String>) ->
     for field in item.all("category") {
         match field.domain.as_deref() {
             None | Some("" | "category" | "post_tag" | "tag" | "author") => {}
+            Some(taxonomy) if languages::TAXONOMIES.contains(&taxonomy) => {}
             Some(taxonomy) => add(taxonomy, field.text.trim()),
         }
     }

@@ -26,6 +26,8 @@ pub(super) const GUEST: &str = "guest-author";
 pub(super) struct Authors {
     /// The listed users by login.
     users: HashMap<String, Person>,
+    /// The logins of the listed users by the slug that WordPress derives from them.
+    logins: HashMap<String, String>,
     /// The display names of the guest authors by slug. Those of items replace those of terms.
     guests: HashMap<String, String>,
     records: Records,
@@ -74,11 +76,12 @@ impl Authors {
                 if !number.is_empty() {
                     author.alt_ids.extend([site.author_id(number)]);
                 }
+                self.logins.entry(nicename(login)).or_insert_with(|| login.to_owned());
                 self.users.entry(login.to_owned()).or_insert(person);
                 self.records.item(record(Kind::Author(author)), notes)
             }
         };
-        Item { label, kind: "author".into(), outcome }
+        Item::new(label, "author", outcome)
     }
 
     /// Returns the outcome of a guest author's item.
@@ -131,7 +134,7 @@ impl Authors {
         notes: &mut Vec<String>,
     ) -> Option<(v1::Credit, Option<v1::Record>)> {
         let slug = without_prefix(slug);
-        if let Some(user) = self.users.get(slug).cloned() {
+        if let Some(user) = self.user_of_guest(slug, name).cloned() {
             return Some(self.credit(&user, notes));
         }
         let display_name = self
@@ -146,6 +149,12 @@ impl Authors {
             return None;
         }
         Some(self.credit(&Person { id, display_name }, notes))
+    }
+
+    /// Returns the user behind a guest author. The plug-in names its term after the login, with a slug derived from it.
+    fn user_of_guest(&self, slug: &str, name: &str) -> Option<&Person> {
+        let derived = || self.logins.get(slug).and_then(|login| self.users.get(login));
+        self.users.get(slug).or_else(|| self.users.get(name)).or_else(derived)
     }
 
     fn credit(&mut self, person: &Person, notes: &mut Vec<String>) -> (v1::Credit, Option<v1::Record>) {
@@ -186,6 +195,13 @@ fn user(site: &Site, element: &Element) -> Option<Person> {
         login => html::text(login),
     });
     Some(Person { id: site.id(&id), display_name })
+}
+
+/// Returns the slug that WordPress derives from a login: lower case, a hyphen for everything but letters and digits.
+fn nicename(login: &str) -> String {
+    let is_kept = |c: char| c.is_alphanumeric() || c == '_';
+    let words = login.split(|c| !is_kept(c)).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }
 
 /// Returns the id of a guest author: the slug, unless WordPress made it from an address.

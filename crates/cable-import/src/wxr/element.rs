@@ -3,7 +3,7 @@
 use quick_xml::{XmlVersion, events::BytesStart};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{encoding::MARK, references};
+use super::{encoding::MARK, liveblog, references};
 
 /// The problem of an element with bytes that are invalid in the encoding of the file.
 pub(super) const BAD_BYTES: &str = "contains bytes that are not valid in the encoding of the file";
@@ -19,12 +19,37 @@ pub(super) struct Element {
     pub(super) fields: Vec<Field>,
     /// The wp:postmeta and wp:termmeta fields, in order.
     pub(super) meta: Vec<(String, String)>,
+    /// The comments that are entries of a live blog, in order.
+    pub(super) comments: Vec<Comment>,
     /// The reason why the element cannot be used, if there is one.
     pub(super) damage: Option<String>,
     /// The number of characters removed because no text may contain them.
     pub(super) removed_chars: usize,
     /// The number of elements within fields: markup that is not escaped, of which the text is read.
     pub(super) unescaped: usize,
+}
+
+/// A comment that is an entry of a live blog.
+#[derive(Debug, Default)]
+pub(super) struct Comment {
+    fields: Vec<(String, String)>,
+    meta: Vec<(String, String)>,
+}
+
+impl Comment {
+    /// Returns the trimmed text of the field with that name; empty if there is none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        find(&self.fields, name)
+    }
+
+    /// Returns the trimmed value of a custom field; empty if there is none.
+    pub(super) fn meta(&self, key: &str) -> &str {
+        find(&self.meta, key)
+    }
+}
+
+fn find<'a>(pairs: &'a [(String, String)], name: &str) -> &'a str {
+    pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.trim())
 }
 
 /// A child of an element.
@@ -104,7 +129,8 @@ impl Element {
             add(field.nicename.as_deref().unwrap_or_default());
             add(&field.text);
         }
-        for (key, value) in &self.meta {
+        let of_comments = self.comments.iter().flat_map(|comment| comment.fields.iter().chain(&comment.meta));
+        for (key, value) in self.meta.iter().chain(of_comments) {
             add(key);
             add(value);
         }
@@ -118,13 +144,36 @@ impl Element {
             self.damage = Some(BAD_BYTES.to_owned());
         }
         match path {
-            [_] => self.fields.push(field),
+            [name] => {
+                if name == COMMENT {
+                    self.end_comment();
+                    self.comments.push(Comment::default());
+                }
+                self.fields.push(field);
+            }
+            [parent, child] if parent == COMMENT => self.add_to_comment(|comment| {
+                comment.fields.push((child.clone(), String::new()));
+            }),
+            [parent, _, child] if parent == COMMENT && child == "wp:meta_key" => {
+                self.add_to_comment(|comment| comment.meta.push(Default::default()));
+            }
             [parent, child] if is_meta(parent) && child == "wp:meta_key" => {
                 self.meta.push(Default::default());
             }
-            [parent, ..] if !is_meta(parent) && parent != "wp:comment" => self.unescaped += 1,
+            [parent, ..] if !is_meta(parent) && parent != COMMENT => self.unescaped += 1,
             _ => {}
         }
+    }
+
+    fn add_to_comment(&mut self, add: impl FnOnce(&mut Comment)) {
+        if let Some(comment) = self.comments.last_mut() {
+            add(comment);
+        }
+    }
+
+    /// Drops the last comment unless it is an entry of a live blog. Its type comes after its text.
+    fn end_comment(&mut self) {
+        self.comments.pop_if(|comment| comment.get("wp:comment_type") != liveblog::TYPE);
     }
 
     /// Returns a note on markup that is not escaped.
@@ -149,8 +198,21 @@ impl Element {
                     _ => {}
                 }
             }
+            [parent, _] if parent == COMMENT => self.add_to_comment(|comment| {
+                if let Some((_, value)) = comment.fields.last_mut() {
+                    value.push_str(text);
+                }
+            }),
+            [parent, _, child] if parent == COMMENT => self.add_to_comment(|comment| {
+                let Some((key, value)) = comment.meta.last_mut() else { return };
+                match child.as_str() {
+                    "wp:meta_key" => key.push_str(text),
+                    "wp:meta_value" => value.push_str(text),
+                    _ => {}
+                }
+            }),
             // Markup that is not escaped is read for its text.
-            [parent, below @ ..] if below.is_empty() || !(is_meta(parent) || parent == "wp:comment") => {
+            [parent, below @ ..] if below.is_empty() || !(is_meta(parent) || parent == COMMENT) => {
                 if let Some(field) = self.fields.last_mut() {
                     field.text.push_str(text);
                 }
@@ -164,10 +226,13 @@ impl Element {
         if self.damage.is_some() {
             return self;
         }
+        self.end_comment();
         let fields = self.fields.iter_mut().flat_map(|field| {
             [Some(&mut field.text), field.domain.as_mut(), field.nicename.as_mut()].into_iter().flatten()
         });
-        let meta = self.meta.iter_mut().flat_map(|(key, value)| [key, value]);
+        let of_comments =
+            self.comments.iter_mut().flat_map(|comment| comment.fields.iter_mut().chain(&mut comment.meta));
+        let meta = self.meta.iter_mut().chain(of_comments).flat_map(|(key, value)| [key, value]);
         let texts = fields.chain(meta).chain([&mut self.text]);
         self.removed_chars = texts.map(references::clean).sum();
         self
@@ -205,6 +270,9 @@ fn text_between(source: &str, local: &str) -> Option<String> {
     references::clean(&mut text);
     Some(text)
 }
+
+/// The name of comments.
+const COMMENT: &str = "wp:comment";
 
 fn is_meta(name: &str) -> bool {
     matches!(name, "wp:postmeta" | "wp:termmeta")

@@ -12,7 +12,7 @@ pub(super) type Counts = BTreeMap<String, u64>;
 
 /// Counts what is not imported of a post: comments, custom fields that no field has taken, and marks.
 pub(super) fn of_post(item: &Element, taken: &[&str], counts: &mut Counts) {
-    add(counts, "comments", item.all("wp:comment").count() as u64);
+    add(counts, "comments", (item.all("wp:comment").count() - item.comments.len()) as u64);
     add(counts, "sticky marks", u64::from(item.get("wp:is_sticky") == "1"));
     let is_set = |name| !matches!(item.get(name), "" | "0");
     add(counts, "page parents", u64::from(is_set("wp:post_parent")));

@@ -1,12 +1,18 @@
 //! The paths of posts: the path of the link, or one by slug where the link is by number; and the former paths. No two
-//! posts of an export get the same path.
+//! posts of an export get the same path. A link to another site is no path, but the canonical URL.
 
 use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::Element;
+use super::{
+    Element,
+    site::{Site, host_of, is_same_site},
+};
+use crate::piece::web_url;
 use cable_proto::{limit, path};
+
+use super::languages::LANGUAGE;
 
 /// Parameters that select a post.
 const SELECTING: [&str; 8] =
@@ -24,6 +30,8 @@ fn key(path: &str) -> Key {
 pub(super) struct Collector {
     /// The query of each path of a link, or none if several queries occur.
     queries: HashMap<Key, Option<u64>>,
+    /// The number of links by host, of the hosts that are not the site's.
+    hosts: HashMap<String, u64>,
     claims: Vec<Claim>,
 }
 
@@ -35,11 +43,17 @@ struct Claim {
     by_slug: Option<Key>,
     has_query: bool,
     is_by_number: bool,
+    /// The host, if it is not the site's.
+    host: Option<String>,
 }
 
 impl Collector {
-    pub(super) fn add(&mut self, post: u64, is_scheduled: bool, item: &Element, directory: &str) {
+    pub(super) fn add(&mut self, post: u64, is_scheduled: bool, item: &Element, site: &Site) {
         let link = Link::of(item);
+        let host = link.other_host(item, site).map(str::to_owned);
+        if let Some(host) = &host {
+            *self.hosts.entry(host.clone()).or_default() += 1;
+        }
         let link_key = link.path().map(|path| key(&path));
         if let Some(key) = link_key {
             let query = Some(xxh3_64(link.query.as_bytes()));
@@ -54,7 +68,8 @@ impl Collector {
             link: link_key,
             by_slug: link.path_by_slug(item).map(|path| key(&path)),
             has_query: !link.query.is_empty(),
-            is_by_number: link.is_by_number(directory),
+            is_by_number: link.is_by_number(site.directory()),
+            host,
         });
     }
 
@@ -62,9 +77,12 @@ impl Collector {
     pub(super) fn finish(self) -> Paths {
         let shared: HashSet<Key> =
             self.queries.iter().filter(|(_, query)| query.is_none()).map(|(key, _)| *key).collect();
+        let own_hosts = self.own_hosts();
+        let is_own = |claim: &&Claim| claim.host.as_ref().is_none_or(|host| own_hosts.contains(host));
         let mut owners = HashMap::new();
         for is_scheduled in [false, true] {
-            for claim in self.claims.iter().filter(|claim| claim.is_scheduled == is_scheduled) {
+            let claims = self.claims.iter().filter(|claim| claim.is_scheduled == is_scheduled);
+            for claim in claims.filter(is_own) {
                 let is_shared = claim.link.is_some_and(|link| shared.contains(&link));
                 let is_by_slug = claim.is_by_number || (claim.has_query && is_shared);
                 if let Some(key) = if is_by_slug { claim.by_slug } else { claim.link } {
@@ -72,7 +90,16 @@ impl Collector {
                 }
             }
         }
-        Paths { shared, owners, aliases: HashMap::new() }
+        Paths { shared, owners, own_hosts, aliases: HashMap::new() }
+    }
+
+    /// Returns the hosts that are the site's although the channel states another one, as in an export from a copy of the
+    /// site: those that most links have.
+    fn own_hosts(&self) -> HashSet<String> {
+        let of_site = self.claims.len() as u64 - self.hosts.values().sum::<u64>();
+        let most = self.hosts.values().copied().max().unwrap_or_default();
+        let own = self.hosts.iter().filter(|(_, count)| **count == most && most > of_site);
+        own.map(|(host, _)| host.clone()).collect()
     }
 }
 
@@ -82,6 +109,8 @@ pub(super) struct Paths {
     /// The paths of links that differ by their query.
     shared: HashSet<Key>,
     owners: HashMap<Key, u64>,
+    /// The hosts of the site that the channel does not state.
+    own_hosts: HashSet<String>,
     aliases: HashMap<Key, u64>,
 }
 
@@ -90,6 +119,8 @@ pub(super) struct Paths {
 pub(super) struct OfPost {
     pub(super) path: String,
     pub(super) alias_paths: Vec<String>,
+    /// The link, if it leads to another site.
+    pub(super) canonical_url: String,
 }
 
 impl Paths {
@@ -98,18 +129,25 @@ impl Paths {
         &mut self,
         post: u64,
         item: &Element,
-        directory: &str,
+        site: &Site,
         notes: &mut Vec<String>,
     ) -> OfPost {
         let link = Link::of(item);
+        if link.other_host(item, site).is_some_and(|host| !self.own_hosts.contains(host)) {
+            notes
+                .push("the link leads to another site: it is the canonical URL, and there is no path".into());
+            let canonical_url = web_url(item.get("link")).unwrap_or_default().to_owned();
+            return OfPost { canonical_url, ..OfPost::default() };
+        }
         let path = link.path();
         let is_shared = path.as_deref().is_some_and(|path| self.shared.contains(&key(path)));
-        let is_by_slug = link.is_by_number(directory) || (!link.query.is_empty() && is_shared);
+        let is_by_slug = link.is_by_number(site.directory()) || (!link.query.is_empty() && is_shared);
         let Some(path) = (if is_by_slug { link.path_by_slug(item) } else { path }) else {
             notes.push("no path".into());
             return OfPost::default();
         };
-        let mut paths = OfPost { alias_paths: self.aliases(post, &path, item, notes), path };
+        let alias_paths = self.aliases(post, &path, item, notes);
+        let mut paths = OfPost { path, alias_paths, canonical_url: String::new() };
         if let Some(owner) = self.owners.get(&key(&paths.path)).filter(|owner| **owner != post) {
             notes.push(format!("without its path: {} is the path of post {owner}", paths.path));
             paths.path.clear();
@@ -141,6 +179,8 @@ impl Paths {
 
 /// The link of a post.
 struct Link<'a> {
+    /// The host without `www.`; empty if the link has none.
+    host: &'a str,
     /// The path with its slash, as the link has it; empty if the link has none.
     path: &'a str,
     query: &'a str,
@@ -153,7 +193,7 @@ impl<'a> Link<'a> {
         let rest = after_scheme.find(['/', '?', '#']).map_or("", |at| &after_scheme[at..]);
         let rest = rest.split('#').next().unwrap_or_default();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        Link { path, query }
+        Link { host: host_of(link), path, query }
     }
 
     /// Returns the path of the link, if it can be one.
@@ -161,6 +201,17 @@ impl<'a> Link<'a> {
         let path = format!("/{}", self.path.trim_start_matches('/'));
         let is_given = !self.path.is_empty() || !self.query.is_empty();
         (is_given && path::is_valid(&path)).then_some(path)
+    }
+
+    /// Returns the host, unless it is one of the site: stated by the channel, or by the GUID of the post. A site with
+    /// several languages can have a host for each.
+    fn other_host(&self, item: &Element, site: &Site) -> Option<&'a str> {
+        let has_language = || item.all("category").any(|field| field.domain.as_deref() == Some(LANGUAGE));
+        let is_own = self.host.is_empty()
+            || site.has_host(self.host)
+            || is_same_site(host_of(item.get("guid")), self.host)
+            || has_language();
+        (!is_own).then_some(self.host)
     }
 
     /// Returns whether the query selects the post, not the path.

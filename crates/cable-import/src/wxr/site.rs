@@ -1,7 +1,7 @@
 //! The site that an export comes from, and the ids that only this site gives.
 
 use super::Element;
-use crate::ids;
+use crate::{ids, piece::language};
 use cable_proto::{limit, v1};
 
 /// The role of WordPress's ids among the ids of other systems.
@@ -66,14 +66,13 @@ impl Site {
 
     /// Returns the language of the site as a BCP 47 tag, if it has the form of one.
     pub(super) fn language(&self) -> String {
-        let tag = self.language.replace('_', "-");
-        let is_subtag = |subtag: &str| {
-            (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric())
-        };
-        let primary = tag.split('-').next().unwrap_or_default();
-        let has_primary = primary.len() > 1 && primary.bytes().all(|b| b.is_ascii_alphabetic());
-        let is_tag = has_primary && tag.len() <= 64 && tag.split('-').all(is_subtag);
-        if is_tag { tag } else { String::new() }
+        language(&self.language)
+    }
+
+    /// Returns whether a host is one of the site, or lies above or below one.
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        let urls = [&self.blog_url, &self.base_url, &self.link];
+        urls.into_iter().any(|url| is_same_site(host_of(url), host))
     }
 
     /// Returns the id for a slug or login of the site; empty if the slug is empty.
@@ -107,4 +106,22 @@ impl Site {
         let is_url = self.url().starts_with("http") && value.len() as u64 <= limit::URL.maximum;
         if is_url && !value.contains(char::is_whitespace) { value } else { number.to_owned() }
     }
+}
+
+/// Returns the host of a URL, without `www.`; empty if it has none.
+pub(super) fn host_of(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("//") else { return "" };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    host.strip_prefix("www.").unwrap_or(host)
+}
+
+/// Returns whether two hosts are equal, or one lies below the other.
+pub(super) fn is_same_site(one: &str, other: &str) -> bool {
+    let is_below = |host: &str, above: &str| {
+        host.len() > above.len() && host.ends_with(above) && host[..host.len() - above.len()].ends_with('.')
+    };
+    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
+    !one.is_empty() && !other.is_empty() && (one == other || is_below(&one, &other) || is_below(&other, &one))
 }

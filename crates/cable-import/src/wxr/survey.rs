@@ -10,7 +10,9 @@ use super::{
     attachments::Index,
     authors::{Authors, GUEST},
     label,
+    languages::{LANGUAGE, Languages},
     paths::{self, Paths},
+    patterns::{self, Patterns},
     reader::Reader,
     site::Site,
     terms::Terms,
@@ -24,6 +26,8 @@ pub(super) struct Survey {
     pub(super) terms: Terms,
     pub(super) authors: Authors,
     pub(super) index: Index,
+    pub(super) languages: Languages,
+    pub(super) patterns: Patterns,
     pub(super) times: LocalTime,
     pub(super) paths: Paths,
 }
@@ -99,13 +103,14 @@ impl Surveyor {
         match post_type {
             "attachment" => self.survey.index.add(item),
             GUEST => self.survey.authors.add_guest_item(item),
+            patterns::POST_TYPE => self.survey.patterns.add(item),
             _ => {}
         }
         self.survey.times.add(item);
         let visibility = article::visibility(item, &self.survey.times, self.now);
         if let (Ok(visibility), Ok(id)) = (visibility, item.get("wp:post_id").parse()) {
             let is_scheduled = visibility == Visibility::Scheduled;
-            self.paths.add(id, is_scheduled, item, self.survey.site.directory());
+            self.paths.add(id, is_scheduled, item, &self.survey.site);
         }
     }
 
@@ -114,9 +119,12 @@ impl Surveyor {
             return;
         }
         self.survey.terms.add(element);
-        if element.get("wp:term_taxonomy") == "author" {
-            let (slug, name) = (element.get("wp:term_slug"), element.get("wp:term_name"));
-            self.survey.authors.add_guest_term(slug, name, element.get("wp:term_description"));
+        let (slug, name) = (element.get("wp:term_slug"), element.get("wp:term_name"));
+        let description = element.get("wp:term_description");
+        match element.get("wp:term_taxonomy") {
+            "author" => self.survey.authors.add_guest_term(slug, name, description),
+            LANGUAGE => self.survey.languages.add(slug, description),
+            _ => {}
         }
     }
 
@@ -149,5 +157,6 @@ fn is_of_wordpress(element: &Element) -> bool {
 /// Returns the item of a damaged element that is neither a post nor a term.
 pub(super) fn damaged_item(element: &Element, damage: &str) -> Item {
     let kind = element.name.clone();
-    Item { label: label(&kind, "", ""), kind, outcome: ItemOutcome::Failed(damage.to_owned()) }
+    let outcome = ItemOutcome::Failed(damage.to_owned());
+    Item::new(label(&kind, "", ""), kind, outcome)
 }

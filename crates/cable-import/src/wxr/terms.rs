@@ -20,7 +20,14 @@ pub(super) struct Terms {
     section_slugs: HashMap<String, String>,
     tag_slugs: HashMap<String, String>,
     listed_sections: HashSet<String>,
+    /// The parents of the listed sections by slug, as the channel names them.
+    section_parents: HashMap<String, String>,
+    /// The slugs of the listed sections by number.
+    section_numbers: HashMap<String, String>,
 }
+
+/// The maximum number of parents in the path of a section.
+const MAX_PARENTS: usize = 16;
 
 /// A category or tag, as the channel or a post has it.
 struct Term<'a> {
@@ -38,6 +45,10 @@ impl Terms {
         match taxonomy {
             "category" => {
                 self.listed_sections.insert(term.slug.clone());
+                if !term.parent.is_empty() {
+                    self.section_parents.insert(term.slug.clone(), term.parent.to_owned());
+                }
+                self.section_numbers.insert(element.get("wp:term_id").to_owned(), term.slug.clone());
                 self.section_slugs.entry(name).or_insert(term.slug);
             }
             "post_tag" => {
@@ -52,7 +63,7 @@ impl Terms {
         let kind = element.name.strip_prefix("wp:").unwrap_or(&element.name);
         let (taxonomy, term) = term(element).unwrap_or(("", Term::of_post("", "")));
         let label = label(kind, element.get("wp:term_id"), &without_addresses(&html::text(term.name)));
-        Item { label, kind: kind.to_owned(), outcome: self.outcome(site, element, taxonomy, &term) }
+        Item::new(label, kind, self.outcome(site, element, taxonomy, &term))
     }
 
     fn outcome(&mut self, site: &Site, element: &Element, taxonomy: &str, term: &Term<'_>) -> ItemOutcome {
@@ -108,8 +119,8 @@ impl Terms {
 
     fn section(&self, site: &Site, term: &Term<'_>, notes: &mut Vec<String>) -> v1::Record {
         let id = site.id(&term.slug);
-        let parent = site.id(self.parent_slug(site, term));
-        let path = format!("/category/{}/", term.slug);
+        let parent = site.id(self.parent_slug(site, term.parent));
+        let path = self.path(site, term);
         record(Kind::Section(v1::Section {
             display_name: display_name(term, notes),
             tagline: bounded(&html::text(term.description), &limit::PARAGRAPH, "description", notes),
@@ -124,12 +135,32 @@ impl Terms {
         }))
     }
 
-    /// Returns the slug of the parent. WXR 1.0 gives the parent's name, later versions give its slug.
-    fn parent_slug<'a>(&'a self, site: &Site, term: &Term<'a>) -> &'a str {
-        if !site.names_parents() || self.listed_sections.contains(term.parent) {
-            return term.parent;
+    /// Returns the path that WordPress gives a section: the slugs of its parents, below the directory of the blog.
+    fn path(&self, site: &Site, term: &Term<'_>) -> String {
+        let mut path = format!("{}/", term.slug);
+        let mut parent = term.parent;
+        for _ in 0..MAX_PARENTS {
+            let slug = self.parent_slug(site, parent);
+            if slug.is_empty() {
+                break;
+            }
+            path = format!("{slug}/{path}");
+            parent = self.section_parents.get(slug).map_or("", String::as_str);
         }
-        self.section_slugs.get(&html::text(term.parent)).map_or(term.parent, String::as_str)
+        format!("{}/category/{path}", site.directory())
+    }
+
+    /// Returns the slug of a parent. WXR 1.0 gives the parent's name, later versions give its slug.
+    fn parent_slug<'a>(&'a self, site: &Site, parent: &'a str) -> &'a str {
+        if !site.names_parents() || self.listed_sections.contains(parent) {
+            return parent;
+        }
+        self.section_slugs.get(&html::text(parent)).map_or(parent, String::as_str)
+    }
+
+    /// Returns the name of the section with a number of WordPress, if the export lists it.
+    pub(super) fn section_by_number(&self, site: &Site, number: &str) -> Option<String> {
+        self.section_numbers.get(number).map(|slug| format!("sections/{}", site.id(slug)))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::report::Report;
 mod damage;
 mod people;
 mod places;
+mod plugins;
 mod sites;
 
 fn options() -> Options {
@@ -139,7 +140,7 @@ fn a_post_becomes_an_article_with_all_its_fields() {
 
     let [Kind::Section(section)] = &kinds(&all[0])[..] else { panic!("no section") };
     assert_eq!((section.name.as_str(), section.display_name.as_str()), ("sections/sea", "Sea & Port"));
-    assert_eq!((section.tagline.as_str(), section.path.as_str()), ("What floats", "/category/sea/"));
+    assert_eq!((section.tagline.as_str(), section.path.as_str()), ("What floats", "/category/local/sea/"));
     assert_eq!(section.parent, "sections/local");
     let [Kind::Author(author)] = &kinds(&all[1])[..] else { panic!("no author") };
     assert_eq!((author.name.as_str(), author.display_name.as_str()), ("authors/ana", "Ana Möyer"));

@@ -100,14 +100,17 @@ fn stated_instant(item: &Element) -> Option<Timestamp> {
     // Other programs write the time of the export, or the start of the epoch.
     let is_plausible = |feed: &Timestamp| {
         let as_utc = local(post_date).and_then(|local| TimeZone::UTC.to_timestamp(local).ok());
-        as_utc.is_none_or(|local| {
-            local.duration_since(*feed).abs() <= SignedDuration::from_hours(MAX_OFFSET_HOURS)
-        })
+        let distance = |local: Timestamp| local.duration_since(*feed).abs();
+        match as_utc {
+            Some(local) => distance(local) <= SignedDuration::from_hours(MAX_OFFSET_HOURS),
+            None => distance(Timestamp::UNIX_EPOCH) > SignedDuration::from_hours(2 * MAX_OFFSET_HOURS),
+        }
     };
     utc(item.get("wp:post_date_gmt")).or_else(zoned).or_else(|| in_range(feed().filter(is_plausible)?))
 }
 
-fn utc(text: &str) -> Option<Timestamp> {
+/// Parses a time in UTC.
+pub(super) fn utc(text: &str) -> Option<Timestamp> {
     let as_utc = || TimeZone::UTC.to_timestamp(local(text)?).ok();
     in_range(text.parse().ok().or_else(as_utc)?)
 }

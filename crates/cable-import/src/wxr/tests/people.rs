@@ -52,6 +52,23 @@ fn no_field_holds_an_email_address() {
 }
 
 #[test]
+fn a_guest_author_who_is_a_user_is_one_author() {
+    for (login, slug) in [
+        ("j.doe", "cap-j-doe"),
+        ("Kim Lee", "cap-kim-lee"),
+        ("ana", "cap-ana"),
+        ("mo@x.example", "cap-mo-x-example"),
+    ] {
+        let guest = format!("<category domain='author' nicename='{slug}'>{login}</category>");
+        let users = user("3", login, &named("The Name"));
+        let all = items(&channel(&format!("{users}{}{}", post(7, &by(login)), post(8, &guest))));
+        let (plain, guest) = (article_of(&all[1]), article_of(&all[2]));
+        assert_eq!(credits(&plain), credits(&guest), "{login}");
+        assert_eq!(credits(&guest)[0].1, "The Name");
+    }
+}
+
+#[test]
 fn an_unlisted_creator_with_an_address_is_omitted() {
     let all = items(&channel(&post(7, &by("bo.lind@a.example"))));
     assert_eq!(credits(&article_of(&all[0])), []);

@@ -31,6 +31,28 @@ fn links_by_number_have_paths_by_slug() {
 }
 
 #[test]
+fn a_section_has_the_path_that_wordpress_gives_it() {
+    let category = |slug: &str, parent: &str| {
+        format!(
+            "<wp:category><wp:category_nicename>{slug}</wp:category_nicename><wp:category_parent>{parent}\
+             </wp:category_parent><wp:cat_name>{slug}</wp:cat_name></wp:category>"
+        )
+    };
+    let categories = [("a", ""), ("b", "a"), ("c", "b"), ("x", "y"), ("y", "x")];
+    let categories: String = categories.iter().map(|(slug, parent)| category(slug, parent)).collect();
+    let export =
+        "<wp:wxr_version>1.2</wp:wxr_version><wp:base_blog_url>https://a.example/news</wp:base_blog_url>";
+    let all = items(&channel(&format!("{export}{categories}{}", post(7, ""))));
+    let paths = all[..4].iter().map(|item| match &kinds(item)[..] {
+        [Kind::Section(section)] => section.path.clone(),
+        other => panic!("{other:?}"),
+    });
+    let paths: Vec<_> = paths.collect();
+    assert_eq!(paths[..3], ["/news/category/a/", "/news/category/a/b/", "/news/category/a/b/c/"]);
+    assert!(paths[3].starts_with("/news/category/") && paths[3].ends_with("/x/"), "{paths:?}");
+}
+
+#[test]
 fn links_that_differ_by_their_query_are_by_number() {
     let all = items(&channel(
         &[
