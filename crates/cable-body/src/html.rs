@@ -2,8 +2,10 @@
 //! WordPress, with block-editor markup, and classic text, in which line feeds are significant.
 //!
 //! Invariant: the words of the source are the words of the body, in order; only markup is ever lost, and the controls of
-//! players (`cards.rs`). Elements without a matching block remain as sanitised HTML. If the sanitiser leaves nothing of
+//! players (`cards.rs`), and the blocks that readers of the site do not see (`editor.rs`). Elements without a matching block remain as sanitised HTML. If the sanitiser leaves nothing of
 //! an element, its words become a paragraph.
+
+use std::borrow::Cow;
 
 use crate::sanitise::work::Bounds;
 use blocks::Walker;
@@ -13,6 +15,7 @@ use cable_proto::v1::{self, block::Kind};
 mod blocks;
 mod brackets;
 mod cards;
+mod editor;
 mod figures;
 mod ids;
 mod links;
@@ -88,13 +91,22 @@ pub struct Converted {
     pub raw_html: usize,
     /// The number of places where no safe markup remained. The words there are preserved.
     pub dropped: usize,
+    /// Whether only subscribers of the site may read a part of the text.
+    pub restricted: bool,
     /// A line for each part of the source that was changed or left out.
     pub notes: Notes,
 }
 
 /// Converts a text of WordPress into a body. Every input has a result; the caller checks its [`count`].
 pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
-    converted(source::parse_post(html), Walker::new(attachments, Dialect::WordPress))
+    let mut walker = Walker::new(attachments, Dialect::WordPress);
+    let visible = editor::visible(html, &mut walker);
+    converted(source::parse_post(&visible), walker)
+}
+
+/// Returns a text of WordPress without the blocks that readers of the site do not see.
+pub fn visible(html: &str) -> Cow<'_, str> {
+    editor::visible(html, &mut Walker::new(&NoAttachments, Dialect::WordPress))
 }
 
 /// Converts plain HTML into a body, unless that would take too long. The caller checks its [`count`].
@@ -127,8 +139,9 @@ fn converted((mut tree, flattened): (scraper::Html, bool), mut walker: Walker<'_
         walker.drop_markup(|| source::FLATTENED.to_owned());
     }
     let blocks = walker.fragment(&tree);
-    let Walker { raw_html, dropped, notes, .. } = walker;
-    Converted { body: v1::Body { blocks }, raw_html, dropped, notes }
+    let Walker { raw_html, dropped, restricted, notes, .. } = walker;
+    let restricted = !restricted.is_empty();
+    Converted { body: v1::Body { blocks }, raw_html, dropped, restricted, notes }
 }
 
 /// Returns the words of a piece of HTML: entities decoded, markup stripped, white space collapsed.

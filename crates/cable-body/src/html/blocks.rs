@@ -1,11 +1,15 @@
 //! The walk through the parsed tree: elements become blocks, and the text between them becomes paragraphs.
 
+use std::collections::BTreeSet;
+
 use scraper::{ElementRef, Html, Node};
 
 use super::{
     Attachments, Dialect, block,
     brackets::Shortcodes,
-    collapse, figures, head,
+    collapse,
+    editor::Opening,
+    figures, head,
     ids::{self, Ids},
     line,
     markup::{self, NodeRef},
@@ -42,6 +46,8 @@ pub(super) struct Walker<'a> {
     pub(super) raw_html: usize,
     pub(super) dropped: usize,
     pub(super) notes: Notes,
+    /// The names of the blocks and shortcodes whose content only subscribers see.
+    pub(super) restricted: BTreeSet<&'static str>,
     pub(super) ids: Ids,
     /// The properties of the live post around the current node.
     pub(super) post: Option<v1::LivePost>,
@@ -114,6 +120,7 @@ impl<'a> Walker<'a> {
             raw_html: 0,
             dropped: 0,
             notes: Notes::default(),
+            restricted: BTreeSet::new(),
             ids: Ids::default(),
             post: None,
             editor_blocks: 0,
@@ -162,6 +169,13 @@ impl<'a> Walker<'a> {
     pub(super) fn drop_markup(&mut self, line: impl FnOnce() -> String) {
         self.dropped += 1;
         self.notes.add(line);
+    }
+
+    /// Records that a part is for subscribers only, and reports the first part of each name.
+    pub(super) fn restrict(&mut self, name: &'static str, line: impl FnOnce() -> String) {
+        if self.restricted.insert(name) {
+            self.notes.add(line);
+        }
     }
 
     pub(super) fn children(&mut self, node: NodeRef<'_>, context: &Context, flow: &mut Flow) {
@@ -574,9 +588,9 @@ impl<'a> Walker<'a> {
             flow.blocks.push(block(Kind::Divider(v1::Divider {})));
         } else if comment == "more" || comment.starts_with("more ") {
             flow.run.push(Inline::Gap);
-        } else if let Some(opened) = comment.strip_prefix("wp:") {
+        } else if let Some(opening) = Opening::parse(comment) {
             self.flush(flow, context);
-            self.open_editor_block(opened, flow);
+            self.open_editor_block(&opening, flow);
         } else if comment.starts_with("/wp:") {
             self.flush(flow, context);
             self.editor_blocks = self.editor_blocks.saturating_sub(1);
@@ -584,23 +598,18 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Opens a block, given as `paragraph {"align":"left"}`. With a slash at the end, the block has no HTML of its own.
-    fn open_editor_block(&mut self, comment: &str, flow: &mut Flow) {
-        let (header, without_html) = match comment.strip_suffix('/') {
-            Some(header) => (header.trim_end(), true),
-            None => (comment, false),
-        };
-        let (name, attributes) = header.split_once(char::is_whitespace).unwrap_or((header, ""));
-        let attributes = serde_json::from_str(attributes).unwrap_or(serde_json::Value::Null);
-        if without_html {
-            let block = figures::of_editor_block(self, name, &attributes);
+    /// Opens a block of the editor. One without HTML is complete.
+    fn open_editor_block(&mut self, opening: &Opening<'_>, flow: &mut Flow) {
+        let attributes = opening.values();
+        if opening.is_void {
+            let block = figures::of_editor_block(self, opening.name, &attributes);
             // This block refers to content that is stored elsewhere. The site generates all others itself.
-            if block.is_none() && name == "block" {
+            if block.is_none() && opening.name == "block" {
                 self.drop_markup(|| "wp:block: left out, its content is stored elsewhere".to_owned());
             }
             flow.blocks.extend(block);
         } else {
-            self.editor_blocks += usize::from(!matches!(name, "freeform" | "core/freeform"));
+            self.editor_blocks += usize::from(opening.name != "freeform");
             let language = attributes.get("language").and_then(serde_json::Value::as_str);
             self.language = language.unwrap_or_default().to_lowercase();
         }

@@ -522,7 +522,6 @@ pub(super) fn of_editor_block(
     name: &str,
     attributes: &serde_json::Value,
 ) -> Option<Block> {
-    let name = name.strip_prefix("core/").unwrap_or(name);
     if name == "embed" || name.starts_with("core-embed/") {
         let url = attributes.get("url")?.as_str().and_then(urls::page)?;
         return Some(embed(url, "", Vec::new()));

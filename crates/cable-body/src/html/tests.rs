@@ -745,3 +745,49 @@ fn a_shortcode_with_the_address_of_a_video_is_an_embed() {
     }
     assert!(matches!(one("[vimeo 12345]"), Kind::RawHtml(_)));
 }
+
+fn words_and_notes(html: &str) -> (String, Vec<String>) {
+    let converted = body(html, &NoAttachments);
+    let words = text_of_body(&converted.body).split_whitespace().collect::<Vec<_>>().join(" ");
+    (words, converted.notes.lines)
+}
+
+#[test]
+fn blocks_that_readers_do_not_see_are_left_out() {
+    let open = |name: &str, attributes: &str| format!("<!-- wp:{name} {attributes} -->");
+    let hidden = "{\"metadata\":{\"name\":\"x\",\"blockVisibility\":false}}";
+    let shown = "{\"metadata\":{\"blockVisibility\":{\"viewport\":{\"mobile\":false}}}}";
+    let nested = "<!-- wp:group --><div><!-- wp:spacer /--><!-- wp:paragraph --><p>w2</p><!-- /wp:paragraph --></div>\
+                  <!-- /wp:group -->";
+    for (attributes, left_out) in [
+        (hidden, true),
+        ("{\"blockVisibility\":{\"hideBlock\":true}}", true),
+        (shown, false),
+        ("{\"metadata\":{\"blockVisibility\":true}}", false),
+        ("{\"blockVisibility\":{\"hideBlock\":false}}", false),
+        ("{\"blockVisibility\"", false),
+    ] {
+        for (name, inner) in [("paragraph", "<p>w2</p>"), ("core/group", nested)] {
+            let block = format!("{}{inner}<!-- /wp:{name} -->", open(name, attributes));
+            let converted = body(&format!("<p>w1</p>\n{block}\n<p>w3</p>"), &NoAttachments);
+            let text = text_of_body(&converted.body);
+            assert_eq!(text, if left_out { "w1\nw3\n" } else { "w1\nw2\nw3\n" }, "{block}");
+            assert_eq!(converted.dropped, usize::from(left_out), "{block}");
+            let name = name.trim_start_matches("core/");
+            let note = format!("wp:{name}: left out, readers do not see it");
+            assert_eq!(converted.notes.lines.contains(&note), left_out, "{block}");
+        }
+    }
+    // The end is in another element, or missing; a block without HTML has none.
+    let paragraph = open("paragraph", hidden);
+    let (words, _) = words_and_notes(&format!("{paragraph}<div><p>w1<!-- /wp:paragraph --></div><p>w2"));
+    assert_eq!(words, "w2");
+    let (words, notes) = words_and_notes(&format!("<p>w1</p>{paragraph}<p>w2</p>"));
+    assert_eq!(words, "w1");
+    assert!(notes[0].ends_with("its end is missing"), "{notes:?}");
+    let (words, notes) = words_and_notes(&format!("<!-- wp:query {hidden} /--><p>w1</p>"));
+    assert_eq!((words.as_str(), notes.len()), ("w1", 1));
+    // Nor in a text that is nested too deeply.
+    let (words, _) = words_and_notes(&format!("{paragraph}<p>w1</p><!-- /wp:paragraph -->{}w2", "<div>".repeat(500)));
+    assert_eq!(words, "w2");
+}

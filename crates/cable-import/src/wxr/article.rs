@@ -188,7 +188,7 @@ fn headline(title: &str, content: &str, notes: &mut Vec<String>) -> String {
     if !title.is_empty() {
         return bounded(title, &limit::LINE, "headline", notes);
     }
-    let text = html::plain(content);
+    let text = html::plain(&html::visible(content));
     let mut words = truncate(&text, DERIVED_HEADLINE_BYTES);
     if words.len() < text.len() && !text[words.len()..].starts_with(' ') {
         words = words.rsplit_once(' ').map_or(words, |(words, _)| words);
