@@ -17,6 +17,7 @@ mod brackets;
 mod cards;
 mod editor;
 mod figures;
+mod generated;
 mod ids;
 mod links;
 mod literal;

@@ -9,7 +9,7 @@ use super::{
     brackets::Shortcodes,
     collapse,
     editor::Opening,
-    figures, head,
+    figures, generated, head,
     ids::{self, Ids},
     line,
     markup::{self, NodeRef},
@@ -513,6 +513,17 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// Adds the blocks of a text that may hold markup, such as an attribute.
+    pub(super) fn reparse(&mut self, html: &str, context: &Context, flow: &mut Flow) {
+        if self.may_reparse(html) {
+            let (tree, _) = source::parse(html);
+            self.children(tree.tree.root(), context, flow);
+        } else {
+            flow.run.push(Inline::Text(html.to_owned(), context.style.clone()));
+        }
+        self.flush(flow, context);
+    }
+
     /// Counts a text that is to be parsed again. Returns false if there were too many.
     fn may_reparse(&mut self, text: &str) -> bool {
         let maximum = match self.dialect {
@@ -590,7 +601,7 @@ impl<'a> Walker<'a> {
             flow.run.push(Inline::Gap);
         } else if let Some(opening) = Opening::parse(comment) {
             self.flush(flow, context);
-            self.open_editor_block(&opening, flow);
+            self.open_editor_block(&opening, context, flow);
         } else if comment.starts_with("/wp:") {
             self.flush(flow, context);
             self.editor_blocks = self.editor_blocks.saturating_sub(1);
@@ -599,20 +610,14 @@ impl<'a> Walker<'a> {
     }
 
     /// Opens a block of the editor. One without HTML is complete.
-    fn open_editor_block(&mut self, opening: &Opening<'_>, flow: &mut Flow) {
-        let attributes = opening.values();
+    fn open_editor_block(&mut self, opening: &Opening<'_>, context: &Context, flow: &mut Flow) {
         if opening.is_void {
-            let block = figures::of_editor_block(self, opening.name, &attributes);
-            // This block refers to content that is stored elsewhere. The site generates all others itself.
-            if block.is_none() && opening.name == "block" {
-                self.drop_markup(|| "wp:block: left out, its content is stored elsewhere".to_owned());
-            }
-            flow.blocks.extend(block);
-        } else {
-            self.editor_blocks += usize::from(opening.name != "freeform");
-            let language = attributes.get("language").and_then(serde_json::Value::as_str);
-            self.language = language.unwrap_or_default().to_lowercase();
+            return generated::block(self, opening, context, flow);
         }
+        self.editor_blocks += usize::from(opening.name != "freeform");
+        let attributes = opening.values();
+        let language = attributes.get("language").and_then(serde_json::Value::as_str);
+        self.language = language.unwrap_or_default().to_lowercase();
     }
 }
 

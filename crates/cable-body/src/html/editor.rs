@@ -11,7 +11,8 @@ use super::blocks::Walker;
 const LOGGED_OUT: &str = "premium-content/logged-out-view";
 
 /// The blocks whose content only subscribers see.
-const PREMIUM: [&str; 3] = ["jetpack/paywall", "premium-content/container", "premium-content/subscriber-view"];
+const PREMIUM: [&str; 3] =
+    ["jetpack/paywall", "premium-content/container", "premium-content/subscriber-view"];
 
 /// A comment that opens a block.
 pub(super) struct Opening<'a> {
@@ -90,7 +91,8 @@ pub(super) fn visible<'h>(html: &'h str, walker: &mut Walker<'_>) -> Cow<'h, str
         };
         out.push_str(&html[copied..range.start]);
         let end = if opening.is_void { Some(range.end) } else { end_of_block(&mut delimiters) };
-        let unclosed = if end.is_none() { ", and the rest of the text with it: its end is missing" } else { "" };
+        let unclosed =
+            if end.is_none() { ", and the rest of the text with it: its end is missing" } else { "" };
         walker.drop_markup(|| format!("wp:{}: left out, {reason}{unclosed}", opening.name));
         copied = end.unwrap_or(html.len());
     }

@@ -788,6 +788,42 @@ fn blocks_that_readers_do_not_see_are_left_out() {
     let (words, notes) = words_and_notes(&format!("<!-- wp:query {hidden} /--><p>w1</p>"));
     assert_eq!((words.as_str(), notes.len()), ("w1", 1));
     // Nor in a text that is nested too deeply.
-    let (words, _) = words_and_notes(&format!("{paragraph}<p>w1</p><!-- /wp:paragraph -->{}w2", "<div>".repeat(500)));
+    let (words, _) =
+        words_and_notes(&format!("{paragraph}<p>w1</p><!-- /wp:paragraph -->{}w2", "<div>".repeat(500)));
     assert_eq!(words, "w2");
+}
+
+#[test]
+fn blocks_without_html_leave_their_words_or_a_note() {
+    for (comment, spans) in [
+        ("wp:jetpack/button {\"element\":\"a\",\"text\":\"Go <b>on</b>\",\"url\":\"/go\"}", "Go on"),
+        ("wp:social-link {\"url\":\"/go\",\"service\":\"mastodon\"}", "mastodon"),
+        ("wp:social-link {\"url\":\"/go\",\"service\":\"x\",\"label\":\"Ours\"}", "Ours"),
+    ] {
+        let converted = body(&format!("<!-- {comment} /-->"), &NoAttachments);
+        let [Block { kind: Some(Kind::Paragraph(paragraph)), .. }] = &converted.body.blocks[..] else {
+            panic!("{converted:?}")
+        };
+        let text: String = paragraph.spans.iter().map(|span| span.text.as_str()).collect();
+        assert_eq!(text, spans, "{comment}");
+        let is_linked = |span: &Span| span.link.as_ref().is_some_and(|link| link.href == "/go");
+        assert!(paragraph.spans.iter().all(is_linked), "{comment}");
+        assert!(converted.notes.lines.is_empty(), "{comment}");
+    }
+    let fields = "<!-- wp:acf/faq {\"name\":\"acf/faq\",\"data\":{\"question\":\"Why?\",\"_question\":\"field_1\",\
+                  \"answer\":\"<p>Be<em>cause</em></p>\",\"picture\":\"12\",\"rows\":2}} /-->";
+    assert_eq!(
+        words_and_notes(fields),
+        ("Why? Because".into(), vec!["wp:acf/faq: 2 fields became paragraphs".into()])
+    );
+    for name in ["acf/empty", "block", "pattern", "newspack-blocks/homepage-articles", "jetpack/gif"] {
+        let converted = body(&format!("<!-- wp:{name} {{\"ref\":3}} /-->"), &NoAttachments);
+        assert_eq!(converted.notes.lines, [format!("wp:{name}: left out, its content is not in the text")]);
+        assert_eq!(converted.dropped, 1);
+    }
+    for name in ["latest-posts", "core/query", "post-title", "spacer", "tag-cloud"] {
+        assert_eq!(words_and_notes(&format!("<!-- wp:{name} /-->")), Default::default(), "{name}");
+    }
+    let harmful = "<!-- wp:jetpack/button {\"text\":\"Go\",\"url\":\"javascript:x\"} /-->";
+    assert_eq!(words_and_notes(harmful).1, ["link to `javascript:x`: left out, its text stays"]);
 }
