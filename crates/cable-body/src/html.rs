@@ -26,6 +26,7 @@ mod notes;
 mod players;
 mod posts;
 mod runs;
+mod shortcodes;
 mod source;
 mod tables;
 mod twins;
@@ -102,7 +103,8 @@ pub struct Converted {
 pub fn body(html: &str, attachments: &dyn Attachments) -> Converted {
     let mut walker = Walker::new(attachments, Dialect::WordPress);
     let visible = editor::visible(html, &mut walker);
-    converted(source::parse_post(&visible), walker)
+    let elements = shortcodes::replace(&visible, &mut walker);
+    converted(source::parse(&elements), walker)
 }
 
 /// Returns a text of WordPress without the blocks that readers of the site do not see.

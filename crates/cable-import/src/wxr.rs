@@ -26,6 +26,7 @@ use crate::{
     listed::{Records, record},
 };
 
+mod access;
 mod article;
 mod attachments;
 mod authors;

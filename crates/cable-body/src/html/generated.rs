@@ -19,13 +19,14 @@ use super::{
 use cable_proto::v1;
 
 /// The blocks of WordPress that show nothing of the post's own text: lists of posts, parts of the theme, and space.
-const FURNITURE: [&str; 28] = [
+const FURNITURE: [&str; 29] = [
     "archives",
     "avatar",
     "calendar",
     "categories",
     "footnotes",
     "home-link",
+    "jetpack/paywall",
     "latest-comments",
     "latest-posts",
     "loginout",

@@ -1,5 +1,4 @@
-//! Preparation of a text before it is parsed: shortcodes become elements, and elements that are nested too deeply
-//! become text.
+//! The parser of a text, and its tokens. Elements that are nested too deeply become text before they are parsed.
 //!
 //! An HTML parser searches its open elements for each tag, so unbounded depth would cost quadratic time. A text that
 //! would cost the parser more than the bounds allow is flattened, too.
@@ -9,7 +8,7 @@ use std::{collections::HashMap, ops::Range};
 use ego_tree::iter::Edge;
 use scraper::Html;
 
-use super::{markup::is_inline, urls};
+use super::markup::is_inline;
 use crate::sanitise::work::{self, Bounds};
 
 /// The maximum number of open elements. Real pages have a few dozen.
@@ -21,17 +20,9 @@ const MAX_TREE_DEPTH: usize = 3 * MAX_OPEN;
 const PARSE_BOUNDS: Bounds =
     Bounds { bytes: super::MAX_BYTES, tags: 200_000, attributes: 100, open: 600, steps: 10_000_000 };
 
-/// The maximum number of invalid shortcodes in one text. Each of them costs a search to the end of the text.
-const MAX_INVALID_SHORTCODES: usize = 200;
-
 /// The note on a text whose markup was removed.
 pub(super) const FLATTENED: &str =
     "nested too deeply or too costly to parse: all markup but paragraphs and pictures left out";
-
-/// Parses a text with its shortcodes. Also returns whether markup was removed because the text was nested too deeply.
-pub(super) fn parse_post(html: &str) -> (Html, bool) {
-    parse(&shortcodes(html))
-}
 
 /// Parses a text without shortcodes. Also returns whether markup was removed because the text was nested too deeply.
 pub(super) fn parse(html: &str) -> (Html, bool) {
@@ -74,7 +65,7 @@ fn is_deep_tree(tree: &Html) -> bool {
 
 /// A lexical part of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+pub(super) enum Token<'a> {
     Text,
     Open(&'a str),
     Close(&'a str),
@@ -84,14 +75,23 @@ enum Token<'a> {
     Raw(&'a str),
 }
 
-struct Tokens<'a> {
+pub(super) struct Tokens<'a> {
     source: &'a str,
     at: usize,
     raw: Option<&'a str>,
 }
 
-fn tokens(source: &str) -> Tokens<'_> {
+/// Returns the tokens of a source.
+pub(super) fn tokens(source: &str) -> Tokens<'_> {
     Tokens { source, at: 0, raw: None }
+}
+
+impl Tokens<'_> {
+    /// Continues after a part of the source that is no markup.
+    pub(super) fn resume_at(&mut self, at: usize) {
+        self.at = at;
+        self.raw = None;
+    }
 }
 
 impl<'a> Iterator for Tokens<'a> {
@@ -149,7 +149,7 @@ fn end_of_comment(comment: &str) -> usize {
 }
 
 /// Returns the end of a tag: the first `>` outside a quoted value.
-fn end_of_tag(rest: &str) -> usize {
+pub(super) fn end_of_tag(rest: &str) -> usize {
     let mut quote = None;
     let mut value_next = false;
     for (at, byte) in rest.bytes().enumerate() {
@@ -177,7 +177,7 @@ fn end_of_raw(rest: &str, name: &str) -> usize {
     rest.len()
 }
 
-fn is_any(name: &str, of: &[&str]) -> bool {
+pub(super) fn is_any(name: &str, of: &[&str]) -> bool {
     of.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
@@ -253,227 +253,4 @@ fn flatten(html: &str) -> String {
         }
     }
     flat
-}
-
-/// Replaces known shortcodes with elements, except within tags, comments, code and preformatted text.
-fn shortcodes(html: &str) -> String {
-    let mut out = String::with_capacity(html.len());
-    let mut verbatim = 0_usize;
-    let mut done = 0;
-    let mut closings = Closings::default();
-    for (range, token) in tokens(html) {
-        if range.end <= done {
-            continue;
-        }
-        let range = range.start.max(done)..range.end;
-        match token {
-            Token::Open(name) if is_any(name, &["pre", "code"]) => verbatim += 1,
-            Token::Close(name) if is_any(name, &["pre", "code"]) => verbatim = verbatim.saturating_sub(1),
-            _ => {}
-        }
-        done = range.end;
-        if token == Token::Text && verbatim == 0 {
-            done = text_with_shortcodes(html, range, &mut out, &mut closings);
-        } else {
-            out.push_str(&html[range]);
-        }
-    }
-    out
-}
-
-/// Copies a text and replaces its shortcodes. Returns the end of the copied range: a shortcode can end beyond the text
-/// in which it starts.
-fn text_with_shortcodes(html: &str, text: Range<usize>, out: &mut String, closings: &mut Closings) -> usize {
-    let mut at = text.start;
-    while let Some(open) = html[at..text.end.max(at)].find('[').map(|found| at + found) {
-        out.push_str(&html[at..open]);
-        let code = Shortcode::parse(html, open).filter(|_| closings.invalid < MAX_INVALID_SHORTCODES);
-        let is_code = code.is_some();
-        match code.and_then(|code| code.element(html, closings)) {
-            Some((element, end)) if !html[..open].ends_with('[') => {
-                out.push_str(&element);
-                at = end;
-            }
-            _ => {
-                closings.invalid += usize::from(is_code);
-                out.push('[');
-                at = open + 1;
-            }
-        }
-    }
-    out.push_str(&html[at..text.end.max(at)]);
-    text.end.max(at)
-}
-
-/// The closing tags that are known to be absent from the rest, and the number of invalid shortcodes.
-#[derive(Default)]
-struct Closings {
-    absent: Vec<&'static str>,
-    invalid: usize,
-}
-
-impl Closings {
-    fn find(&mut self, html: &str, from: usize, closing: &'static str) -> Option<usize> {
-        if self.absent.contains(&closing) {
-            return None;
-        }
-        let found = html[from..].find(closing).map(|at| from + at);
-        if found.is_none() {
-            self.absent.push(closing);
-        }
-        found
-    }
-}
-
-struct Shortcode<'a> {
-    name: &'a str,
-    attributes: &'a str,
-    start: usize,
-    /// The index after the `]`.
-    end: usize,
-}
-
-impl<'a> Shortcode<'a> {
-    fn parse(html: &'a str, start: usize) -> Option<Self> {
-        const MAX_BYTES: usize = 8 << 10;
-        let inner = &html[start + 1..];
-        let inner = super::head(inner, MAX_BYTES);
-        let name = &inner[..inner.find(|c: char| !c.is_ascii_lowercase() && c != '_')?];
-        if !matches!(
-            name,
-            "caption"
-                | "wp_caption"
-                | "gallery"
-                | "playlist"
-                | "embed"
-                | "video"
-                | "audio"
-                | "youtube"
-                | "vimeo"
-        ) {
-            return None;
-        }
-        let attributes = &inner[name.len()..];
-        if !attributes.starts_with(|c: char| c.is_ascii_whitespace() || c == ']' || c == '/') {
-            return None;
-        }
-        let mut quote = None;
-        let close = attributes.bytes().position(|byte| match (quote, byte) {
-            (None, b']') => true,
-            (None, b'"' | b'\'') => {
-                quote = Some(byte);
-                false
-            }
-            (Some(open), close) if open == close => {
-                quote = None;
-                false
-            }
-            _ => false,
-        })?;
-        let attributes = attributes[..close].trim_end_matches('/');
-        Some(Shortcode { name, attributes, start, end: start + 1 + name.len() + close + 1 })
-    }
-
-    fn attribute(&self, wanted: &str) -> Option<&'a str> {
-        let mut rest = self.attributes;
-        loop {
-            let (name, after) = rest.split_once('=')?;
-            let after = after.trim_start();
-            let quote = after.chars().next().filter(|c| matches!(c, '"' | '\''));
-            let (value, next) = match quote {
-                Some(quote) => after[1..].split_once(quote)?,
-                None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
-            };
-            if name.trim().eq_ignore_ascii_case(wanted) {
-                return Some(value);
-            }
-            rest = next;
-        }
-    }
-
-    /// Returns the element that replaces the shortcode, and the end of its source.
-    fn element(&self, html: &str, closings: &mut Closings) -> Option<(String, usize)> {
-        match self.name {
-            "caption" => self.caption(html, closings.find(html, self.end, "[/caption]")?, "[/caption]"),
-            "wp_caption" => {
-                self.caption(html, closings.find(html, self.end, "[/wp_caption]")?, "[/wp_caption]")
-            }
-            "gallery" | "playlist" => Some((self.attached(html), self.end)),
-            "embed" => {
-                let close = closings.find(html, self.end, "[/embed]")?;
-                let url = html[self.end..close].trim();
-                Some((embed(url)?, close + "[/embed]".len()))
-            }
-            "youtube" | "vimeo" => {
-                let bare = || self.attributes.split_whitespace().find(|word| word.starts_with("http"));
-                Some((embed(self.attribute("url").or_else(bare)?)?, self.end))
-            }
-            _ => self.player(html),
-        }
-    }
-
-    fn caption(&self, html: &str, close: usize, closing: &str) -> Option<(String, usize)> {
-        let inner = &html[self.end..close];
-        let picture = inner.rfind("<img").map(|at| at + end_of_tag(&inner[at..]))?;
-        let after = inner[picture..].trim_start();
-        let picture = after.strip_prefix("</a>").map_or(picture, |rest| inner.len() - rest.len());
-        let (picture, text) = inner.split_at(picture);
-        let attribute = self.attribute("caption").unwrap_or_default();
-        let element = format!(
-            "<figure class=\"wp-caption\">{picture}<figcaption>{attribute}{text}</figcaption></figure>"
-        );
-        Some((element, close + closing.len()))
-    }
-
-    /// Returns a figure that names the attachments of a gallery or a playlist.
-    fn attached(&self, html: &str) -> String {
-        let ids = self.attribute("ids").or_else(|| self.attribute("include"));
-        let ids = ids.map(|ids| {
-            let digits: String = ids.chars().filter(|c| c.is_ascii_digit() || *c == ',').collect();
-            format!(" data-ids=\"{digits}\"")
-        });
-        let source = escape(&html[self.start..self.end]);
-        format!("<figure class=\"cable-{}\"{}>{source}</figure>", self.name, ids.unwrap_or_default())
-    }
-
-    /// Returns a player of the files, or an embed if another site plays the first one.
-    fn player(&self, html: &str) -> Option<(String, usize)> {
-        let keys = [
-            "src", "mp4", "m4v", "webm", "ogv", "mov", "wmv", "flv", "mp3", "m4a", "ogg", "wav", "wma",
-            "flac",
-        ];
-        let bare = || self.attributes.split_whitespace().find(|word| word.starts_with("http"));
-        let mut urls: Vec<&str> = keys.iter().filter_map(|key| self.attribute(key)).collect();
-        if urls.is_empty() {
-            urls.extend(bare());
-        }
-        let closing = if self.name == "video" { "[/video]" } else { "[/audio]" };
-        let end = if html[self.end..].starts_with(closing) { self.end + closing.len() } else { self.end };
-        let poster = self.attribute("poster");
-        Some((player(self.name, &urls, poster).or_else(|| embed(urls.first()?))?, end))
-    }
-}
-
-/// Returns a player of the files that are sound or video, if there is one.
-fn player(name: &str, urls: &[&str], poster: Option<&str>) -> Option<String> {
-    let value = |url: &str| escape(url).replace('"', "&quot;");
-    let is_file = |url: &&&str| {
-        let media_type = urls::media_type(url);
-        media_type.starts_with("video/") || media_type.starts_with("audio/")
-    };
-    let sources: String =
-        urls.iter().filter(is_file).map(|url| format!("<source src=\"{}\">", value(url))).collect();
-    let poster = poster.map(|url| format!(" poster=\"{}\"", value(url))).unwrap_or_default();
-    (!sources.is_empty()).then(|| format!("<{name}{poster}>{sources}</{name}>"))
-}
-
-/// Returns a figure around the text if it is a URL.
-fn embed(url: &str) -> Option<String> {
-    let is_url =
-        url.starts_with("http") && !url.contains(|c: char| c.is_whitespace() || c == '<' || c == '>');
-    is_url.then(|| format!("<figure class=\"wp-block-embed\">{url}</figure>"))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

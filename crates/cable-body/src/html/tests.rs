@@ -827,3 +827,34 @@ fn blocks_without_html_leave_their_words_or_a_note() {
     let harmful = "<!-- wp:jetpack/button {\"text\":\"Go\",\"url\":\"javascript:x\"} /-->";
     assert_eq!(words_and_notes(harmful).1, ["link to `javascript:x`: left out, its text stays"]);
 }
+
+#[test]
+fn content_for_subscribers_is_reported() {
+    for (html, words) in [
+        ("<p>w1</p><!-- wp:jetpack/paywall --><!-- /wp:jetpack/paywall --><p>w2</p>", "w1 w2"),
+        ("<p>w1</p><!-- wp:jetpack/paywall /--><p>w2</p>", "w1 w2"),
+        (
+            "<!-- wp:premium-content/container --><div><!-- wp:premium-content/subscriber-view --><p>w1</p>\
+             <!-- /wp:premium-content/subscriber-view --><!-- wp:premium-content/logged-out-view --><p>Log in</p>\
+             <!-- wp:premium-content/buttons --><p>Pay</p><!-- /wp:premium-content/buttons -->\
+             <!-- /wp:premium-content/logged-out-view --></div><!-- /wp:premium-content/container --><p>w2</p>",
+            "w1 w2",
+        ),
+        ("w1 [restrict level=\"1\"]w2 <b>w3</b>[/restrict] w4", "w1 w2 w3 w4"),
+        ("[members]w1[/members][members]w2[/members]", "w1 w2"),
+    ] {
+        let converted = body(html, &NoAttachments);
+        let (found, notes) = words_and_notes(html);
+        assert_eq!((found.as_str(), converted.restricted), (words, true), "{html}");
+        assert!(notes.iter().all(|note| note.contains("premium content: ")), "{notes:?}");
+        let blocks = notes.iter().filter(|note| note.contains("only subscribers may read it")).count();
+        assert_eq!(blocks, if html.contains("container") { 2 } else { 1 }, "{notes:?}");
+    }
+    for html in ["The [members] voted.", "<p>w1</p>", "[restrict] w1", "w1 [/restrict]"] {
+        let converted = body(html, &NoAttachments);
+        assert!(
+            !converted.restricted
+                && text_of_body(&converted.body).contains(html.trim_matches(|c| "<p>/".contains(c)))
+        );
+    }
+}

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use super::{
-    ConvertedItem, Element, ItemOutcome, SkipReason,
+    ConvertedItem, Element, ItemOutcome, SkipReason, access,
     attachments::{Index, OfPost},
     bounded,
     element::Field,
@@ -75,7 +75,7 @@ pub(super) fn article(
     }
     let mut result = ConvertedItem { notes: item.note().into_iter().collect(), ..ConvertedItem::default() };
     result.notes.extend(item.note_on_markup());
-    let body = body(survey, id, item, content, &entries, &mut result);
+    let (body, restricted) = body(survey, id, item, content, &entries, &mut result);
     let blocks = html::count(&body);
     if blocks as u64 > limit::BLOCKS.maximum {
         return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000"));
@@ -89,6 +89,7 @@ pub(super) fn article(
         r#type: r#type.into(),
         headline: headline(title, content, &mut result.notes),
         body: Some(body),
+        access: access::of_post(item, restricted, &mut result.notes).into(),
         lead_media: lead_media(&survey.index, item, &mut result.notes),
         path: paths.path,
         alias_paths: paths.alias_paths,
@@ -99,7 +100,7 @@ pub(super) fn article(
         ..Default::default()
     };
     set_times(&mut article, visibility, &survey.times, item, &mut result.notes);
-    let mut taken = vec!["_thumbnail_id", "_wp_old_slug", "_wp_old_date"];
+    let mut taken = vec!["_thumbnail_id", "_wp_old_slug", "_wp_old_date", access::NEWSLETTER];
     if enclosures::are_all_usable(item) {
         taken.push(enclosures::KEY);
     }
@@ -118,7 +119,8 @@ pub(super) fn article(
     ItemOutcome::Converted(result)
 }
 
-/// Returns the text, with the entries of a live blog and the enclosures at its end.
+/// Returns the text, with the entries of a live blog and the enclosures at its end, and whether only subscribers may
+/// read a part of it.
 fn body(
     survey: &Survey,
     id: u64,
@@ -126,20 +128,22 @@ fn body(
     content: &str,
     entries: &[String],
     result: &mut ConvertedItem,
-) -> v1::Body {
-    let mut body = v1::Body::default();
+) -> (v1::Body, bool) {
+    let (mut body, mut restricted) = (v1::Body::default(), false);
     for html in std::iter::once(content).chain(entries.iter().map(String::as_str)) {
-        body.blocks.extend(convert(survey, id, html, result).blocks);
+        let converted = convert(survey, id, html, result);
+        body.blocks.extend(converted.0.blocks);
+        restricted |= converted.1;
     }
     let enclosures = enclosures::blocks(item, &body);
     body.blocks.extend(enclosures);
     if body.blocks.is_empty() && !item.meta.is_empty() {
         result.notes.push("no text: the site may show that of custom fields, which are not imported".into());
     }
-    body
+    (body, restricted)
 }
 
-fn convert(survey: &Survey, id: u64, content: &str, result: &mut ConvertedItem) -> v1::Body {
+fn convert(survey: &Survey, id: u64, content: &str, result: &mut ConvertedItem) -> (v1::Body, bool) {
     let converted = html::body(content, &OfPost { index: &survey.index, post: id });
     result.raw_html += converted.raw_html;
     result.dropped += converted.dropped;
@@ -149,7 +153,7 @@ fn convert(survey: &Survey, id: u64, content: &str, result: &mut ConvertedItem) 
     if omitted > 0 && room > 0 {
         result.notes.push(format!("and {omitted} more notes on the text"));
     }
-    converted.body
+    (converted.body, converted.restricted)
 }
 
 /// Sets the times. Only a post that is visible has been published.

@@ -385,6 +385,30 @@ fn entities_and_split_cdata_are_decoded() {
     assert_eq!(text.trim(), "a]]>b");
 }
 
+#[test]
+fn premium_content_is_for_subscribers() {
+    let content = |text: &str| format!("<content:encoded><![CDATA[{text}]]></content:encoded>");
+    let access = |fields: &str| {
+        let items = items(&channel(&post(1, fields)));
+        let notes = &converted(&items[0]).notes;
+        let is_noted = notes.iter().any(|note| note.starts_with("access set to SUBSCRIBER"));
+        let access = article_of(&items[0]).access();
+        assert_eq!(is_noted, access == v1::Access::Subscriber, "{notes:?}");
+        access
+    };
+    for fields in [
+        content("a <!-- wp:jetpack/paywall /--> b"),
+        content("a [restrict]b[/restrict]"),
+        meta("_jetpack_newsletter_access", "subscribers"),
+        meta("_jetpack_newsletter_access", "paid_subscribers_all_tiers"),
+    ] {
+        assert_eq!(access(&fields), v1::Access::Subscriber, "{fields}");
+    }
+    for fields in [content("a"), meta("_jetpack_newsletter_access", "everybody")] {
+        assert_eq!(access(&fields), v1::Access::Unspecified, "{fields}");
+    }
+}
+
 fn unit_test_file() -> Option<PathBuf> {
     let root = std::env::var_os("CABLE_TEST_DATA").map(PathBuf::from);
     let root = root.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
