@@ -15,6 +15,7 @@ use cable_proto::v1::{self, block::Kind};
 mod blocks;
 mod brackets;
 mod cards;
+mod code;
 mod editor;
 mod figures;
 mod generated;

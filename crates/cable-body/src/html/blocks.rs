@@ -630,12 +630,13 @@ fn same_words(text: &str, other: &str) -> bool {
     letters(text) == letters(other)
 }
 
-/// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`.
+/// Returns the language of a code block, which highlighters put into a class: `language-rust`, `lang-rust`,
+/// `lang:rust`.
 fn language(element: ElementRef<'_>) -> Option<String> {
     let all = std::iter::once(element).chain(markup::below(element).take(1));
     let mut classes = all.flat_map(|e| e.value().classes());
     classes.find_map(|class| {
-        let language = class.strip_prefix("language-").or_else(|| class.strip_prefix("lang-"))?;
+        let language = ["language-", "lang-", "lang:"].iter().find_map(|start| class.strip_prefix(start))?;
         Some(language.to_lowercase())
     })
 }

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     blocks::Walker,
+    code,
     source::{Token, end_of_tag, is_any, tokens},
     urls,
 };
@@ -145,7 +146,7 @@ fn name_at(html: &str, open: usize) -> Option<&'static str> {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     let name = &inner[..inner.find(|c: char| !is_part(c))?];
     let known = [&BLOCKS[..], &PREMIUM[..]];
-    known.into_iter().flatten().find(|known| **known == name).copied()
+    known.into_iter().flatten().find(|known| **known == name).copied().or_else(|| code::name(name))
 }
 
 /// The closing tags of a text.
@@ -180,10 +181,10 @@ impl<'h> Ends<'h> {
     }
 }
 
-struct Shortcode<'a> {
-    name: &'static str,
+pub(super) struct Shortcode<'a> {
+    pub(super) name: &'static str,
     is_closing: bool,
-    attributes: &'a str,
+    pub(super) attributes: &'a str,
     start: usize,
     /// The index after the `]`.
     end: usize,
@@ -215,7 +216,8 @@ impl<'a> Shortcode<'a> {
         Some(Shortcode { name, is_closing, attributes, start, end: attributes_at + close + 1 })
     }
 
-    fn attribute(&self, wanted: &str) -> Option<&'a str> {
+    /// Returns the value of an attribute.
+    pub(super) fn attribute(&self, wanted: &str) -> Option<&'a str> {
         let mut rest = self.attributes;
         loop {
             let (name, after) = rest.split_once('=')?;
@@ -248,6 +250,10 @@ impl<'a> Shortcode<'a> {
             "embed" => {
                 let close = ends.next(self.name, self.end)?;
                 Some((embed(html[self.end..close.start].trim())?, close.end))
+            }
+            name if code::name(name).is_some() => {
+                let close = ends.next(name, self.end)?;
+                Some((code::element(self, &html[self.end..close.start])?, close.end))
             }
             "youtube" | "vimeo" => Some((embed(self.attribute("url").or_else(|| self.url())?)?, self.end)),
             _ => self.player(html),

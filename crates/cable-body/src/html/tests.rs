@@ -858,3 +858,37 @@ fn content_for_subscribers_is_reported() {
         );
     }
 }
+
+#[test]
+fn shortcodes_with_code_become_code() {
+    let code =
+        |text: &str, language: &str| Kind::Code(v1::Code { text: text.into(), language: language.into() });
+    for (html, text, language) in [
+        (
+            "[sourcecode language=\"python\"]\nif a &lt; b:\n    c &amp; d\n[/sourcecode]",
+            "if a < b:\n    c & d",
+            "python",
+        ),
+        (
+            "[code lang='js']if (a<b) {\n\n  c = \"<i>\"; // &nbsp; [gallery]\n}[/code]",
+            "if (a<b) {\n\n  c = \"<i>\"; // &nbsp; [gallery]\n}",
+            "js",
+        ),
+        ("[php]<?php if ($a<$b) echo '<!--'; ?>[/php]", "<?php if ($a<$b) echo '<!--'; ?>", "php"),
+        ("[code=\"CSS\"]a {}[/code]", "a {}", "css"),
+        ("[crayon lang=\"c++\" title=\"x\"]<script>[/crayon]", "<script>", "c++"),
+        ("[highlight]a\nb[/highlight]", "a\nb", ""),
+        ("[code]a<br />  b[/code]", "a\n  b", ""),
+        ("<pre class='lang:sql decode:true'>a</pre>", "a", "sql"),
+    ] {
+        let source = format!("w1\n\n{html}\n\nw2 <a href='/x'>w3</a> [gallery ids='3']");
+        let all = with_files(&source);
+        let [first, found, last, Kind::Gallery(_)] = &all[..] else { panic!("{source}: {all:#?}") };
+        assert_eq!(*first, paragraph(&[bare("w1")]));
+        assert_eq!(*found, code(text, language), "{html}");
+        assert_eq!(*last, paragraph(&[bare("w2 "), linked("w3", "/x")]));
+    }
+    for html in ["Press [code] to go on.", "A [highlight]word[/highlight].", "See [[php]a[/php]]."] {
+        assert_eq!(one(html), paragraph(&[bare(html)]));
+    }
+}
