@@ -21,6 +21,7 @@ mod figures;
 mod generated;
 mod ids;
 mod links;
+mod lists;
 mod literal;
 mod markup;
 mod notes;

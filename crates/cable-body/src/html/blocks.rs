@@ -11,7 +11,7 @@ use super::{
     editor::Opening,
     figures, generated, head,
     ids::{self, Ids},
-    line,
+    line, lists,
     markup::{self, NodeRef},
     notes::{Notes, quoted},
     players, posts,
@@ -308,7 +308,7 @@ impl<'a> Walker<'a> {
             "ul" | "ol" | "div" | "section" | "dl" if figures::is_gallery(element) => {
                 figures::all_pictures(self, element, context, flow);
             }
-            "ul" | "ol" | "menu" | "dir" => self.list(element, context, flow),
+            "ul" | "ol" | "menu" | "dir" => lists::list(self, element, context, flow),
             "blockquote" => self.quote(element, context, flow),
             "pre" | "listing" | "xmp" | "plaintext" => self.preformatted(element, context, flow),
             "hr" => flow.blocks.push(block(Kind::Divider(v1::Divider {}))),
@@ -400,44 +400,6 @@ impl<'a> Walker<'a> {
             flow.blocks.push(block(Kind::Heading(v1::Heading { level, spans })));
         }
         flow.blocks.extend(rest);
-    }
-
-    fn list(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
-        if context.depth + 2 > limit::BLOCK_DEPTH.maximum as usize {
-            return self.raw(element, context, flow);
-        }
-        let inner = &context.inner();
-        let mut items: Vec<v1::ListItem> = Vec::new();
-        let mut stray = Flow::default();
-        for child in element.children() {
-            let item = ElementRef::wrap(child).filter(|e| e.value().name() == "li");
-            if let Some(item) = item {
-                self.stray(&mut stray, inner, &mut items);
-                self.ids.add_block(item);
-                let blocks = self.flow_of(*item, inner);
-                items.push(v1::ListItem { blocks });
-            } else {
-                self.node(child, inner, &mut stray);
-            }
-        }
-        self.stray(&mut stray, inner, &mut items);
-        items.retain(|item| !item.blocks.is_empty());
-        if !items.is_empty() {
-            let ordered = element.value().name() == "ol";
-            let start = markup::number(element, "start").filter(|start| ordered && *start != 1).unwrap_or(0);
-            flow.blocks.push(block(Kind::List(v1::List { ordered, start, items })));
-        }
-    }
-
-    /// Adds content of a list outside its items to the item before it.
-    fn stray(&mut self, stray: &mut Flow, context: &Context, items: &mut Vec<v1::ListItem>) {
-        self.flush(stray, context);
-        let blocks = std::mem::take(&mut stray.blocks);
-        match items.last_mut() {
-            Some(item) => item.blocks.extend(blocks),
-            None if !blocks.is_empty() => items.push(v1::ListItem { blocks }),
-            None => {}
-        }
     }
 
     fn quote(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
