@@ -30,6 +30,7 @@ mod posts;
 mod runs;
 mod shortcodes;
 mod source;
+mod styles;
 mod tables;
 mod twins;
 mod urls;

@@ -16,7 +16,7 @@ use super::{
     notes::{Notes, quoted},
     players, posts,
     runs::{self, Inline, Style},
-    source, tables, twins, urls,
+    source, styles, tables, twins, urls,
 };
 use crate::sanitise::{self, sanitise};
 use cable_proto::limit;
@@ -34,6 +34,10 @@ const MAX_REPARSED_BYTES_OF_PLAIN: usize = 1 << 20;
 
 /// The number of bytes for which an element counts in addition to its own: each needs several parsers.
 const REPARSED_ELEMENT_BYTES: usize = 1 << 10;
+
+/// The marks with which a quotation begins.
+const QUOTATION_MARKS: &str =
+    "\"\u{ab}\u{bb}\u{201c}\u{201d}\u{201e}\u{2018}\u{201a}\u{2039}\u{203a}\u{300c}";
 
 /// The text of a checkbox, such as that of a task list.
 pub(crate) const CHECKED: &str = "\u{2611} ";
@@ -74,6 +78,8 @@ pub(super) struct Context {
     verse: bool,
     /// Whether the node is in a heading or a caption, where only spans are wanted.
     spans_only: bool,
+    /// The number of quotations in running text around the node.
+    quotations: usize,
     /// Whether no line of text becomes a block of its own: in headings, captions and cells.
     plain_lines: bool,
 }
@@ -88,10 +94,16 @@ pub(super) struct Flow {
 impl Context {
     fn marked(&self, mark: Mark) -> Self {
         let mut context = self.clone();
-        if !context.style.marks.contains(&mark.into()) {
+        if !context.style.has(mark) {
             context.style.marks.push(mark.into());
         }
         context
+    }
+
+    /// Returns the context with the marks that the style of an element gives or takes away.
+    fn styled(mut self, element: ElementRef<'_>) -> Self {
+        styles::apply(element, &mut self.style);
+        self
     }
 
     pub(super) fn linked(&self, element: ElementRef<'_>) -> Self {
@@ -260,7 +272,7 @@ impl<'a> Walker<'a> {
             }
             "a" => {
                 self.check_link(element);
-                self.children(*element, &context.linked(element), flow);
+                self.children(*element, &context.linked(element).styled(element), flow);
                 return true;
             }
             "img" if markup::has_class(element, "wp-smiley") || markup::has_class(element, "emoji") => {
@@ -278,14 +290,47 @@ impl<'a> Walker<'a> {
                 self.drop_markup(|| "<script>: left out".to_owned());
                 return true;
             }
+            "q" => {
+                self.quotation(element, &context.clone().styled(element), flow);
+                return true;
+            }
             name if markup::is_inline(name) => {
-                self.children(*element, context, flow);
+                self.styled_children(element, context, flow);
                 return true;
             }
             _ => return false,
         };
-        self.children(*element, &context.marked(mark), flow);
+        self.children(*element, &context.marked(mark).styled(element), flow);
         true
+    }
+
+    /// Adds the content of an element with the marks of its style.
+    fn styled_children(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        if element.attr("style").is_some() {
+            self.children(*element, &context.clone().styled(element), flow);
+        } else {
+            self.children(*element, context, flow);
+        }
+    }
+
+    /// Adds a quotation in running text with the marks that browsers show around it, unless the text has them.
+    fn quotation(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
+        let (open, close) =
+            if context.quotations % 2 == 0 { ("\u{201c}", "\u{201d}") } else { ("\u{2018}", "\u{2019}") };
+        let first = element.text().find_map(|text| text.trim_start().chars().next());
+        let before = match flow.run.last() {
+            Some(Inline::Text(text, _)) => text.chars().next_back(),
+            _ => None,
+        };
+        let is_marked = [first, before].into_iter().flatten().any(|c| QUOTATION_MARKS.contains(c));
+        let is_text = markup::below(element).all(|e| markup::is_inline(e.value().name()));
+        let context = &Context { quotations: context.quotations + 1, ..context.clone() };
+        if first.is_none() || !is_text || (is_marked && context.quotations == 1) {
+            return self.children(*element, context, flow);
+        }
+        flow.run.push(Inline::Text(open.to_owned(), context.style.clone()));
+        self.children(*element, context, flow);
+        flow.run.push(Inline::Text(close.to_owned(), context.style.clone()));
     }
 
     /// Reports a link that no text can have.
@@ -322,6 +367,7 @@ impl<'a> Walker<'a> {
             "video" | "audio" => players::player(self, element, context, flow),
             "aside" if figures::is_pull_quote(element) => figures::pull_quote(self, element, context, flow),
             "noscript" => self.noscript(element, context, flow),
+            "p" | "div" => self.styled_children(element, context, flow),
             name if markup::is_wrapper(name) => self.children(*element, context, flow),
             "link" | "meta" | "base" | "source" | "track" | "param" | "col" | "colgroup" => {}
             _ => self.raw(element, context, flow),

@@ -1,13 +1,20 @@
 //! Running text: first pieces in the order of the tree, then paragraphs of spans.
 
 use super::block;
-use cable_proto::v1::{self, Span, block::Kind};
+use cable_proto::v1::{self, Mark, Span, block::Kind};
 
 /// The marks and the link of a text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Style {
     pub(super) marks: Vec<i32>,
     pub(super) link: Option<v1::Link>,
+}
+
+impl Style {
+    /// Returns whether the text has a mark.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark.into())
+    }
 }
 
 /// A piece of running text.

@@ -892,3 +892,48 @@ fn shortcodes_with_code_become_code() {
         assert_eq!(one(html), paragraph(&[bare(html)]));
     }
 }
+
+#[test]
+fn styles_give_and_take_marks() {
+    let (strong, emphasis, strike) = (Mark::Strong, Mark::Emphasis, Mark::Strike);
+    for (html, wanted) in [
+        ("<span style='text-decoration: line-through;'>a</span>", vec![marked("a", &[strike])]),
+        ("<span style='Font-Weight:700'>a</span>", vec![marked("a", &[strong])]),
+        ("<span style='font-weight: bold !important'>a</span>", vec![marked("a", &[strong])]),
+        ("<i style='font-weight:600'>a</i>", vec![marked("a", &[emphasis, strong])]),
+        (
+            "<span style='font-style:italic'>a<u style='font-weight:bolder;color:red'>b</u></span>",
+            vec![marked("a", &[emphasis]), marked("b", &[emphasis, strong])],
+        ),
+        ("<b style='font-weight:normal'><p>a <b>b</b></p></b>", vec![bare("a "), marked("b", &[strong])]),
+        (
+            "<strong>a<span style='font-weight: 400;'>b</span></strong>",
+            vec![marked("a", &[strong]), bare("b")],
+        ),
+        ("<em style='font-style:normal'>a</em>", vec![bare("a")]),
+        ("<p style='font-style:italic;font-weight:300'>a</p>", vec![marked("a", &[emphasis])]),
+        ("<span style='font-weight;:;font-style:inherit'>a</span>", vec![bare("a")]),
+    ] {
+        assert_eq!(one(html), paragraph(&wanted), "{html}");
+    }
+}
+
+#[test]
+fn quotations_have_the_marks_that_browsers_show() {
+    for (html, wanted) in [
+        ("a <q>b</q>", "a \u{201c}b\u{201d}"),
+        ("<q>a <q>b</q></q>", "\u{201c}a \u{2018}b\u{2019}\u{201d}"),
+        ("<q><q>a</q></q>", "\u{201c}\u{2018}a\u{2019}\u{201d}"),
+        ("<q>\u{201c}a\u{201d}</q>", "\u{201c}a\u{201d}"),
+        ("\"<q>a</q>\"", "\"a\""),
+        ("a<q> </q>", "a"),
+    ] {
+        assert_eq!(words_and_notes(html).0, wanted, "{html}");
+    }
+    let quote = one_of_plain("<p><q>a</q> b</p>");
+    assert_eq!(quote, paragraph(&[bare("\u{201c}a\u{201d} b")]));
+}
+
+fn one_of_plain(html: &str) -> Kind {
+    plain_body(html).unwrap().body.blocks.remove(0).kind.unwrap()
+}
