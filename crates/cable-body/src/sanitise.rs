@@ -174,7 +174,6 @@ static CLEANER: LazyLock<Builder<'static>> = LazyLock::new(|| {
 });
 
 /// Returns whether the sanitiser allows an element, and an attribute on it.
-#[cfg(test)]
 pub(crate) fn allows(tag: &str, attribute: Option<&str>) -> bool {
     let own = ATTRIBUTES.iter().find(|(other, _)| *other == tag).map_or(&[][..], |(_, names)| names);
     TAGS.contains(&tag)

@@ -571,7 +571,7 @@ impl<'a> Walker<'a> {
         if !self.may_reparse(&source) {
             return None;
         }
-        let html = sanitise(&source);
+        let html = sanitise(&source::separated(&source));
         let (tree, _) = source::parse(&html);
         let has_all_words = same_words(text, &markup::text_of(tree.tree.root()));
         let shows = ["src=", "<hr", "<img"].iter().any(|attribute| html.contains(attribute));

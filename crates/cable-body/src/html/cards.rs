@@ -1,5 +1,6 @@
 //! Cards of editors. Around their content, Ghost writes controls of players and icons, which are no words of the author.
-//! Ghost and WordPress show parts as lines or buttons that their HTML does not separate.
+//! Ghost and WordPress show parts as lines or buttons that their HTML does not separate. The heading of a panel that
+//! opens is a heading, although a button is in it.
 
 use ego_tree::NodeId;
 use html5ever::{QualName, local_name};
@@ -30,8 +31,11 @@ const COVER: &str = "kg-audio-thumbnail";
 /// The classes of Ghost's lines that are `span` elements.
 const LINES: [&str; 2] = ["kg-bookmark-author", "kg-bookmark-publisher"];
 
-/// The class of WordPress's second link to a file, a button beside the first.
-const FILE_BUTTON: &str = "wp-block-file__button";
+/// The icon of a panel of WordPress that opens.
+const PANEL_ICON: &str = "wp-block-accordion-heading__toggle-icon";
+
+/// The classes of links that WordPress shows as buttons: the second link to a file, and all others.
+const BUTTONS: [&str; 3] = ["wp-block-file__button", "wp-block-button__link", "wp-element-button"];
 
 /// The change of an element.
 enum Change {
@@ -40,6 +44,8 @@ enum Change {
     Line,
     /// The element does not continue the word before it.
     Separate,
+    /// The element is running text.
+    Text,
 }
 
 /// Leaves out the parts of cards that are no content, and reports the pictures among them.
@@ -54,6 +60,9 @@ pub(super) fn simplify(tree: &mut Html, notes: &mut Notes) {
 }
 
 fn change(element: ElementRef<'_>, notes: &mut Notes) -> Option<Change> {
+    if is_heading_button(element) {
+        return Some(Change::Text);
+    }
     let class = element.attr("class")?;
     let has = |names: &[&str]| class.split_ascii_whitespace().any(|class| names.contains(&class));
     let name = element.value().name();
@@ -65,11 +74,18 @@ fn change(element: ElementRef<'_>, notes: &mut Notes) -> Option<Change> {
     }
     let is_empty_cover = has(&[COVER]) && element.attr("src").is_none_or(|source| source.trim().is_empty());
     match () {
-        () if has(&CONTROLS) || has(&[THUMBNAIL]) || is_empty_cover => Some(Change::LeaveOut),
-        () if has(&[FILE_BUTTON]) => Some(Change::Separate),
+        () if has(&CONTROLS) || has(&[THUMBNAIL, PANEL_ICON]) || is_empty_cover => Some(Change::LeaveOut),
+        () if has(&BUTTONS) => Some(Change::Separate),
         () if has(&LINES) && name == "span" => Some(Change::Line),
         () => None,
     }
+}
+
+/// Returns whether the element is the button in a heading that opens the panel below it.
+fn is_heading_button(element: ElementRef<'_>) -> bool {
+    let parent = || element.parent().and_then(ElementRef::wrap);
+    let is_heading = |e: ElementRef<'_>| matches!(e.value().name(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6");
+    element.value().name() == "button" && parent().is_some_and(is_heading)
 }
 
 fn apply(tree: &mut Html, id: NodeId, change: &Change) {
@@ -82,7 +98,10 @@ fn apply(tree: &mut Html, id: NodeId, change: &Change) {
         (Change::Line, Node::Element(element)) => {
             element.name = QualName { local: local_name!("div"), ..element.name.clone() };
         }
-        (Change::Line, _) => {}
+        (Change::Text, Node::Element(element)) => {
+            element.name = QualName { local: local_name!("span"), ..element.name.clone() };
+        }
+        (Change::Line | Change::Text, _) => {}
     }
 }
 
@@ -166,5 +185,43 @@ mod tests {
                     class='wp-block-file__button wp-element-button' download>Save</a></div><!-- /wp:file -->";
         let converted = body(file, &NoAttachments);
         assert_eq!(render(&converted.body, BodyFormat::PlainText).trim(), "Plan Save");
+    }
+
+    #[test]
+    fn headings_of_panels_are_headings() {
+        let (kinds, text, _) = converted(
+            "<div class='wp-block-accordion-item'><h3 class='wp-block-accordion-heading'><button type='button' \
+             class='wp-block-accordion-heading__toggle'><span class='wp-block-accordion-heading__toggle-title'>What is a \
+             <em>tide</em>?</span><span class='wp-block-accordion-heading__toggle-icon' aria-hidden='true'>+</span></button>\
+             </h3><div class='wp-block-accordion-panel'><p>Water.</p></div></div>",
+        );
+        assert!(
+            matches!(&kinds[..], [Kind::Heading(v1::Heading { level: 3, .. }), Kind::Paragraph(_)]),
+            "{kinds:?}"
+        );
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), "What is a tide? Water.");
+    }
+
+    #[test]
+    fn buttons_and_controls_do_not_join_words() {
+        for (html, words) in [
+            (
+                "<div class='wp-block-button'><a class='wp-block-button__link' href='/a'>One two</a>\
+                 <a class='wp-block-button__link wp-element-button' href='/b'>three</a></div>",
+                "One two three",
+            ),
+            (
+                "<form><label>Name</label><button>Go</button><fieldset><legend>One</legend>two</fieldset></form>",
+                "Name Go One two",
+            ),
+            (
+                "<details><summary>One</summary><x-a>two</x-a><x-a>three</x-a> f<u>ou</u>r</details>",
+                "One two three four",
+            ),
+            ("<dl><dt>a<script>x</script>b</dt><dd><dialog>c</dialog><output>d</output></dd></dl>", "ab c d"),
+        ] {
+            let found = converted(html).1;
+            assert_eq!(found.split_whitespace().collect::<Vec<_>>().join(" "), words, "{html}");
+        }
     }
 }

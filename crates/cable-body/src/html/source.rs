@@ -9,7 +9,10 @@ use ego_tree::iter::Edge;
 use scraper::Html;
 
 use super::markup::is_inline;
-use crate::sanitise::work::{self, Bounds};
+use crate::sanitise::{
+    self,
+    work::{self, Bounds},
+};
 
 /// The maximum number of open elements. Real pages have a few dozen.
 const MAX_OPEN: usize = 100;
@@ -225,6 +228,26 @@ fn is_deep(html: &str) -> bool {
         }
     }
     false
+}
+
+/// Returns HTML with a space for each tag that the sanitiser removes and that ends a word, as that of a button does.
+pub(super) fn separated(html: &str) -> String {
+    let ends_word = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        !is_inline(&name)
+            && !matches!(name.as_str(), "script" | "style" | "wbr")
+            && !sanitise::allows(&name, None)
+    };
+    let mut out = String::with_capacity(html.len());
+    for (range, token) in tokens(html) {
+        if let Token::Open(name) | Token::Close(name) = token
+            && ends_word(name)
+        {
+            out.push(' ');
+        }
+        out.push_str(&html[range]);
+    }
+    out
 }
 
 /// Reduces the HTML to its words: only paragraphs, line breaks, dividers and pictures remain.
