@@ -64,7 +64,7 @@ pub(super) struct Walker<'a> {
     /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
     raw_bytes: usize,
     raw_steps: usize,
-    shortcodes: Shortcodes,
+    pub(super) shortcodes: Shortcodes,
 }
 
 /// The context of a node in the walk.
@@ -148,6 +148,7 @@ impl<'a> Walker<'a> {
     pub(super) fn fragment(&mut self, tree: &Html) -> Vec<Block> {
         let blocks = self.flow_of(tree.tree.root(), &Context::default());
         self.ids.finish(&mut self.notes);
+        self.shortcodes.report(&mut self.notes);
         blocks
     }
 
@@ -388,7 +389,7 @@ impl<'a> Walker<'a> {
                     let lines = text.split('\n').collect::<Vec<_>>();
                     self.bare_paragraph(&lines, flow);
                 }
-                _ => flow.blocks.push(runs::paragraph(spans)),
+                _ => flow.blocks.push(self.paragraph(spans)),
             }
             if let Some(block) = flow.blocks.get_mut(before).filter(|_| !context.spans_only) {
                 self.ids.name(block, &mut self.notes);
@@ -400,12 +401,6 @@ impl<'a> Walker<'a> {
     /// their own.
     fn bare_paragraph(&mut self, lines: &[&str], flow: &mut Flow) {
         let mut pending: Vec<&str> = Vec::new();
-        let end_paragraph = |pending: &mut Vec<&str>, flow: &mut Flow| {
-            if !pending.is_empty() {
-                let text = std::mem::take(pending).join("\n");
-                flow.blocks.push(runs::paragraph(vec![Span { text, ..Span::default() }]));
-            }
-        };
         for line in lines {
             let special = match self.shortcodes.name_of(line) {
                 Some(name) => self.unknown_shortcode(line, name),
@@ -414,13 +409,29 @@ impl<'a> Walker<'a> {
             };
             match special {
                 Some(block) => {
-                    end_paragraph(&mut pending, flow);
+                    self.end_paragraph(&mut pending, flow);
                     flow.blocks.push(block);
                 }
                 None => pending.push(line),
             }
         }
-        end_paragraph(&mut pending, flow);
+        self.end_paragraph(&mut pending, flow);
+    }
+
+    fn end_paragraph(&mut self, lines: &mut Vec<&str>, flow: &mut Flow) {
+        if !lines.is_empty() {
+            let text = std::mem::take(lines).join("\n");
+            flow.blocks.push(self.paragraph(vec![Span { text, ..Span::default() }]));
+        }
+    }
+
+    /// Returns a paragraph, and counts the shortcodes in it.
+    fn paragraph(&mut self, spans: Vec<Span>) -> Block {
+        if self.dialect == Dialect::WordPress {
+            let texts = spans.iter().filter(|span| !span.marks.contains(&Mark::Code.into()));
+            texts.for_each(|span| self.shortcodes.count(&span.text));
+        }
+        runs::paragraph(spans)
     }
 
     fn unknown_shortcode(&mut self, line: &str, name: &str) -> Option<Block> {

@@ -1,6 +1,8 @@
-//! Lines in brackets that no known shortcode has replaced: shortcodes of plug-ins, and prose such as `[sic]`.
+//! Brackets that no known shortcode has replaced: shortcodes of plug-ins, and prose such as `[sic]`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+
+use super::notes::Notes;
 
 /// The maximum number of names that are remembered for one text.
 const MAX_NAMES: usize = 1_000;
@@ -40,6 +42,34 @@ const KNOWN: [&str; 26] = [
 pub(super) struct Shortcodes {
     /// The names found so far with attributes. Their closing forms are shortcodes, too.
     names: HashSet<String>,
+    /// The names that have a closing tag in the source, and those of which the text had an opening one.
+    closed: HashSet<String>,
+    opened: HashSet<String>,
+    /// The number of tags that stay in the text, by name.
+    counts: BTreeMap<String, usize>,
+}
+
+/// A tag in brackets.
+struct Tag<'a> {
+    name: &'a str,
+    is_closing: bool,
+    /// Everything after the name.
+    rest: &'a str,
+}
+
+impl<'a> Tag<'a> {
+    /// Parses the text within brackets.
+    fn parse(inner: &'a str) -> Option<Self> {
+        let (inner, is_closing) = inner.strip_prefix('/').map_or((inner, false), |inner| (inner, true));
+        let end = inner.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+        let (name, rest) = inner.split_at(end.unwrap_or(inner.len()));
+        let is_name = name.len() >= 2 && name.starts_with(|c: char| c.is_ascii_alphabetic());
+        is_name.then_some(Tag { name, is_closing, rest })
+    }
+
+    fn has_attributes(&self) -> bool {
+        self.rest.split_whitespace().any(is_attribute)
+    }
 }
 
 impl Shortcodes {
@@ -47,21 +77,64 @@ impl Shortcodes {
     /// known needs an attribute: other brackets are prose.
     pub(super) fn name_of<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         let inner = line.trim().strip_prefix('[')?.strip_suffix(']')?;
-        let inner = inner.strip_prefix('/').unwrap_or(inner);
-        let end = inner.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
-        let (name, rest) = inner.split_at(end.unwrap_or(inner.len()));
-        let is_form =
-            rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '/' || c == ']');
-        if !is_form || name.len() < 2 || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        let tag = Tag::parse(inner)?;
+        let Tag { name, rest, .. } = tag;
+        if !(rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '/' || c == ']')) {
             return None;
         }
-        let has_attributes = rest.split_whitespace().any(is_attribute);
+        let has_attributes = tag.has_attributes();
         if has_attributes && self.names.len() < MAX_NAMES {
             self.names.insert(name.to_owned());
         }
         // Words of prose have no underscore.
         let is_known = KNOWN.contains(&name) || name.contains('_') || self.names.contains(name);
         (is_known || has_attributes).then_some(name)
+    }
+
+    /// Records the names of the closing tags of a source.
+    pub(super) fn read_closing_tags(&mut self, source: &str) {
+        for (at, start) in source.match_indices("[/") {
+            let rest = &source[at + start.len()..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+            let Some(end) = end.filter(|end| rest[*end..].starts_with(']')) else { continue };
+            if self.closed.len() < MAX_NAMES && end > 1 && !self.closed.contains(&rest[..end]) {
+                self.closed.insert(rest[..end].to_owned());
+            }
+        }
+    }
+
+    /// Counts the tags of shortcodes within a text. Those of prose have neither an underscore in their name, nor
+    /// attributes, nor a closing tag.
+    pub(super) fn count(&mut self, text: &str) {
+        for part in text.split('[').skip(1) {
+            let tag = part.split_once(']').and_then(|(inner, _)| Tag::parse(inner));
+            if let Some(tag) = tag.filter(|tag| self.is_shortcode(tag)) {
+                if !tag.is_closing && self.opened.len() < MAX_NAMES {
+                    self.opened.insert(tag.name.to_owned());
+                }
+                if self.counts.len() < MAX_NAMES || self.counts.contains_key(tag.name) {
+                    *self.counts.entry(tag.name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn is_shortcode(&self, tag: &Tag<'_>) -> bool {
+        let is_form = tag.rest.is_empty() || tag.rest.starts_with(|c: char| c.is_whitespace() || c == '/');
+        let is_opened = self.opened.contains(tag.name) || tag.name.contains('_');
+        if tag.is_closing {
+            return tag.rest.is_empty() && is_opened;
+        }
+        let has_value = tag.rest.starts_with('=') && self.closed.contains(tag.name);
+        has_value
+            || (is_form && (tag.name.contains('_') || tag.has_attributes() || self.closed.contains(tag.name)))
+    }
+
+    /// Reports the tags that stay in the text.
+    pub(super) fn report(&self, notes: &mut Notes) {
+        for (name, count) in &self.counts {
+            notes.add(|| format!("shortcode [{name}]: stays in the text, tags: {count}"));
+        }
     }
 }
 

@@ -34,6 +34,30 @@ const PREMIUM: [&str; 8] = [
     "wcm_restrict",
 ];
 
+/// Shortcodes of page builders (WPBakery, Divi, Avada) that only lay out their content.
+const LAYOUT: [&str; 20] = [
+    "vc_row",
+    "vc_row_inner",
+    "vc_section",
+    "vc_column",
+    "vc_column_inner",
+    "vc_column_text",
+    "et_pb_section",
+    "et_pb_row",
+    "et_pb_row_inner",
+    "et_pb_column",
+    "et_pb_column_inner",
+    "et_pb_text",
+    "fusion_builder_container",
+    "fusion_builder_row",
+    "fusion_builder_row_inner",
+    "fusion_builder_column",
+    "fusion_builder_column_inner",
+    "fusion_text",
+    "av_textblock",
+    "av_one_full",
+];
+
 /// The element that replaces a tag that only surrounds content. It keeps the words on both sides apart.
 const SEPARATOR: &str = "<div></div>";
 
@@ -45,6 +69,11 @@ pub(super) fn replace(html: &str, walker: &mut Walker<'_>) -> String {
         walker
             .restrict(name, || format!("premium content: shortcode [{name}]: only subscribers may read it"));
     }
+    let layout = replacer.layout;
+    if layout > 0 {
+        walker.notes.add(|| format!("{layout} tags of page builders: left out, their content stays"));
+    }
+    walker.shortcodes.read_closing_tags(&replacer.out);
     replacer.out
 }
 
@@ -54,6 +83,8 @@ struct Replacer<'h> {
     out: String,
     ends: Ends<'h>,
     invalid: usize,
+    /// The number of tags of page builders.
+    layout: usize,
     /// The premium shortcodes that were found.
     premium: BTreeSet<&'static str>,
 }
@@ -61,7 +92,7 @@ struct Replacer<'h> {
 impl<'h> Replacer<'h> {
     fn new(html: &'h str) -> Self {
         let out = String::with_capacity(html.len());
-        Replacer { html, out, ends: Ends::new(html), invalid: 0, premium: BTreeSet::new() }
+        Replacer { html, out, ends: Ends::new(html), invalid: 0, layout: 0, premium: BTreeSet::new() }
     }
 
     fn run(&mut self) {
@@ -124,6 +155,10 @@ impl<'h> Replacer<'h> {
         if PREMIUM.contains(&code.name) {
             return self.premium(code);
         }
+        if LAYOUT.contains(&code.name) {
+            self.layout += 1;
+            return Some((SEPARATOR.to_owned(), code.end));
+        }
         if code.is_closing {
             return None;
         }
@@ -145,7 +180,7 @@ fn name_at(html: &str, open: usize) -> Option<&'static str> {
     let inner = inner.strip_prefix('/').unwrap_or(inner);
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     let name = &inner[..inner.find(|c: char| !is_part(c))?];
-    let known = [&BLOCKS[..], &PREMIUM[..]];
+    let known = [&BLOCKS[..], &PREMIUM[..], &LAYOUT[..]];
     known.into_iter().flatten().find(|known| **known == name).copied().or_else(|| code::name(name))
 }
 

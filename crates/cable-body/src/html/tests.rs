@@ -937,3 +937,50 @@ fn quotations_have_the_marks_that_browsers_show() {
 fn one_of_plain(html: &str) -> Kind {
     plain_body(html).unwrap().body.blocks.remove(0).kind.unwrap()
 }
+
+#[test]
+fn shortcodes_that_stay_in_the_text_are_reported() {
+    for (html, names) in [
+        ("<p>[su_note note_color=\"#eee\"]One <em>two</em> three[/su_note]</p>", vec![("su_note", 2)]),
+        (
+            "[dropcap]T[/dropcap]he [tooltip text=\"x\"]tide[/tooltip] [dropcap]i[/dropcap]s",
+            vec![("dropcap", 4), ("tooltip", 2)],
+        ),
+        (
+            "<h2>A [icon name='x'] b</h2><ul><li>c [recent_posts] d</li></ul>",
+            vec![("icon", 1), ("recent_posts", 1)],
+        ),
+        ("See [url=https://a.example/]this[/url].", vec![("url", 2)]),
+        ("He [sic] said [1] so [Editor's note: he did] [/sarcasm] [a = b] [so-called] [table 2].", vec![]),
+        ("<p>Type <code>[su_note a=1]</code></p><pre>[su_note a=1]</pre>", vec![]),
+    ] {
+        let (_, notes) = words_and_notes(html);
+        let wanted: Vec<_> = names
+            .iter()
+            .map(|name| format!("shortcode [{}]: stays in the text, tags: {}", name.0, name.1))
+            .collect();
+        assert_eq!(notes, wanted, "{html}");
+    }
+    // A line of its own is raw HTML, with a note.
+    let (_, notes) = words_and_notes("[su_list]\n\n<b>a</b>\n\n[/su_list]");
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes.iter().all(|note| note.starts_with("shortcode [su_list]: stored as raw HTML")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn layout_of_page_builders_is_left_out() {
+    let html = "[vc_row css=\".a{b: c}\"][vc_column width=\"1/2\"][vc_column_text]One <b>two</b>\n\nthree[/vc_column_text]\
+                [vc_column_text]<h3>four</h3>[gallery ids=\"3\"][/vc_column_text][/vc_column][/vc_row]five \
+                [et_pb_section][et_pb_row /]six[/et_pb_section] [fusion_text columns=\"\"]<p>seven</p>[/fusion_text]";
+    let converted = body(html, &Files);
+    let kinds: Vec<_> = converted.body.blocks.iter().flat_map(|block| &block.kind).collect();
+    let [Kind::Paragraph(_), Kind::Paragraph(_), Kind::Heading(_), Kind::Gallery(_), rest @ ..] = &kinds[..]
+    else {
+        panic!("{kinds:#?}")
+    };
+    assert_eq!(rest.iter().map(|kind| text(kind)).collect::<Vec<_>>(), ["five", "six", "seven"]);
+    assert_eq!(converted.notes.lines, ["13 tags of page builders: left out, their content stays"]);
+}
