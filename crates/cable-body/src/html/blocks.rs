@@ -59,6 +59,8 @@ pub(super) struct Walker<'a> {
     editor_blocks: usize,
     /// The language of the open code block.
     language: String,
+    /// The open block of VideoPress: the id of the video, and the number of blocks before it.
+    video: Option<(String, usize)>,
     /// The number of bytes that were parsed or sanitised again.
     reparsed_bytes: usize,
     /// The size in bytes of the elements that remain HTML, and the parser steps that they cost.
@@ -137,6 +139,7 @@ impl<'a> Walker<'a> {
             post: None,
             editor_blocks: 0,
             language: String::new(),
+            video: None,
             reparsed_bytes: 0,
             raw_bytes: 0,
             raw_steps: 0,
@@ -625,6 +628,19 @@ impl<'a> Walker<'a> {
             self.flush(flow, context);
             self.editor_blocks = self.editor_blocks.saturating_sub(1);
             self.language.clear();
+            self.close_video(flow);
+        }
+    }
+
+    /// Adds the embed of a block of VideoPress whose HTML does not show the video.
+    fn close_video(&mut self, flow: &mut Flow) {
+        let Some((guid, before)) = self.video.take() else { return };
+        let before = before.min(flow.blocks.len());
+        if !flow.blocks[before..]
+            .iter()
+            .any(|block| matches!(block.kind, Some(Kind::Embed(_) | Kind::Video(_))))
+        {
+            flow.blocks.insert(before, figures::videopress(&guid));
         }
     }
 
@@ -635,6 +651,9 @@ impl<'a> Walker<'a> {
         }
         self.editor_blocks += usize::from(opening.name != "freeform");
         let attributes = opening.values();
+        if opening.name == "videopress/video" {
+            self.video = figures::videopress_id(&attributes).map(|guid| (guid.to_owned(), flow.blocks.len()));
+        }
         let language = attributes.get("language").and_then(serde_json::Value::as_str);
         self.language = language.unwrap_or_default().to_lowercase();
     }

@@ -8,7 +8,7 @@ use super::notes::Notes;
 const MAX_NAMES: usize = 1_000;
 
 /// Shortcodes of WordPress and of widespread plug-ins that occur without attributes.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     "archives",
     "audio",
     "caption",
@@ -35,6 +35,7 @@ const KNOWN: [&str; 26] = [
     "soundcloud",
     "youtube",
     "vimeo",
+    "tweet",
 ];
 
 /// The shortcodes of one text.

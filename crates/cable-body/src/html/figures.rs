@@ -50,7 +50,7 @@ pub(super) fn figure(walker: &mut Walker<'_>, element: ElementRef<'_>, context: 
     if markup::has_class(element, "cable-playlist") {
         return playlist_shortcode(walker, element, flow);
     }
-    if markup::has_class(element, "wp-block-embed")
+    if (markup::has_class(element, "wp-block-embed") || markup::has_class(element, "videopress"))
         && let Some(url) = embedded_url(element)
     {
         let caption = caption_of(element).map(|c| walker.spans_of(*c, context)).unwrap_or_default();
@@ -504,6 +504,11 @@ fn embed(url: String, title: &str, caption: Vec<Span>) -> Block {
     block(Kind::Embed(v1::Embed { provider, url, title: title.to_owned(), caption, ..Default::default() }))
 }
 
+/// Returns an embed of a video of VideoPress.
+pub(super) fn videopress(guid: &str) -> Block {
+    embed(format!("https://videopress.com/v/{guid}"), "", Vec::new())
+}
+
 /// Returns the URL of an embed block: its text, or the source of its first frame if it has no text.
 fn embedded_url(element: ElementRef<'_>) -> Option<String> {
     let text = collapse(&markup::text_without(*element, markup::is_caption));
@@ -516,6 +521,12 @@ fn embedded_url(element: ElementRef<'_>) -> Option<String> {
     urls::page(&text).filter(|_| nothing_else && text.starts_with("http") && !text.contains(' '))
 }
 
+/// Returns the id of a video of VideoPress from the attributes of its block.
+pub(super) fn videopress_id(attributes: &serde_json::Value) -> Option<&str> {
+    let guid = attributes.get("guid")?.as_str()?;
+    (!guid.is_empty() && guid.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(guid)
+}
+
 /// Returns the block for an editor comment without HTML, as far as its attributes identify one.
 pub(super) fn of_editor_block(
     walker: &mut Walker<'_>,
@@ -525,6 +536,9 @@ pub(super) fn of_editor_block(
     if name == "embed" || name.starts_with("core-embed/") {
         let url = attributes.get("url")?.as_str().and_then(urls::page)?;
         return Some(embed(url, "", Vec::new()));
+    }
+    if name == "videopress/video" {
+        return videopress_id(attributes).map(videopress);
     }
     let ids = match name {
         "image" => vec![attributes.get("id")?.as_u64()?],

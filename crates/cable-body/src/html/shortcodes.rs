@@ -19,8 +19,8 @@ const MAX_INVALID: usize = 200;
 const MAX_TAG_BYTES: usize = 32 << 10;
 
 /// Shortcodes that become a block.
-const BLOCKS: [&str; 9] =
-    ["caption", "wp_caption", "gallery", "playlist", "embed", "video", "audio", "youtube", "vimeo"];
+const BLOCKS: [&str; 10] =
+    ["caption", "wp_caption", "gallery", "playlist", "embed", "video", "audio", "youtube", "vimeo", "tweet"];
 
 /// Shortcodes whose content only subscribers see.
 const PREMIUM: [&str; 8] = [
@@ -162,7 +162,40 @@ impl<'h> Replacer<'h> {
         if code.is_closing {
             return None;
         }
+        if matches!(code.name, "caption" | "wp_caption") {
+            return self.caption(code);
+        }
         code.element(self.html, &mut self.ends)
+    }
+
+    /// Returns a figure of the picture or player within the shortcode, and its caption.
+    fn caption(&mut self, code: &Shortcode<'_>) -> Option<(String, usize)> {
+        let close = self.ends.next(code.name, code.end)?;
+        let inner = &self.html[code.end..close.start];
+        let attribute = code.attribute("caption").unwrap_or_default();
+        let replaced;
+        let (media, text) = match end_of_picture(inner) {
+            Some(end) => inner.split_at(end),
+            None => {
+                replaced = self.nested(inner);
+                replaced.split_at(end_of_player(&replaced))
+            }
+        };
+        let element = if media.is_empty() {
+            format!("<div>{attribute} {text}</div>")
+        } else {
+            format!("<figure class=\"wp-caption\">{media}<figcaption>{attribute}{text}</figcaption></figure>")
+        };
+        Some((element, close.end))
+    }
+
+    /// Returns the content of a shortcode with elements for the shortcodes in it.
+    fn nested(&mut self, inner: &str) -> String {
+        let mut nested = Replacer::new(inner);
+        nested.run();
+        self.layout += nested.layout;
+        self.premium.append(&mut nested.premium);
+        nested.out
     }
 
     /// Removes a tag around premium content, if it has a counterpart.
@@ -172,6 +205,19 @@ impl<'h> Replacer<'h> {
         }
         self.premium.contains(code.name).then(|| (SEPARATOR.to_owned(), code.end))
     }
+}
+
+/// Returns the end of the last picture and of the link around it.
+fn end_of_picture(html: &str) -> Option<usize> {
+    let picture = html.rfind("<img").map(|at| at + end_of_tag(&html[at..]))?;
+    let after = html[picture..].trim_start();
+    Some(after.strip_prefix("</a>").map_or(picture, |rest| html.len() - rest.len()))
+}
+
+/// Returns the end of the last frame, player or figure; 0 if there is none.
+fn end_of_player(html: &str) -> usize {
+    let ends = ["</iframe>", "</video>", "</audio>", "</object>", "</figure>"];
+    ends.iter().filter_map(|end| Some(html.rfind(end)? + end.len())).max().unwrap_or(0)
 }
 
 /// Returns the name of the known shortcode at an opening bracket.
@@ -269,18 +315,15 @@ impl<'a> Shortcode<'a> {
         }
     }
 
-    /// Returns the first attribute that is a URL without a name, as in `[youtube URL]`.
+    /// Returns the first attribute that is a URL without a name, as in `[youtube URL]` and `[youtube=URL]`.
     fn url(&self) -> Option<&'a str> {
-        self.attributes.split_whitespace().find(|word| word.starts_with("http"))
+        let words = self.attributes.strip_prefix('=').unwrap_or(self.attributes).split_whitespace();
+        words.map(|word| word.trim_matches(['"', '\''])).find(|word| word.starts_with("http"))
     }
 
     /// Returns the element that replaces the shortcode, and the end of its source.
     fn element(&self, html: &str, ends: &mut Ends<'_>) -> Option<(String, usize)> {
         match self.name {
-            "caption" | "wp_caption" => {
-                let close = ends.next(self.name, self.end)?;
-                Some((self.caption(&html[self.end..close.start])?, close.end))
-            }
             "gallery" | "playlist" => Some((self.attached(html), self.end)),
             "embed" => {
                 let close = ends.next(self.name, self.end)?;
@@ -290,21 +333,11 @@ impl<'a> Shortcode<'a> {
                 let close = ends.next(name, self.end)?;
                 Some((code::element(self, &html[self.end..close.start])?, close.end))
             }
-            "youtube" | "vimeo" => Some((embed(self.attribute("url").or_else(|| self.url())?)?, self.end)),
+            "youtube" | "vimeo" | "tweet" => {
+                Some((embed(self.attribute("url").or_else(|| self.url())?)?, self.end))
+            }
             _ => self.player(html),
         }
-    }
-
-    /// Returns a figure of the picture and the caption within the shortcode.
-    fn caption(&self, inner: &str) -> Option<String> {
-        let picture = inner.rfind("<img").map(|at| at + end_of_tag(&inner[at..]))?;
-        let after = inner[picture..].trim_start();
-        let picture = after.strip_prefix("</a>").map_or(picture, |rest| inner.len() - rest.len());
-        let (picture, text) = inner.split_at(picture);
-        let attribute = self.attribute("caption").unwrap_or_default();
-        Some(format!(
-            "<figure class=\"wp-caption\">{picture}<figcaption>{attribute}{text}</figcaption></figure>"
-        ))
     }
 
     /// Returns a figure that names the attachments of a gallery or a playlist.

@@ -738,12 +738,19 @@ fn a_title_of_a_picture_is_reported() {
 
 #[test]
 fn a_shortcode_with_the_address_of_a_video_is_an_embed() {
-    for html in ["[youtube https://youtu.be/1]", "[youtube url='https://youtu.be/1' width=3]"] {
+    for html in [
+        "[youtube https://youtu.be/1]",
+        "[youtube url='https://youtu.be/1' width=3]",
+        "[youtube=https://youtu.be/1]",
+        "[youtube=\"https://youtu.be/1\" w=3]",
+    ] {
         let all = with_files(html);
         let [Kind::Embed(embed)] = &all[..] else { panic!("{html}: {all:?}") };
         assert_eq!((embed.provider.as_str(), embed.url.as_str()), ("youtube", "https://youtu.be/1"));
     }
     assert!(matches!(one("[vimeo 12345]"), Kind::RawHtml(_)));
+    assert!(matches!(&with_files("[vimeo=https://vimeo.com/1]")[..], [Kind::Embed(_)]));
+    assert!(matches!(&with_files("[tweet https://twitter.com/a/status/1]")[..], [Kind::Embed(_)]));
 }
 
 fn words_and_notes(html: &str) -> (String, Vec<String>) {
@@ -983,4 +990,35 @@ fn layout_of_page_builders_is_left_out() {
     };
     assert_eq!(rest.iter().map(|kind| text(kind)).collect::<Vec<_>>(), ["five", "six", "seven"]);
     assert_eq!(converted.notes.lines, ["13 tags of page builders: left out, their content stays"]);
+}
+
+#[test]
+fn captions_of_players_and_of_texts_are_no_shortcodes() {
+    let video = "https://www.youtube.com/embed/1";
+    for inner in [format!("<iframe src='{video}'></iframe>"), format!("[youtube {video}]")] {
+        let all = with_files(&format!("[caption width=\"3\"]{inner} A <b>caption</b>[/caption] w1"));
+        let [Kind::Embed(embed), Kind::Paragraph(_)] = &all[..] else { panic!("{all:#?}") };
+        assert_eq!((embed.url.as_str(), embed.caption.len()), (video, 2));
+    }
+    assert_eq!(words_and_notes("[caption caption='w1']w2 <b>w3</b>[/caption] w4").0, "w1 w2 w3 w4");
+}
+
+#[test]
+fn videos_of_videopress_are_embeds() {
+    let (open, close) = ("<!-- wp:videopress/video {\"guid\":\"X1\"}", "<!-- /wp:videopress/video -->");
+    let figure =
+        |inner: &str| format!("{open} --><figure class='wp-block-videopress-video'>{inner}</figure>{close}");
+    for (html, caption) in [
+        (figure("<div class='wrapper'>\nhttps://videopress.com/v/X1\n</div>"), false),
+        (figure("<div>https://videopress.com/v/X1</div><figcaption>w1</figcaption>"), true),
+        (figure("<iframe src='https://videopress.com/v/X1'></iframe>"), false),
+        (figure(""), false),
+        (format!("{open} /-->"), false),
+    ] {
+        let all = with_files(&format!("<p>a</p>{html}<p>b</p>"));
+        let [Kind::Paragraph(_), Kind::Embed(embed), Kind::Paragraph(_)] = &all[..] else {
+            panic!("{html}: {all:#?}")
+        };
+        assert_eq!((embed.url.as_str(), !embed.caption.is_empty()), ("https://videopress.com/v/X1", caption));
+    }
 }
