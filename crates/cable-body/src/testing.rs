@@ -200,14 +200,19 @@ fn entity(name: &str) -> Option<char> {
     })
 }
 
-/// Returns the words of the source that are missing from the body's plain text, except shortcodes.
+/// The marks that quotations in running text get.
+const QUOTATION_MARKS: [char; 4] = ['\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
+
+/// Returns the words of the source that are missing from the body's plain text, except shortcodes. Quotation marks
+/// around words do not count.
 pub fn missing_words(html: &str, body: &v1::Body) -> Vec<String> {
     let text = render(body, v1::BodyFormat::PlainText);
     let mut there: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
-    text.split_whitespace().for_each(|word| *there.entry(word).or_default() += 1);
+    let words = text.split_whitespace().map(|word| word.trim_matches(QUOTATION_MARKS));
+    words.for_each(|word| *there.entry(word).or_default() += 1);
     let mut missing = Vec::new();
     for word in words_of_source(&without_shortcodes(html)) {
-        match there.get_mut(word.as_str()) {
+        match there.get_mut(word.trim_matches(QUOTATION_MARKS)) {
             Some(count @ 1..) => *count -= 1,
             _ => missing.push(word),
         }

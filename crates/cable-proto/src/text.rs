@@ -71,7 +71,8 @@ fn char_start(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default()
 }
 
-/// Returns the text without the characters that it may not contain, and the number of characters omitted.
+/// Returns the text without the characters that it may not contain, with a space for each that separates words. Also
+/// returns the number of these characters.
 pub fn remove_forbidden(text: &str) -> (Cow<'_, str>, usize) {
     if find_forbidden(text, Lines::Many).is_none() {
         return (Cow::Borrowed(text), 0);
@@ -85,6 +86,8 @@ pub fn remove_forbidden(text: &str) -> (Cow<'_, str>, usize) {
             cleaned.push('\n');
         } else if is_loose_tag || is_forbidden(c) {
             omitted += 1;
+            // Vertical tabs, form feeds and next lines separate words.
+            cleaned.extend(c.is_whitespace().then_some(' '));
         } else {
             cleaned.push(c);
         }

@@ -419,10 +419,11 @@ pub(super) fn media(walker: &mut Walker<'_>, img: ElementRef<'_>) -> Option<v1::
     // Pages with lazy loading have a placeholder in src.
     let sources = ["data-src", "data-lazy-src", "src", "data-orig-file"].map(|name| img.attr(name));
     let size = |name| markup::number(img, name);
-    let rendition = sources.iter().flatten().find_map(|src| {
+    let file = |src: &str| {
         let rendition = urls::rendition(src, size("width"), size("height"))?;
         (!rendition.href.starts_with('#')).then_some(rendition)
-    });
+    };
+    let rendition = sources.into_iter().flatten().find_map(file).or_else(|| first_of_set(img).and_then(file));
     let full_alt_text = img.attr("alt").map_or(attached.alt_text, collapse);
     let alt_text = head(&full_alt_text, limit::PARAGRAPH.maximum as usize).to_owned();
     if alt_text.len() < full_alt_text.len() {
@@ -453,6 +454,15 @@ fn focal_point(img: ElementRef<'_>) -> Option<v1::FocalPoint> {
     let (x, y) = img.attr(FOCAL_POINT)?.trim().split_once(' ')?;
     let fraction = |text: &str| text.parse().ok().filter(|part: &f32| (0.0..=1.0).contains(part));
     Some(v1::FocalPoint { x: fraction(x)?, y: fraction(y)? })
+}
+
+/// Returns the first file of a set, of the picture itself or of the sources beside it.
+fn first_of_set(img: ElementRef<'_>) -> Option<&str> {
+    let own = ["srcset", "data-srcset", "data-lazy-srcset"].into_iter().find_map(|name| img.attr(name));
+    let picture = img.parent().and_then(ElementRef::wrap).filter(|e| e.value().name() == "picture");
+    let of_sources = || picture?.child_elements().take(MAX_FILES).find_map(|source| source.attr("srcset"));
+    let set = own.filter(|set| !set.trim().is_empty()).or_else(of_sources)?;
+    Some(set.split_whitespace().next()?.trim_end_matches(','))
 }
 
 /// Returns the files of a `srcset` whose width is known.

@@ -26,7 +26,7 @@ pub(super) fn prepare(tree: &mut Html, resolve: &dyn Fn(&str) -> Option<String>)
                         *value = cleaned.into();
                     }
                     let resolved = match &*name.local {
-                        "srcset" => Some(srcset(value, resolve)),
+                        "srcset" | "data-srcset" | "data-lazy-srcset" => Some(srcset(value, resolve)),
                         name if URLS.contains(&name) => resolve(value),
                         _ => None,
                     };

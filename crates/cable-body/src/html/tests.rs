@@ -1022,3 +1022,19 @@ fn videos_of_videopress_are_embeds() {
         assert_eq!((embed.url.as_str(), !embed.caption.is_empty()), ("https://videopress.com/v/X1", caption));
     }
 }
+
+#[test]
+fn a_picture_with_only_a_set_of_files_has_one() {
+    for (html, files) in [
+        ("<img srcset='/s1.jpg 1x, /s2.jpg 2x' alt='a'>", vec!["/s1.jpg"]),
+        ("<img srcset='/s1.jpg, /s2.jpg 2x'>", vec!["/s1.jpg"]),
+        ("<img srcset='/s1.jpg 400w, /s2.jpg 800w' width=3>", vec!["/s1.jpg", "/s2.jpg"]),
+        ("<img src='data:image/gif;base64,R0' data-srcset='/s1.jpg 2x'>", vec!["/s1.jpg"]),
+        ("<picture><source srcset='/s1.webp 1x'><img alt='a'></picture>", vec!["/s1.webp"]),
+        ("<img src='/a.jpg' srcset='/s1.jpg 2x'>", vec!["/a.jpg"]),
+    ] {
+        let Kind::Image(image) = one(html) else { panic!("{html}") };
+        let media = image.media.unwrap();
+        assert_eq!(media.renditions.iter().map(|f| f.href.as_str()).collect::<Vec<_>>(), files, "{html}");
+    }
+}

@@ -1,5 +1,5 @@
 //! Removal of characters that no text may hold from the source of a text, both literal and as HTML references that a
-//! parser would decode into them.
+//! parser would decode into them. White space among them becomes a space.
 
 use cable_proto::text;
 
@@ -36,25 +36,25 @@ fn remove_references(source: &str) -> (String, usize) {
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let length = refused_length(rest);
-        removed += usize::from(length > 0);
-        if length == 0 {
-            out.push('&');
-        }
-        rest = &rest[length.max(1)..];
+        let refused = refused(rest);
+        removed += usize::from(refused.is_some());
+        let (length, replacement) = refused.unwrap_or((1, "&"));
+        out.push_str(replacement);
+        rest = &rest[length..];
     }
     out.push_str(rest);
     (out, removed)
 }
 
-/// Returns the length of the reference at the start if it refers to such a character, or else 0.
-fn refused_length(html: &str) -> usize {
+/// Returns the length of the reference at the start if it refers to such a character, and its replacement: a space for
+/// white space.
+fn refused(html: &str) -> Option<(usize, &'static str)> {
     const NAMED: [&str; 7] =
         ["&af;", "&ApplyFunction;", "&it;", "&InvisibleTimes;", "&ic;", "&InvisibleComma;", "&#65279;"];
     if let Some(name) = NAMED.iter().find(|name| html.starts_with(**name)) {
-        return name.len();
+        return Some((name.len(), ""));
     }
-    let Some(digits) = html.strip_prefix("&#") else { return 0 };
+    let digits = html.strip_prefix("&#")?;
     let (digits, radix, prefix) = match digits.strip_prefix(['x', 'X']) {
         Some(digits) => (digits, 16, 3),
         None => (digits, 10, 2),
@@ -65,12 +65,10 @@ fn refused_length(html: &str) -> usize {
     });
     // HTML maps the values 0x80 to 0x9f to letters of another encoding.
     let is_letter = (0x80..0xa0).contains(&value);
-    let refers =
-        end > 0 && !is_letter && char::from_u32(value).is_some_and(|c| c == '\r' || text::is_forbidden(c));
-    if !refers {
-        return 0;
-    }
-    prefix + end + usize::from(digits[end..].starts_with(';'))
+    let c = char::from_u32(value).filter(|_| end > 0 && !is_letter)?;
+    let replacement = if matches!(c, '\u{b}' | '\u{c}') { " " } else { "" };
+    let length = prefix + end + usize::from(digits[end..].starts_with(';'));
+    (c == '\r' || text::is_forbidden(c)).then_some((length, replacement))
 }
 
 #[cfg(test)]
@@ -90,6 +88,8 @@ mod tests {
                 "&amp; &#150; &#x1F600; &lrm; caf&eacute; AT&T",
                 1,
             ),
+            ("one\u{b}two\u{c}three\u{85}four", "one two three four", 3),
+            ("one&#11;two&#xC;three", "one two three", 2),
             ("plain", "plain", 0),
         ] {
             let mut cleaned = source.to_owned();
