@@ -319,8 +319,11 @@ impl<'a> Walker<'a> {
 
     /// Adds a quotation in running text with the marks that browsers show around it, unless the text has them.
     fn quotation(&mut self, element: ElementRef<'_>, context: &Context, flow: &mut Flow) {
-        let (open, close) =
-            if context.quotations % 2 == 0 { ("\u{201c}", "\u{201d}") } else { ("\u{2018}", "\u{2019}") };
+        let (open, close) = if context.quotations.is_multiple_of(2) {
+            ("\u{201c}", "\u{201d}")
+        } else {
+            ("\u{2018}", "\u{2019}")
+        };
         let first = element.text().find_map(|text| text.trim_start().chars().next());
         let before = match flow.run.last() {
             Some(Inline::Text(text, _)) => text.chars().next_back(),

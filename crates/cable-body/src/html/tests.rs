@@ -1038,3 +1038,42 @@ fn a_picture_with_only_a_set_of_files_has_one() {
         assert_eq!(media.renditions.iter().map(|f| f.href.as_str()).collect::<Vec<_>>(), files, "{html}");
     }
 }
+
+#[test]
+fn markup_of_wordpress_costs_no_quadratic_time() {
+    const BYTES: usize = 1 << 16;
+    let hidden = "<!-- wp:group {\"metadata\":{\"blockVisibility\":false}} -->a";
+    let void = "<!-- wp:acf/a {\"data\":{\"a\":\"<b>b\"}} /-->";
+    for piece in [
+        hidden,
+        void,
+        "<!-- wp:videopress/video {\"guid\":\"a\"} -->",
+        "<!-- wp:",
+        "[restrict]",
+        "[code]",
+        "[[code]",
+        "[code]<!--[/code]",
+        "[vc_row a=\"",
+        "[vc_row]",
+        "[caption]a",
+        "[caption][youtube=",
+        "[/a",
+        "[aa]b[/aa]",
+        "[a_b c=1] ",
+        "<q>a",
+        "<ol><li value=2>a</ol>",
+        "<picture><img><source srcset='/a'>",
+        "<b style='font-weight:400;'>a",
+    ] {
+        let time = |bytes: usize| {
+            let html = piece.repeat(bytes / piece.len()) + "[/restrict][/code][/caption]";
+            crate::testing::shortest(|| {
+                let clock = crate::testing::Stopwatch::start();
+                body(&html, &NoAttachments);
+                clock.elapsed()
+            })
+        };
+        let (half, all) = (time(BYTES / 2), time(BYTES));
+        assert!(all < 3 * half + std::time::Duration::from_millis(50), "{piece}: {half:?}, then {all:?}");
+    }
+}
