@@ -115,6 +115,12 @@ pub fn visible(html: &str) -> Cow<'_, str> {
     editor::visible(html, &mut Walker::new(&NoAttachments, Dialect::WordPress))
 }
 
+/// Returns whether a comment opens a block that readers of the site do not see.
+pub fn is_hidden(comment: &str) -> bool {
+    let inner = comment.strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->"));
+    inner.and_then(editor::Opening::parse).is_some_and(|opening| opening.is_hidden())
+}
+
 /// Converts plain HTML into a body, unless that would take too long. The caller checks its [`count`].
 pub(crate) fn plain_body(html: &str) -> Option<Converted> {
     Some(converted(parse_plain(html, PLAIN_BOUNDS.steps)?.0, Walker::new(&NoAttachments, Dialect::Plain)))

@@ -41,7 +41,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Returns whether WordPress, or the plug-in Block Visibility, shows the block to no reader.
-    fn is_hidden(&self) -> bool {
+    pub(super) fn is_hidden(&self) -> bool {
         if !self.attributes.contains("blockVisibility") {
             return false;
         }

@@ -73,8 +73,11 @@ impl Patterns {
     }
 }
 
-/// Returns the number of the pattern that a block shows: `<!-- wp:block {"ref":77} /-->`.
+/// Returns the number of the pattern that a block shows: `<!-- wp:block {"ref":77} /-->`. A hidden block shows none.
 fn reference(comment: &str) -> Option<u64> {
+    if html::is_hidden(comment) {
+        return None;
+    }
     let attributes = comment.strip_prefix(&BLOCK[..BLOCK.len() - 1])?.strip_suffix("-->")?.trim_end();
     let attributes = attributes.strip_suffix('/')?;
     serde_json::from_str::<serde_json::Value>(attributes).ok()?.get("ref")?.as_u64()
@@ -113,5 +116,12 @@ mod tests {
         assert!(text.matches('x').count() == 15 && text.contains(block), "{text}");
         let doubled = patterns(&[(7, &block.repeat(100_000))]).insert(block).into_owned();
         assert!(doubled.len() <= html::MAX_BYTES);
+    }
+
+    #[test]
+    fn a_hidden_block_shows_no_pattern() {
+        let hidden = "<!-- wp:block {\"ref\":7,\"metadata\":{\"blockVisibility\":false}} /-->";
+        assert_eq!(patterns(&[(7, "Words")]).insert(hidden), hidden);
+        assert_eq!(patterns(&[(7, "Words")]).insert("<!-- wp:block {\"ref\":7} /-->"), "Words");
     }
 }
