@@ -1041,7 +1041,9 @@ fn a_picture_with_only_a_set_of_files_has_one() {
 
 #[test]
 fn markup_of_wordpress_costs_no_quadratic_time() {
-    const BYTES: usize = 1 << 16;
+    const BYTES: usize = 1 << 17;
+    // The clock of a thread can be coarse.
+    const MARGIN: std::time::Duration = std::time::Duration::from_secs(1);
     let hidden = "<!-- wp:group {\"metadata\":{\"blockVisibility\":false}} -->a";
     let void = "<!-- wp:acf/a {\"data\":{\"a\":\"<b>b\"}} /-->";
     for piece in [
@@ -1067,13 +1069,11 @@ fn markup_of_wordpress_costs_no_quadratic_time() {
     ] {
         let time = |bytes: usize| {
             let html = piece.repeat(bytes / piece.len()) + "[/restrict][/code][/caption]";
-            crate::testing::shortest(|| {
-                let clock = crate::testing::Stopwatch::start();
-                body(&html, &NoAttachments);
-                clock.elapsed()
-            })
+            let clock = crate::testing::Stopwatch::start();
+            body(&html, &NoAttachments);
+            clock.elapsed()
         };
-        let (half, all) = (time(BYTES / 2), time(BYTES));
-        assert!(all < 3 * half + std::time::Duration::from_millis(50), "{piece}: {half:?}, then {all:?}");
+        let (eighth, all) = (time(BYTES / 8), time(BYTES));
+        assert!(all < 20 * eighth + MARGIN, "{piece}: {eighth:?}, then {all:?}");
     }
 }
