@@ -27,9 +27,11 @@ use crate::{
     times,
 };
 use export::Row;
+use gates::Ungated;
 
 mod documents;
 mod export;
+mod gates;
 
 /// The role of Ghost's ids among the ids of other systems.
 const ROLE: &str = "ghost";
@@ -126,7 +128,9 @@ pub fn read(file: &Path, options: &Options) -> Result<Export, Error> {
     // A post that readers see has its path before one that they see later.
     claims.sort_by_key(|(is_later, ..)| *is_later);
     for (_, path, id) in claims {
-        export.fitter.claim(&path, &id);
+        if !export.is_only_mail(&id) {
+            export.fitter.claim(&path, &article_id(&id));
+        }
     }
     for list in export.authors_of.values_mut().chain(export.tags_of.values_mut()) {
         list.sort();
@@ -135,8 +139,8 @@ pub fn read(file: &Path, options: &Options) -> Result<Export, Error> {
 }
 
 /// Returns the id of the article for a post.
-fn article_id(row: &Row) -> String {
-    format!("gh-{}", row.text("id"))
+fn article_id(id: &str) -> String {
+    format!("gh-{id}")
 }
 
 fn path_of(row: &Row) -> String {
@@ -171,8 +175,8 @@ impl Export {
                 self.total += 1;
                 let is_live = row.text("status") == "published";
                 let is_taken = is_live || row.text("status") == "scheduled" || self.options.drafts;
-                if is_taken {
-                    claims.push((!is_live, path_of(&row), article_id(&row)));
+                if is_taken && !row.flag("email_only") {
+                    claims.push((!is_live, path_of(&row), row.text("id")));
                 }
             }
             "users" => {
@@ -309,7 +313,15 @@ impl Export {
         }
     }
 
+    /// Returns whether a post is sent to subscribers and never shown on the site.
+    fn is_only_mail(&self, id: &str) -> bool {
+        self.meta_of.get(id).is_some_and(|meta| meta.flag("email_only"))
+    }
+
     fn skip_reason(&self, row: &Row) -> Option<SkipReason> {
+        if self.is_only_mail(&row.text("id")) || row.flag("email_only") {
+            return Some(SkipReason::OnlyMail);
+        }
         match row.text("status").as_str() {
             "published" => None,
             "scheduled" if time(row, "published_at").is_none() => Some(SkipReason::ScheduledWithoutTime),
@@ -330,7 +342,7 @@ impl Export {
         // Older exports have these fields in the post.
         let either =
             |key: &str| Some(meta.text(key)).filter(|text| !text.is_empty()).unwrap_or_else(|| row.text(key));
-        let body = body(row, &mut result)?;
+        let (body, has_gates) = body(row, &mut result)?;
         let published = time(row, "published_at");
         note_on_times(row, published, &mut result.notes);
         let excerpt = row.text("custom_excerpt");
@@ -344,7 +356,7 @@ impl Export {
             canonical_url: row.text("canonical_url").replace(SITE, ""),
             publish_time: published.and_then(timestamp),
             modified_time: time(row, "updated_at").and_then(timestamp),
-            access: access(&row.text("visibility")).into(),
+            access: access(&row.text("visibility"), has_gates, &mut result.notes).into(),
             alt_ids: vec![v1::AltId { role: ROLE.into(), value: id.clone() }],
             ..Default::default()
         };
@@ -390,7 +402,7 @@ impl Export {
         }
         let tags = named("tags", &self.tag_terms, self.tags_of.get(&id));
         Ok(Piece {
-            id: article_id(row),
+            id: article_id(&id),
             article,
             sections: Vec::new(),
             tags,
@@ -422,15 +434,21 @@ fn slug_of(row: &Row, name: &str) -> String {
     }
 }
 
-/// Returns the body: the HTML that Ghost has rendered, or else the document of its editor.
-fn body(row: &Row, result: &mut ConvertedItem) -> Result<v1::Body, String> {
-    let mut source = row.text("html");
-    if source.is_empty() {
+/// Returns the body, and whether some of it is for members only: the HTML that Ghost has rendered, or else the document
+/// of its editor.
+fn body(row: &Row, result: &mut ConvertedItem) -> Result<(v1::Body, bool), String> {
+    let Ungated { html: mut source, mut has_gates, omitted } = gates::ungated(&row.text("html"));
+    if omitted > 0 {
+        result.not_imported.insert(documents::NOT_ON_SITE.into(), omitted);
+    }
+    let has_html = !row.text("html").is_empty();
+    if !has_html {
         let document =
             documents::lexical(&row.text("lexical")).or_else(|| documents::mobiledoc(&row.text("mobiledoc")));
         match document {
             Some(document) => {
                 source = document.html;
+                has_gates |= document.has_gates;
                 result.not_imported.extend(document.counts);
             }
             None => {
@@ -444,7 +462,7 @@ fn body(row: &Row, result: &mut ConvertedItem) -> Result<v1::Body, String> {
         }
     }
     let plain = row.text("plaintext");
-    if source.is_empty() && !plain.is_empty() {
+    if source.is_empty() && !has_html && !plain.is_empty() {
         source = documents::paragraphs(&plain);
         result.notes.push("field `html` is empty: the text is that of `plaintext`, without markup".into());
     }
@@ -454,7 +472,7 @@ fn body(row: &Row, result: &mut ConvertedItem) -> Result<v1::Body, String> {
     if converted.omitted_notes > 0 {
         result.notes.push(format!("and {} more notes on the text", converted.omitted_notes));
     }
-    Ok(converted.body)
+    Ok((converted.body, has_gates))
 }
 
 fn media(url: &str) -> Option<v1::Media> {
@@ -462,8 +480,13 @@ fn media(url: &str) -> Option<v1::Media> {
     Some(v1::Media { renditions: vec![rendition], ..Default::default() })
 }
 
-fn access(visibility: &str) -> v1::Access {
+/// Returns the access to a post. A part for members makes all of it theirs: an article has one access.
+fn access(visibility: &str, has_gates: bool, notes: &mut Vec<String>) -> v1::Access {
     match visibility {
+        "" | "public" if has_gates => {
+            notes.push("access is SUBSCRIBER: some of the text is for members only".into());
+            v1::Access::Subscriber
+        }
         "" => v1::Access::Unspecified,
         "public" => v1::Access::Free,
         // Members, subscribers, and some tiers of them.

@@ -110,6 +110,9 @@ pub enum SkipReason {
     /// The post is scheduled, and its time is missing or cannot be read.
     #[error("scheduled without a time")]
     ScheduledWithoutTime,
+    /// The post is for a newsletter, and not for the site.
+    #[error("only for mail: not shown on the site")]
+    OnlyMail,
     /// Readers need a password for the post.
     #[error("password-protected")]
     Password,

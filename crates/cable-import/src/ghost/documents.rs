@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::gates::Audience;
+
+/// The name by which parts that the site does not show are counted.
+pub(super) const NOT_ON_SITE: &str = "blocks that the site does not show";
+
 /// The fields of cards without a counterpart that have words, as HTML.
 const WORDS: [&str; 13] = [
     "heading",
@@ -27,6 +32,8 @@ const WORDS: [&str; 13] = [
 pub(super) struct Document {
     pub(super) html: String,
     pub(super) counts: BTreeMap<String, u64>,
+    /// Whether some of the text is for members only.
+    pub(super) has_gates: bool,
 }
 
 /// Converts a document of Lexical. `None` if the text is not one.
@@ -102,8 +109,25 @@ impl Document {
         marks.rev().for_each(|(_, name)| self.html += &format!("</{name}>"));
     }
 
-    /// Adds a card: those of both editors have the same names and fields, apart from a few.
+    fn count(&mut self, kind: &str) {
+        *self.counts.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// Adds a card, unless it is for newsletters only.
     fn card(&mut self, kind: &str, card: &Value) {
+        let audience = Audience::of_card(card);
+        match kind {
+            "email" | "email-cta" => self.count(&format!("card {kind}, for newsletters only")),
+            _ if audience == Audience::NotOnSite => self.count(NOT_ON_SITE),
+            _ => {
+                self.has_gates |= audience == Audience::Members;
+                self.shown_card(kind, card);
+            }
+        }
+    }
+
+    /// Adds a card: those of both editors have the same names and fields, apart from a few.
+    fn shown_card(&mut self, kind: &str, card: &Value) {
         match kind {
             "image" => self.picture(card),
             "gallery" => {
@@ -111,7 +135,7 @@ impl Document {
                 list(card, "images").iter().for_each(|image| self.file(image));
                 self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
             }
-            "html" | "email" | "email-cta" => self.html += text(card, "html"),
+            "html" => self.html += text(card, "html"),
             "markdown" | "card-markdown" => self.markdown(text(card, "markdown")),
             "codeblock" | "code" => {
                 let language = escaped(text(card, "language"));
@@ -166,7 +190,7 @@ impl Document {
             }
             "paywall" => {}
             _ => {
-                *self.counts.entry(format!("card {}", cable_body::html::head(kind, 64))).or_default() += 1;
+                self.count(&format!("card {}", cable_body::html::head(kind, 64)));
                 for key in ["backgroundImageSrc", "productImageSrc", "imageUrl"] {
                     match text(card, key) {
                         "" => {}
@@ -260,7 +284,7 @@ pub(super) fn mobiledoc(source: &str) -> Option<Document> {
                 let kind = card.get(0).and_then(Value::as_str).unwrap_or("unknown");
                 out.card(kind, card.get(1).unwrap_or(&Value::Null));
             }
-            _ => *out.counts.entry("section of an unknown type".into()).or_default() += 1,
+            _ => out.count("section of an unknown type"),
         }
     }
     Some(out)
@@ -370,6 +394,21 @@ mod tests {
         }
         assert_eq!(lexical(r#"{"root":5}"#), None);
         assert_eq!(paragraphs("a < b\nc\r\n\r\nd"), "<p>a &lt; b<br>c</p><p>d</p>");
+    }
+
+    #[test]
+    fn cards_for_newsletters_are_counted_and_not_shown() {
+        let source = r#"{"root":{"children":[
+            {"type":"email","html":"<p>Hey</p>"},{"type":"email-cta","html":"<p>Pay</p>","buttonText":"Go"},
+            {"type":"html","html":"<p>Mail</p>","visibility":{"showOnWeb":false}},
+            {"type":"html","html":"<p>Shown</p>"}]}}"#;
+        let document = lexical(source).unwrap();
+        assert_eq!(document.html, "<p>Shown</p>");
+        assert_eq!(document.counts.values().sum::<u64>(), 3);
+        let source = r#"{"cards":[["email",{"html":"<p>Hey</p>"}],["email-cta",{"html":"<p>Pay</p>"}]],
+            "sections":[[10,0],[10,1]]}"#;
+        let document = mobiledoc(source).unwrap();
+        assert_eq!((document.html.as_str(), document.counts.len()), ("", 2));
     }
 
     #[test]

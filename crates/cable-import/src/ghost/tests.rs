@@ -216,3 +216,55 @@ fn a_byte_order_mark_is_skipped_and_other_bytes_than_text_are_refused() {
         assert!(problem.contains(&expected.to_string()), "{problem}");
     }
 }
+
+#[test]
+fn posts_for_newsletters_are_skipped_and_claim_no_path() {
+    let post = |id: &str, status: &str| {
+        json!({"id": id, "title": id, "slug": "tide", "html": "<p>A</p>", "status": status, "published_at": "2031-05-02 06:00:00"})
+    };
+    let content = export(json!([post("m1", "scheduled"), post("m2", "draft"), post("m3", "published"), post("p9", "scheduled")]));
+    let meta = r#""posts_meta":[{"post_id":"m1","email_only":1},{"post_id":"m2","email_only":true},{"post_id":"m3","email_only":1},"#;
+    let content = content.replace("\"posts_meta\":[", meta);
+    for drafts in [false, true] {
+        let (items, _) = items(&content, "mail", &Options { drafts, ..options() });
+        for id in ["m1", "m2", "m3"] {
+            let item = items.iter().find(|item| item.label.contains(id)).unwrap();
+            assert_eq!(item.outcome, ItemOutcome::Skipped(SkipReason::OnlyMail), "{id}");
+        }
+        assert_eq!(article(&items, "post p9").path, "/tide/");
+    }
+}
+
+#[test]
+fn blocks_for_members_are_not_free_and_those_for_mail_are_left_out() {
+    let lexical = |visibility: Value| {
+        let card = json!({"type": "html", "html": "<p>Secret</p>", "visibility": visibility});
+        json!({"root": {"children": [card, {"type": "html", "html": "<p>Open</p>"}]}}).to_string()
+    };
+    let html = |gate: &str| {
+        format!("<p>Open</p><!--kg-gated-block:begin {gate} --><p>Secret</p><!--kg-gated-block:end-->")
+    };
+    let post = |key: &str, text: String| json!([{"id": "p1", "title": "Gate", "slug": "g", key: text, "status": "published", "visibility": "public"}]);
+    let members = [
+        post("html", html("nonMember:false memberSegment:\"status:-free\"")),
+        post("lexical", lexical(json!({"web": {"nonMember": false, "memberSegment": "status:free"}}))),
+    ];
+    for posts in members {
+        let (items, _) = items(&export(posts), "members", &options());
+        assert_eq!(article(&items, "Gate").access(), v1::Access::Subscriber);
+        assert!(converted(&items, "Gate").notes.iter().any(|note| note.contains("members only")));
+    }
+    let mail = [
+        post("html", html("nonMember:false memberSegment:\"\"")),
+        post("lexical", lexical(json!({"web": {"nonMember": false, "memberSegment": ""}}))),
+        post("lexical", lexical(json!({"showOnWeb": false}))),
+        post("lexical", lexical(json!({"emailOnly": true, "segment": ""}))),
+    ];
+    for posts in mail {
+        let (items, _) = items(&export(posts), "only-mail", &options());
+        let gate = article(&items, "Gate");
+        let text = cable_body::render(gate.body.as_ref().unwrap(), BodyFormat::PlainText);
+        assert_eq!((text.as_str(), gate.access()), ("Open", v1::Access::Free));
+        assert_eq!(converted(&items, "Gate").not_imported[documents::NOT_ON_SITE], 1);
+    }
+}
