@@ -4,15 +4,15 @@
 //! the posts, one at a time. Members, settings and e-mail addresses are not imported.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     io,
     path::{Path, PathBuf},
 };
 
-use cable_body::{convert, html};
+use cable_body::html;
 use cable_proto::{
     limit,
-    v1::{self, BodyFormat, record::Record as Kind},
+    v1::{self, record::Record as Kind},
 };
 use jiff::{Timestamp, tz::Offset};
 use serde_json::Value;
@@ -23,21 +23,25 @@ use crate::{
     addresses::without_addresses,
     fit::{bounded, label},
     listed::record,
-    piece::{Fitter, Piece, Term, timestamp, words},
+    piece::{Fitter, Piece, Term, one_line, timestamp},
     times,
 };
 use export::Row;
-use gates::Ungated;
+use post::{access, body, leftovers, media, note_on_times};
 
 mod documents;
 mod export;
 mod gates;
+mod post;
 
 /// The role of Ghost's ids among the ids of other systems.
 const ROLE: &str = "ghost";
 
 /// The maximum number of rows in all tables that posts refer to.
 pub const MAX_ROWS: u64 = 5_000_000;
+
+/// The problem of a row without values.
+const NO_ROW: &str = "the row of the table is empty, or not an object: export again";
 
 /// The placeholder for the address of the site in URLs of an export.
 const SITE: &str = "__GHOST_URL__";
@@ -54,6 +58,9 @@ pub enum Error {
     /// The file was cut off. The items before that point are imported.
     #[error("the file was cut off: {0}")]
     Truncated(String),
+    /// The file was cut off before the end of a table that all posts refer to. Nothing is imported.
+    #[error("the file was cut off before the end of its table `{0}`, so nothing is imported: export again")]
+    Incomplete(String),
     /// The export has too many rows.
     #[error("more than {MAX_ROWS} rows: export in parts")]
     TooMany,
@@ -167,7 +174,6 @@ impl Export {
     }
 
     fn survey(&mut self, table: &str, row: Row, claims: &mut Vec<(bool, String, String)>) {
-        let term = |row: &Row| Term { slug: row.text("slug"), name: html::text(&row.text("name")) };
         let order = row.text("sort_order").parse().unwrap_or_default();
         let post = row.text("post_id");
         match table {
@@ -181,12 +187,13 @@ impl Export {
             }
             "users" => {
                 self.total += 1;
-                self.user_terms.insert(row.text("id"), term(&row));
+                let name = without_addresses(&one_line(&row.text("name")));
+                self.user_terms.extend(term(&row, name));
                 self.users.push(row);
             }
             "tags" => {
                 self.total += 1;
-                self.tag_terms.insert(row.text("id"), term(&row));
+                self.tag_terms.extend(term(&row, one_line(&row.text("name"))));
                 self.tags.push(row);
             }
             "posts_authors" => self.authors_of.entry(post).or_default().push((order, row.text("author_id"))),
@@ -217,7 +224,7 @@ impl Export {
     }
 
     fn author(&mut self, row: &Row) -> Item {
-        let name = without_addresses(&words(&row.text("name")));
+        let name = without_addresses(&one_line(&row.text("name")));
         let outcome = self.author_outcome(row, &name);
         Item::new(label("author", &row.text("id"), &name), "author", outcome)
     }
@@ -225,6 +232,9 @@ impl Export {
     fn author_outcome(&mut self, row: &Row, name: &str) -> ItemOutcome {
         let mut notes = Vec::new();
         let id = self.fitter.id(&slug_of(row, name));
+        if row.0.is_empty() {
+            return ItemOutcome::Failed(NO_ROW.into());
+        }
         if id.is_empty() || name.is_empty() {
             return ItemOutcome::Failed(
                 "no slug or no name, apart from an e-mail address: set them in Ghost".into(),
@@ -233,7 +243,12 @@ impl Export {
         let mut author = v1::Author {
             name: format!("authors/{id}"),
             display_name: bounded(name, &limit::LINE, "display name", &mut notes),
-            bio: bounded(&without_addresses(&words(&row.text("bio"))), &limit::BIO, "biography", &mut notes),
+            bio: bounded(
+                &without_addresses(&one_line(&row.text("bio"))),
+                &limit::BIO,
+                "biography",
+                &mut notes,
+            ),
             image: media(&row.text("profile_image")),
             ..Default::default()
         };
@@ -256,18 +271,20 @@ impl Export {
     }
 
     fn tag(&mut self, row: &Row) -> Item {
-        let name = words(&row.text("name"));
+        let name = one_line(&row.text("name"));
         let mut notes = Vec::new();
         let id = self.fitter.id(&slug_of(row, &name));
         let is_internal = row.text("visibility") == "internal" || name.starts_with('#');
-        let outcome = if id.is_empty() || name.is_empty() {
+        let outcome = if row.0.is_empty() {
+            ItemOutcome::Failed(NO_ROW.into())
+        } else if id.is_empty() || name.is_empty() {
             ItemOutcome::Failed("no slug or no name: set them in Ghost".into())
         } else {
             let tag = v1::Tag {
                 name: format!("tags/{id}"),
                 display_name: bounded(&name, &limit::LINE, "display name", &mut notes),
                 description: bounded(
-                    &words(&row.text("description")),
+                    &one_line(&row.text("description")),
                     &limit::PARAGRAPH,
                     "description",
                     &mut notes,
@@ -283,8 +300,9 @@ impl Export {
     fn post(&mut self, row: &Row) -> Item {
         let is_page = row.text("type") == "page" || row.flag("page");
         let kind = if is_page { "page" } else { "post" };
-        let title = words(&row.text("title"));
+        let title = one_line(&row.text("title"));
         let outcome = match self.skip_reason(row) {
+            _ if row.0.is_empty() => ItemOutcome::Failed(NO_ROW.into()),
             Some(reason) => ItemOutcome::Skipped(reason),
             None => match self.piece(row, is_page) {
                 Err(problem) => ItemOutcome::Failed(problem),
@@ -347,9 +365,9 @@ impl Export {
         note_on_times(row, published, &mut result.notes);
         let excerpt = row.text("custom_excerpt");
         let mut article = v1::Article {
-            headline: row.text("title"),
-            summary: if excerpt.is_empty() { either("meta_description") } else { excerpt.clone() },
-            dek: excerpt,
+            headline: plain(&row.text("title")),
+            summary: plain(&if excerpt.is_empty() { either("meta_description") } else { excerpt.clone() }),
+            dek: plain(&excerpt),
             body: Some(body),
             path: path_of(row),
             language: row.text("locale"),
@@ -366,7 +384,7 @@ impl Export {
         }
         article.lead_media = media(&row.text("feature_image"));
         if let Some(media) = &mut article.lead_media {
-            media.alt_text = either("feature_image_alt");
+            media.alt_text = plain(&either("feature_image_alt"));
             media.caption = html::spans(&either("feature_image_caption"));
         }
         let roles = [
@@ -376,7 +394,7 @@ impl Export {
             ("newsletter", "email_subject"),
         ];
         for (role, key) in roles {
-            let text = either(key);
+            let text = plain(&either(key));
             if !text.is_empty() {
                 article.alternative_headlines.push(v1::AlternativeHeadline { role: role.into(), text });
             }
@@ -392,7 +410,10 @@ impl Export {
             let ids = ids.map_or(&[][..], Vec::as_slice);
             let found: Vec<Term> = ids.iter().filter_map(|(_, id)| terms.get(id).cloned()).collect();
             if found.len() < ids.len() {
-                result.notes.push(format!("{} {kind} omitted: not in the file", ids.len() - found.len()));
+                result.notes.push(format!(
+                    "{} {kind} omitted: not in the file, or failed there",
+                    ids.len() - found.len()
+                ));
             }
             found
         };
@@ -413,17 +434,15 @@ impl Export {
     }
 }
 
-/// Reports times that are missing or cannot be read.
-fn note_on_times(row: &Row, published: Option<Timestamp>, notes: &mut Vec<String>) {
-    for (key, field) in [("published_at", "publication time"), ("updated_at", "time of the last change")] {
-        let text = row.text(key);
-        if !text.is_empty() && time(row, key).is_none() {
-            notes.push(format!("{field} omitted: {:?} is not a time", html::head(&text, 64)));
-        }
-    }
-    if published.is_none() && row.text("status") == "published" {
-        notes.push("no publication time: that of the first import is used".into());
-    }
+/// Returns a plain text of Ghost as the HTML that shows it, as articles have their texts before they are fitted.
+fn plain(text: &str) -> String {
+    documents::escaped(text)
+}
+
+/// Returns the term by which posts name an author or a tag, by its id. `None` if the row becomes no record.
+fn term(row: &Row, name: String) -> Option<(String, Term)> {
+    let term = Term { slug: slug_of(row, &name), name };
+    (!term.slug.is_empty() && !term.name.is_empty()).then(|| (row.text("id"), term))
 }
 
 /// Returns the slug of an author or a tag, unless it is made from an e-mail address.
@@ -431,82 +450,6 @@ fn slug_of(row: &Row, name: &str) -> String {
     match row.text("slug") {
         slug if slug.is_empty() || crate::addresses::has_address(&slug) => crate::ids::slug_of_name(name),
         slug => slug,
-    }
-}
-
-/// Returns the body, and whether some of it is for members only: the HTML that Ghost has rendered, or else the document
-/// of its editor.
-fn body(row: &Row, result: &mut ConvertedItem) -> Result<(v1::Body, bool), String> {
-    let Ungated { html: mut source, mut has_gates, omitted } = gates::ungated(&row.text("html"));
-    if omitted > 0 {
-        result.not_imported.insert(documents::NOT_ON_SITE.into(), omitted);
-    }
-    let has_html = !row.text("html").is_empty();
-    if !has_html {
-        let document =
-            documents::lexical(&row.text("lexical")).or_else(|| documents::mobiledoc(&row.text("mobiledoc")));
-        match document {
-            Some(document) => {
-                source = document.html;
-                has_gates |= document.has_gates;
-                result.not_imported.extend(document.counts);
-            }
-            None => {
-                let has_document = !(row.text("lexical") + &row.text("mobiledoc")).is_empty();
-                if has_document {
-                    return Err("field `lexical` or `mobiledoc`: not a document, and `html` is empty: save the post in Ghost \
-                                and export again"
-                        .into());
-                }
-            }
-        }
-    }
-    let plain = row.text("plaintext");
-    if source.is_empty() && !has_html && !plain.is_empty() {
-        source = documents::paragraphs(&plain);
-        result.notes.push("field `html` is empty: the text is that of `plaintext`, without markup".into());
-    }
-    let converted = convert(BodyFormat::Html, &source.replace(SITE, ""))
-        .map_err(|error| format!("body {error}; or split the post"))?;
-    result.notes.extend(converted.notes);
-    if converted.omitted_notes > 0 {
-        result.notes.push(format!("and {} more notes on the text", converted.omitted_notes));
-    }
-    Ok((converted.body, has_gates))
-}
-
-fn media(url: &str) -> Option<v1::Media> {
-    let rendition = html::rendition(&url.replace(SITE, ""), None, None).filter(|_| !url.is_empty())?;
-    Some(v1::Media { renditions: vec![rendition], ..Default::default() })
-}
-
-/// Returns the access to a post. A part for members makes all of it theirs: an article has one access.
-fn access(visibility: &str, has_gates: bool, notes: &mut Vec<String>) -> v1::Access {
-    match visibility {
-        "" | "public" if has_gates => {
-            notes.push("access is SUBSCRIBER: some of the text is for members only".into());
-            v1::Access::Subscriber
-        }
-        "" => v1::Access::Unspecified,
-        "public" => v1::Access::Free,
-        // Members, subscribers, and some tiers of them.
-        _ => v1::Access::Subscriber,
-    }
-}
-
-/// Counts the parts of a post that have no place in an article.
-fn leftovers(row: &Row, meta: &Row, counts: &mut BTreeMap<String, u64>) {
-    let mut add = |kind: &str, is_set: bool| {
-        if is_set {
-            *counts.entry(kind.to_owned()).or_default() += 1;
-        }
-    };
-    add("featured marks", row.flag("featured"));
-    for key in ["codeinjection_head", "codeinjection_foot", "custom_template"] {
-        add(key, !row.text(key).is_empty());
-    }
-    for key in ["og_image", "og_description", "twitter_image", "twitter_description"] {
-        add(key, !(row.text(key) + &meta.text(key)).is_empty());
     }
 }
 

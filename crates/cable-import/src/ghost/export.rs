@@ -21,7 +21,10 @@ const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// The maximum size of one row in bytes.
 pub(super) const MAX_ROW_BYTES: u64 = 32 << 20;
 
-/// A row of a table.
+/// The table whose rows become articles.
+const POSTS: &str = "posts";
+
+/// A row of a table. One that is not an object has no value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row(pub(super) Map<String, Value>);
 
@@ -78,12 +81,19 @@ pub(super) fn rows(
         file.consume(BYTE_ORDER_MARK.len());
     }
     let reader = Bounded { inner: file, left: left.clone() };
-    let mut state = State { wanted, each, left, tables: 0, stop: None };
+    let mut state = State { wanted, each, left, tables: 0, complete: Vec::new(), stop: None };
     let mut json = serde_json::Deserializer::from_reader(reader);
     let read = Level::Root.seed(&mut state).deserialize(&mut json);
     match (state.stop.take(), read) {
         (Some(stop), _) => stop,
-        (None, Err(error)) if error.is_eof() => Err(Error::Truncated(error.to_string())),
+        (None, Err(error)) if error.is_eof() => {
+            let is_open =
+                |table: &&&str| **table != POSTS && !state.complete.iter().any(|other| other == **table);
+            match wanted.iter().find(is_open) {
+                Some(table) => Err(Error::Incomplete((*table).to_owned())),
+                None => Err(Error::Truncated(error.to_string())),
+            }
+        }
         (None, Err(error)) => Err(Error::NotGhost(error.to_string())),
         (None, Ok(())) if state.tables == 0 => {
             Err(Error::NotGhost("no table `posts` in `db[0].data`".into()))
@@ -98,6 +108,8 @@ struct State<'a> {
     left: Rc<Cell<u64>>,
     /// The number of tables `posts`.
     tables: u64,
+    /// The wanted tables that were read to their end.
+    complete: Vec<String>,
     /// The result of a function that has ended the reading.
     stop: Option<Result<(), Error>>,
 }
@@ -150,8 +162,11 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
                     continue;
                 }
             };
-            self.state.tables += u64::from(level == Level::Table("posts"));
+            self.state.tables += u64::from(level == Level::Table(POSTS));
             map.next_value_seed(level.seed(self.state))?;
+            if matches!(level, Level::Table(_)) && self.state.wanted.contains(&key.as_str()) {
+                self.state.complete.push(key);
+            }
         }
         Ok(())
     }
@@ -170,8 +185,9 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
                     None => return Ok(()),
                 },
             };
-            let Some(row) = seq.next_element::<Map<String, Value>>()? else { return Ok(()) };
-            match (self.state.each)(table, Row(row)) {
+            let Some(value) = seq.next_element::<Value>()? else { return Ok(()) };
+            let row = if let Value::Object(row) = value { Row(row) } else { Row::default() };
+            match (self.state.each)(table, row) {
                 Ok(true) => {}
                 result => {
                     self.state.stop = Some(result.map(drop));
