@@ -18,6 +18,7 @@ mod article;
 mod entry;
 mod json;
 mod media;
+mod plain;
 mod xml;
 
 pub use json::MAX_VALUES;

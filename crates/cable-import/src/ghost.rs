@@ -193,7 +193,7 @@ impl Export {
             }
             "tags" => {
                 self.total += 1;
-                self.tag_terms.extend(term(&row, one_line(&row.text("name"))));
+                self.tag_terms.extend(term(&row, without_addresses(&one_line(&row.text("name")))));
                 self.tags.push(row);
             }
             "posts_authors" => self.authors_of.entry(post).or_default().push((order, row.text("author_id"))),
@@ -271,7 +271,7 @@ impl Export {
     }
 
     fn tag(&mut self, row: &Row) -> Item {
-        let name = one_line(&row.text("name"));
+        let name = without_addresses(&one_line(&row.text("name")));
         let mut notes = Vec::new();
         let id = self.fitter.id(&slug_of(row, &name));
         let is_internal = row.text("visibility") == "internal" || name.starts_with('#');

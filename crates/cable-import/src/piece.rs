@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     ConvertedItem, ItemOutcome, SkipReason,
-    addresses::{has_address, without_addresses},
+    addresses::{has_address, id_has_address, without_addresses},
     fit::{bounded, limit_annotations, truncate},
     ids,
     listed::{Records, record},
@@ -113,6 +113,7 @@ impl Fitter {
         let notes = &mut result.notes;
         result.raw_html = count_raw(&body.blocks);
         article.r#type = v1::ArticleType::Article.into();
+        remove_addresses(&mut article, notes);
         fit_texts(&mut article, notes);
         self.fit_times(&mut article, is_draft, notes);
         self.fit_paths(&mut article, notes);
@@ -216,7 +217,8 @@ impl Fitter {
     fn names(&mut self, terms: &[Term], kind: &str, result: &mut ConvertedItem) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for term in terms {
-            let Some((slug, display_name)) = parts(term, &mut result.notes) else { continue };
+            let term = without_address(term, kind, &mut result.notes);
+            let Some((slug, display_name)) = parts(&term, &mut result.notes) else { continue };
             let name = format!("{kind}/{}", self.id(&slug));
             let mention = match kind {
                 "sections" => {
@@ -258,6 +260,41 @@ impl Fitter {
         if !credits.is_empty() {
             article.byline = Some(v1::Byline { text: String::new(), credits });
         }
+    }
+}
+
+/// Returns a term without the e-mail addresses in it.
+fn without_address(term: &Term, kind: &str, notes: &mut Vec<String>) -> Term {
+    let (in_name, in_slug) = (has_address(&term.name), has_address(&term.slug));
+    if in_name || in_slug {
+        notes.push(format!("e-mail address omitted from {kind}"));
+    }
+    Term {
+        slug: if in_slug { String::new() } else { term.slug.clone() },
+        name: if in_name { without_addresses(&term.name) } else { term.name.clone() },
+    }
+}
+
+/// Removes e-mail addresses from what is about the article and not part of its text.
+fn remove_addresses(article: &mut v1::Article, notes: &mut Vec<String>) {
+    let rights = article.rights.iter_mut().flat_map(|rights| {
+        [("copyright notice", &mut rights.copyright_notice), ("usage terms", &mut rights.usage_terms)]
+    });
+    let source = article.source.iter_mut().map(|source| ("source", &mut source.name));
+    let credit = article.lead_media.iter_mut().flat_map(|media| {
+        [("credit", &mut media.credit), ("copyright notice of the picture", &mut media.copyright_notice)]
+    });
+    for (field, text) in rights.chain(source).chain(credit) {
+        if !is_web(text) && has_address(text) {
+            *text = without_addresses(text);
+            notes.push(format!("e-mail address omitted from the {field}"));
+        }
+    }
+    article.source.take_if(|source| source.name.is_empty());
+    let all = article.alt_ids.len();
+    article.alt_ids.retain(|id| !id_has_address(&id.value));
+    if article.alt_ids.len() < all {
+        notes.push("id of the other system omitted: it holds an e-mail address".into());
     }
 }
 

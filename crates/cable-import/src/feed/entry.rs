@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{
     media::{self, Attachment},
+    plain::{people, plain},
     xml::{Document, Element},
 };
 use crate::piece::Term;
@@ -87,7 +88,12 @@ impl Entry {
         *self.not_imported.entry(kind.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn add_author(&mut self, name: String) {
+    /// Adds the authors whom a field names.
+    pub(super) fn add_authors(&mut self, text: &str) {
+        people(text).into_iter().for_each(|name| self.add_author(name));
+    }
+
+    fn add_author(&mut self, name: String) {
         if self.authors.len() >= MAX_PARTS {
             self.count("authors above the limit");
         } else if !name.is_empty() && !self.authors.contains(&name) {
@@ -221,10 +227,10 @@ fn relation(link: &Element) -> &str {
 
 fn channel(head: &Element) -> Channel {
     let mut channel = Channel {
-        title: head.get("title"),
+        title: plain(&head.get("title")),
         home: head.get("link"),
         language: head.get("language"),
-        copyright: head.get("copyright"),
+        copyright: plain(&head.get("copyright")),
         id: head.get("atom:id"),
         ..Channel::default()
     };
@@ -240,13 +246,13 @@ fn channel(head: &Element) -> Channel {
                 "prev-archive" if channel.next.is_empty() => channel.next = href(),
                 _ => {}
             },
-            "atom:title" | "dc:title" if channel.title.is_empty() => channel.title = child.text(),
+            "atom:title" | "dc:title" if channel.title.is_empty() => channel.title = child.plain(),
             "atom:rights" | "atom:copyright" | "dc:rights" if channel.copyright.is_empty() => {
-                channel.copyright = child.text();
+                channel.copyright = child.plain();
             }
             "dc:language" if channel.language.is_empty() => channel.language = child.text(),
             "atom:author" if head.name == "atom:feed" && channel.authors.len() < MAX_PARTS => {
-                channel.authors.push(child.get("atom:name"))
+                channel.authors.extend(people(&child.get("atom:name")))
             }
             _ => {}
         }
@@ -277,16 +283,6 @@ fn construct(element: &Element) -> Option<Text> {
         (_, "" | "text") => Some(Text::Plain(element.text())),
         (_, r#type) if r#type.starts_with("text/") => Some(Text::Plain(element.text())),
         _ => None,
-    }
-}
-
-/// Returns the name of a person as RSS writes it: `desk@lantern.example (Marta Fenn)`.
-fn person(text: &str) -> String {
-    match text.trim().split_once('(') {
-        Some((before, name)) if before.contains('@') => {
-            name.trim_end().trim_end_matches(')').trim().to_owned()
-        }
-        _ => text.trim().to_owned(),
     }
 }
 
@@ -347,7 +343,7 @@ impl Other {
             "title" => set(&mut self.titles[0], Some(Text::Html(child.html(true)))),
             "atom:title" => set(&mut self.titles[0], construct(child)),
             "media:title" | "itunes:title" | "dc:title" => {
-                set(&mut self.titles[1], Some(Text::Plain(child.text())));
+                set(&mut self.titles[1], Some(Text::Plain(child.plain())));
             }
             "link" => set_text(&mut self.links[0], resolved(base.as_deref(), &child.text())),
             "feedburner:origLink" => set_text(&mut self.original_link, child.text()),
@@ -377,36 +373,36 @@ impl Other {
                 let text = if is_html { Text::Html(child.html(true)) } else { Text::Plain(child.text()) };
                 set(&mut self.summaries[2], located(text));
             }
-            "itunes:subtitle" => set_text(&mut entry.subtitle, child.text()),
+            "itunes:subtitle" => set_text(&mut entry.subtitle, child.plain()),
             "pubDate" | "atom:published" | "atom:issued" => set_text(&mut self.dates[0], child.text()),
             "dcterms:issued" => set_text(&mut self.dates[1], child.text()),
             "dc:date" => set_text(&mut self.dates[2], child.text()),
             "dcterms:created" | "atom:created" => set_text(&mut self.dates[3], child.text()),
             "atom:updated" | "atom:modified" => set_text(&mut self.changes[0], child.text()),
             "dcterms:modified" => set_text(&mut self.changes[1], child.text()),
-            "author" | "dc:creator" | "itunes:author" => entry.add_author(person(&child.text())),
+            "author" | "dc:creator" | "itunes:author" => entry.add_authors(&child.text()),
             "atom:author" => {
-                entry.add_author(child.get("atom:name"));
+                entry.add_authors(&child.get("atom:name"));
                 if !(child.get("atom:uri") + &child.get("atom:url")).is_empty() {
                     entry.count("addresses of authors");
                 }
             }
-            "category" | "dc:subject" => entry.add_category(Term::of_name(&child.text())),
+            "category" | "dc:subject" => entry.add_category(Term::of_name(&child.plain())),
             "atom:category" => add_category(child, entry),
             "media:keywords" | "itunes:keywords" => {
-                child.text().split(',').for_each(|name| entry.add_category(Term::of_name(name)));
+                child.plain().split(',').for_each(|name| entry.add_category(Term::of_name(name)));
             }
             "dc:language" => entry.language = child.text(),
             "atom:rights" | "atom:copyright" | "dc:rights" | "media:copyright" => {
-                set_text(&mut entry.copyright, child.text());
+                set_text(&mut entry.copyright, child.plain());
             }
             "cc:license" => set_text(&mut entry.terms, license(child)),
-            "source" => entry.source = child.text(),
+            "source" => entry.source = child.plain(),
             "atom:source" => {
-                entry.source = child.get("atom:title");
+                entry.source = plain(&child.get("atom:title"));
                 if entry.authors.is_empty() {
                     let authors = child.children().filter(|child| child.name == "atom:author");
-                    authors.for_each(|author| entry.add_author(author.get("atom:name")));
+                    authors.for_each(|author| entry.add_authors(&author.get("atom:name")));
                 }
             }
             // Their content is part of other elements, or of the feed's machinery.
@@ -420,8 +416,8 @@ impl Other {
             let children = child.children().filter(|child| texts.contains(&child.name.as_str()));
             for text in children {
                 match text.name.as_str() {
-                    "media:title" => set(&mut self.titles[1], Some(Text::Plain(text.text()))),
-                    _ => set(&mut self.summaries[3], located(Text::Plain(text.text()))),
+                    "media:title" => set(&mut self.titles[1], Some(Text::Plain(text.plain()))),
+                    _ => set(&mut self.summaries[3], located(Text::Plain(text.plain()))),
                 }
             }
         }

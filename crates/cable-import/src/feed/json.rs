@@ -56,7 +56,7 @@ fn list<'a>(object: &'a Object, key: &str) -> &'a [Value] {
 fn add_authors(object: &Object, entry: &mut Entry) {
     let all = list(object, "authors").iter().chain(object.get("author"));
     for author in all.filter_map(Value::as_object) {
-        entry.add_author(text(author, "name"));
+        entry.add_authors(&text(author, "name"));
         if ["url", "avatar"].iter().any(|key| !text(author, key).is_empty()) {
             entry.count("addresses of authors");
         }

@@ -13,7 +13,7 @@ use super::{
     entry::{Entry, resolved},
     xml::Element,
 };
-use crate::{fit::truncate, piece::one_line};
+use crate::{addresses::without_addresses, fit::truncate, piece::one_line};
 
 /// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,9 @@ impl Attachment {
             (title, description) => format!("{title}. {description}"),
         };
         let caption = truncate(&caption, limit::PARAGRAPH.maximum as usize);
-        let line = |text: &str| truncate(&one_line(text), limit::LINE.maximum as usize).to_owned();
+        let line = |text: &str| {
+            truncate(&without_addresses(&one_line(text)), limit::LINE.maximum as usize).to_owned()
+        };
         Some(v1::Media {
             caption: spans(caption),
             credit: line(&self.credit),
@@ -165,7 +167,7 @@ pub(super) fn add(element: &Element, entry: &mut Entry, base: Option<&Url>) -> b
         "media:credit" | "media:text" if entry.attachments.is_empty() => entry.count(&element.name),
         "media:credit" => {
             let last = entry.attachments.last_mut();
-            last.into_iter().for_each(|last| last.credit = element.text());
+            last.into_iter().for_each(|last| last.credit = element.plain());
         }
         _ => return false,
     }
@@ -196,7 +198,7 @@ fn of_content(element: &Element, base: Option<&Url>) -> Attachment {
 impl Attachment {
     fn add_texts(&mut self, element: &Element, base: Option<&Url>) {
         for child in element.children() {
-            let text = || child.text();
+            let text = || child.plain();
             match child.name.as_str() {
                 "media:title" => self.title = text(),
                 "media:description" => self.description = text(),

@@ -251,6 +251,25 @@ fn json_feed_has_all_its_fields() {
 }
 
 #[test]
+fn no_record_has_an_address_and_plain_fields_have_no_markup() {
+    let feed = r#"<rss xmlns:media="http://search.yahoo.com/mrss/" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel>
+      <item><guid>mailto:desk@x.example</guid><link>https://lantern.example/a</link><title>A</title><author>ann&amp;#64;x.example (Ann Lee)</author>
+        <dc:creator>Reed &amp;amp; Co</dc:creator><dc:rights>Photo desk@x.example, AT&amp;amp;T</dc:rights><source>desk@x.example</source>
+        <category>&lt;b&gt;Sea&lt;/b&gt; &amp;amp; air</category><category>desk@x.example</category><itunes:subtitle>Low &amp;#8211; high</itunes:subtitle>
+        <media:content url="/a.jpg" medium="image"><media:credit>Bo bo@x.example</media:credit></media:content>
+        <media:content url="/b.jpg" medium="image"><media:credit>mailto:bo@x.example</media:credit></media:content></item></channel></rss>"#;
+    let items = items(feed);
+    let first = article(&items[0]);
+    assert!(!format!("{:?}", converted(&items[0])).contains("@x.example"), "{first:?}");
+    assert_eq!(credits(first), ["Ann Lee", "Reed & Co"]);
+    assert_eq!(first.rights.as_ref().unwrap().copyright_notice, "Photo AT&T");
+    assert_eq!((first.tags.len(), &*first.dek, first.source.as_ref()), (1, "Low – high", None));
+    assert_eq!(first.lead_media.as_ref().unwrap().credit, "Bo");
+    assert_eq!(first.alt_ids.len(), 1);
+    assert!(converted(&items[0]).notes.iter().any(|note| note.contains("id of the other system omitted")));
+}
+
+#[test]
 fn damage_costs_only_its_item() {
     let items = items(
         "<rss><channel><item><guid>a</guid><title>One</title></item><item><guid>b</guid><title>Two<br></title></item>\

@@ -12,6 +12,7 @@ use url::Url;
 
 use cable_proto::limit;
 
+use super::plain::plain;
 use crate::wxr::encoding::MARK;
 
 /// The maximum number of elements in one document.
@@ -114,6 +115,11 @@ impl Element {
         let mut text = String::new();
         self.add_text(&mut text);
         text.trim().to_owned()
+    }
+
+    /// Returns the words of an element that should have neither references nor markup as text, and often does.
+    pub(super) fn plain(&self) -> String {
+        plain(&self.text())
     }
 
     fn add_text(&self, out: &mut String) {
