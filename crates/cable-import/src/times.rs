@@ -1,13 +1,14 @@
 //! Times as people and programs write them, and those without a zone.
 
 use jiff::{
-    Timestamp,
+    SignedDuration, Timestamp,
     civil::{Date, DateTime},
-    fmt::{rfc2822, strtime},
     tz::{Offset, TimeZone},
 };
 
 use crate::front_matter::parse_time;
+
+mod mail;
 
 /// A time, and whether it states its zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,46 @@ pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
     if text.len() > MAX_BYTES {
         return None;
     }
+    if let Some(instant) = since_1970(text) {
+        return Some(Time { instant, has_zone: true });
+    }
+    // The end of a day is the start of the next one.
+    match without_hour_24(text) {
+        Some(start) => {
+            let time = parse_clock(&start, offset)?;
+            Some(Time { instant: time.instant.checked_add(SignedDuration::from_hours(24)).ok()?, ..time })
+        }
+        None => parse_clock(text, offset),
+    }
+}
+
+/// Returns the zone that a time names, if it is not known.
+pub(crate) fn unknown_zone(text: &str) -> Option<&str> {
+    let text = text.trim();
+    mail::parse(text).filter(|_| text.len() <= MAX_BYTES)?.unknown_zone
+}
+
+/// Returns a time in seconds or milliseconds since 1970, of 10 or 13 digits: fewer could be a date.
+fn since_1970(text: &str) -> Option<Timestamp> {
+    let whole = text.split_once('.').filter(|(_, rest)| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let whole = whole.map_or(text, |(whole, _)| whole);
+    let number: i64 = whole.parse().ok().filter(|_| whole.bytes().all(|byte| byte.is_ascii_digit()))?;
+    match whole.len() {
+        10 => Timestamp::from_second(number).ok(),
+        13 => Timestamp::from_millisecond(number).ok(),
+        _ => None,
+    }
+}
+
+/// Returns a time at 24:00 as that of 00:00 of its day.
+fn without_hour_24(text: &str) -> Option<String> {
+    let at = text.find(" 24:00").or_else(|| text.find("T24:00"))? + 1;
+    let after = &text[at + 5..];
+    let is_whole = !after.starts_with(':') || after.starts_with(":00");
+    is_whole.then(|| format!("{}00:00{after}", &text[..at]))
+}
+
+fn parse_clock(text: &str, offset: Offset) -> Option<Time> {
     // An hour of one digit: `2016-03-23 9:00:00`.
     let is_short = text.len() > 12
         && text.is_ascii()
@@ -36,85 +77,19 @@ pub(crate) fn parse(text: &str, offset: Offset) -> Option<Time> {
     if let Some(local) = local(text) {
         return of(TimeZone::fixed(offset).to_timestamp(local).ok()?, false);
     }
-    let in_utc = text.strip_suffix(" UTC").or_else(|| text.strip_suffix(" GMT")).and_then(local);
-    if let Some(local) = in_utc {
-        return of(TimeZone::UTC.to_timestamp(local).ok()?, true);
+    let named = text.rsplit_once(' ').and_then(|(time, zone)| Some((local(time)?, mail::offset_of(zone)?)));
+    if let Some((local, offset)) = named {
+        return of(TimeZone::fixed(offset).to_timestamp(local).ok()?, true);
     }
     let hours = || parse_time(&with_whole_offset(text)?);
-    let zoned = || strtime::parse("%Y-%m-%d %H:%M %z", text).ok()?.to_timestamp().ok();
-    match parse_time(text).or_else(hours).or_else(zoned) {
+    match parse_time(text).or_else(hours) {
         Some(instant) => of(instant, true),
-        None => of_mail(text, offset),
+        None => {
+            let mail = mail::parse(text)?;
+            let zone = TimeZone::fixed(mail.offset.unwrap_or(offset));
+            of(zone.to_timestamp(mail.local).ok()?, mail.offset.is_some())
+        }
     }
-}
-
-/// Parses a time of RFC 2822, with the deviations that feeds have: whole names of days and months, zones such as
-/// `+01:00` or `GMT+1`, and none. The time of an unknown zone has none (section 4.3).
-fn of_mail(text: &str, offset: Offset) -> Option<Time> {
-    // A comment at the end can name the zone, in addition to its offset.
-    let bare = text.strip_suffix(')').and_then(|text| text.rsplit_once('(')).map_or(text, |(bare, _)| bare);
-    let day = bare.split_once(',').filter(|(day, _)| day.bytes().all(|byte| byte.is_ascii_alphabetic()));
-    let mut words = day.map_or(bare, |(_, rest)| rest).split_ascii_whitespace();
-    let [day, month, year, time] = [words.next()?, words.next()?, words.next()?, words.next()?];
-    let in_utc = format!("{day} {} {year} {time} +0000", month_of(month)?);
-    let in_utc = rfc2822::DateTimeParser::new().parse_timestamp(&in_utc).ok()?;
-    let zone = words.next();
-    let is_half = zone.is_some_and(|zone| ["AM", "PM"].iter().any(|half| zone.eq_ignore_ascii_case(half)));
-    if is_half || words.next().is_some() {
-        return None;
-    }
-    let zone = zone.and_then(mail_offset);
-    let local = Offset::UTC.to_datetime(in_utc);
-    let instant = TimeZone::fixed(zone.unwrap_or(offset)).to_timestamp(local).ok()?;
-    Some(Time { instant, has_zone: zone.is_some() })
-}
-
-/// Returns the name that RFC 2822 has for a month, from that name, a longer form or the whole one.
-fn month_of(text: &str) -> Option<&'static str> {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    let text = text.trim_end_matches('.');
-    let is_start =
-        |name: &&&str| name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
-    MONTHS.iter().filter(|_| text.len() >= 3).find(is_start).map(|name| &name[..3])
-}
-
-/// Returns the offset of a zone of RFC 2822, or of one such as `GMT+1`.
-fn mail_offset(zone: &str) -> Option<Offset> {
-    const NAMED: [(&str, i8); 11] = [
-        ("UT", 0),
-        ("GMT", 0),
-        ("UTC", 0),
-        ("EST", -5),
-        ("EDT", -4),
-        ("CST", -6),
-        ("CDT", -5),
-        ("MST", -7),
-        ("MDT", -6),
-        ("PST", -8),
-        ("PDT", -7),
-    ];
-    let zone = zone.to_ascii_uppercase();
-    if let Some((_, hours)) = NAMED.iter().find(|(name, _)| *name == zone) {
-        return Some(Offset::constant(*hours));
-    }
-    let digits = zone.strip_prefix("GMT").or_else(|| zone.strip_prefix("UTC")).unwrap_or(&zone);
-    let (hours, minutes) = digits.get(1..)?.split_once(':').unwrap_or((&digits[1..], "00"));
-    let is_short = matches!(hours.len(), 1 | 2);
-    let whole = is_short.then(|| format!("{}{hours:0>2}:{minutes}", &digits[..1]));
-    parse_offset(whole.as_deref().unwrap_or(digits))
 }
 
 /// Returns a time whose offset has hours only, such as `2015-03-17 14:00:00 -4`, with all its digits.
@@ -210,7 +185,30 @@ mod tests {
             ("01 Mar 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
             // Not the day of that date.
             ("Mon, 01 Mar 2024 12:00:05 +0000", "2024-03-01T12:00:05Z", true),
-            ("Fri, 01 Mar 2024 12:00:05 CET", "2024-03-01T10:00:05Z", false),
+            ("Fri, 01 Mar 2024 12:00:05 CET", "2024-03-01T11:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 nzdt", "2024-02-29T23:00:05Z", true),
+            ("2024-03-01 12:00:05 CEST", "2024-03-01T10:00:05Z", true),
+            ("Fri, 1 Mar 2024 9:00:05 +0000", "2024-03-01T09:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 +0000 GMT", "2024-03-01T12:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 +0200 XYZT", "2024-03-01T10:00:05Z", true),
+            ("Fri, 01 Mar 2024 12:00:05.25 GMT", "2024-03-01T12:00:05.25Z", true),
+            ("Fri, 01 Mar 2024 24:00:00 GMT", "2024-03-02T00:00:00Z", true),
+            ("2024-03-01T24:00:00Z", "2024-03-02T00:00:00Z", true),
+            ("Fri Mar  1 12:00:05 2024", "2024-03-01T10:00:05Z", false),
+            ("Fri Mar  1 12:00:05 UTC 2024", "2024-03-01T12:00:05Z", true),
+            ("Fri Mar 01 12:00:05 +0000 2024", "2024-03-01T12:00:05Z", true),
+            ("1709294405", "2024-03-01T12:00:05Z", true),
+            ("1709294405.0", "2024-03-01T12:00:05Z", true),
+            ("1709294405250", "2024-03-01T12:00:05.25Z", true),
+            ("Mar 1, 2024 12:00 PM", "2024-03-01T10:00:00Z", false),
+            ("March 1, 2024 12:05 am GMT", "2024-03-01T00:05:00Z", true),
+            ("Mar 1, 2024 3:05pm EST", "2024-03-01T20:05:00Z", true),
+            ("Fri, 01 Mar 2024 02:00:05 PM +0000", "2024-03-01T14:00:05Z", true),
+            ("Fri, 01 Mar 2024", "2024-02-29T22:00:00Z", false),
+            ("01-Mar-2024 12:00:05", "2024-03-01T10:00:05Z", false),
+            ("Friday, 01-Mar-24 12:00:05 GMT", "2024-03-01T12:00:05Z", true),
+            ("Fri, 31 Dec 2016 23:59:60 GMT", "2016-12-31T23:59:59Z", true),
+            ("Fri, 01 Mar 2024 12:00:05 Europe/Oslo", "2024-03-01T10:00:05Z", false),
             ("Fri, 01 Mar 2024 12:00:05 BST", "2024-03-01T10:00:05Z", false),
             ("Fri, 01 Mar 2024 12:00:05", "2024-03-01T10:00:05Z", false),
             ("Friday, 01 Mar 2024 12:00", "2024-03-01T10:00:00Z", false),
@@ -226,16 +224,30 @@ mod tests {
             "2024-03-01x",
             "Fri, 01 Mär 2024 12:00:05",
             "Fri, 41 Mar 2024 12:00:05 GMT",
-            "Fri, 01 Mar 2024",
+            "20240301",
+            "Fri, 01 Mar 2024 GMT",
+            "Fri, 01 Mar 2024 PM",
             "Fri, 01 Mar 2024 12:00:05 GMT +0100",
-            "Fri, 01 Mar 2024 02:00:05 PM +0000",
-            "Fri, 01 Mar 2024 02:00:05 pm",
+            "Fri, 01 Mar 2024 14:00:05 pm",
+            "Fri, 01 Mar 2024 24:00:05 GMT",
+            "Fri, 01 Mar Apr 2024 12:00:05 GMT",
+            "03/01/2024 12:00",
             "Fri, 01 marraskuu 2024 12:00:05 +0000",
             "Fri, 01 Ma 2024 12:00:05 +0000",
             "Fri, 01 Mar 2024 12:00:05 (x) +0100",
             &"1".repeat(100),
         ] {
             assert_eq!(parse(text, offset), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_zone_has_its_name() {
+        assert_eq!(unknown_zone("Fri, 01 Mar 2024 12:00:05 BST"), Some("BST"));
+        assert_eq!(unknown_zone("Fri, 01 Mar 2024 12:00:05 Europe/Oslo"), Some("Europe/Oslo"));
+        for text in ["Fri, 01 Mar 2024 12:00:05 CET", "Fri, 01 Mar 2024 12:00:05", "2024-03-01 12:00", "soon"]
+        {
+            assert_eq!(unknown_zone(text), None, "{text}");
         }
     }
 

@@ -51,7 +51,7 @@ fn first_page(from: &str, runtime: &Handle, max_bytes: u64, end: Instant) -> Res
         let url = from.parse().map_err(|error| format!("{from}: not an address: {error}"))?;
         return fetched(runtime, url, max_bytes, end);
     }
-    let failed = |error: io::Error| format!("read {from}: {error}");
+    let failed = |error: io::Error| format!("cannot read {from}: {error}");
     let mut bytes = Vec::new();
     let mut reader: Box<dyn Read> = match from {
         "-" => Box::new(io::stdin()),

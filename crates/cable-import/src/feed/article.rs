@@ -141,10 +141,7 @@ pub(super) fn piece(
     set_times(&mut article, entry, options, &mut result);
     set_address(&mut article, entry, sites, options, &mut result.notes);
     set_rights(&mut article, entry, channel, options, &mut result.notes);
-    let unused = media::place(entry, &mut article, &mut result.notes);
-    if unused > 0 {
-        result.not_imported.insert("small pictures beside others".into(), unused as u64);
-    }
+    media::place(entry, &mut article, &mut result);
     let is_id = |value: &str| !value.is_empty() && !sanitise::is_script_url(value);
     article.alt_ids.push(v1::AltId { role: ROLE.into(), value: one_line(&key) });
     if one_line(&entry.link) != one_line(&key) {
@@ -243,7 +240,11 @@ fn set_times(article: &mut v1::Article, entry: &Entry, options: &Options, result
             return None;
         };
         if !time.has_zone && options.offset.is_none() {
-            result.notes.push(format!("{field} time has no zone: taken as UTC; --utc-offset gives another"));
+            let problem = match times::unknown_zone(text) {
+                Some(zone) => format!("is in the unknown zone {zone}"),
+                None => "has no zone".to_owned(),
+            };
+            result.notes.push(format!("{field} time {problem}: taken as UTC; --utc-offset gives another"));
         }
         timestamp(time.instant)
     };

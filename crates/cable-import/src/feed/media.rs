@@ -13,7 +13,7 @@ use super::{
     entry::{Entry, resolved},
     xml::Element,
 };
-use crate::{addresses::without_addresses, fit::truncate, piece::one_line};
+use crate::{ConvertedItem, addresses::without_addresses, fit::truncate, piece::one_line};
 
 /// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,8 +270,9 @@ pub(super) fn duration(text: &str) -> Option<i64> {
 }
 
 /// Adds the files of an entry to its article, unless the body shows them already. The first picture leads the article; a
-/// small picture does if there is no other. Returns the number of small pictures that are not used.
-pub(super) fn place(entry: &Entry, article: &mut v1::Article, notes: &mut Vec<String>) -> usize {
+/// small picture does if there is no other. Counts those that are not used.
+pub(super) fn place(entry: &Entry, article: &mut v1::Article, result: &mut ConvertedItem) {
+    let ConvertedItem { notes, not_imported, .. } = result;
     let body = article.body.get_or_insert_default();
     let (mut shown, mut linked) = (HashSet::new(), HashSet::new());
     collect(&body.blocks, &mut shown, &mut linked);
@@ -282,6 +283,7 @@ pub(super) fn place(entry: &Entry, article: &mut v1::Article, notes: &mut Vec<St
         // A link to a sound is not a player; a link to a paper is all that there can be.
         let is_linked = attachment.kind() == FileKind::Other && urls.iter().any(|url| linked.contains(url));
         if is_linked || urls.iter().any(|url| shown.contains(url)) {
+            *not_imported.entry("files that the article has already".into()).or_default() += 1;
             continue;
         }
         let Some(media) = attachment.media() else {
@@ -308,7 +310,10 @@ pub(super) fn place(entry: &Entry, article: &mut v1::Article, notes: &mut Vec<St
         let media = unused.by_ref().find_map(|url| Attachment::of_file(url.clone(), "image").media());
         article.lead_media = media;
     }
-    unused.count()
+    let unused = unused.count();
+    if unused > 0 {
+        not_imported.insert("small pictures beside others".into(), unused as u64);
+    }
 }
 
 /// Returns a paragraph that links to a file of another kind.
@@ -323,10 +328,20 @@ fn link(attachment: &Attachment, media: &v1::Media) -> Kind {
     Kind::Paragraph(v1::Paragraph { spans: vec![v1::Span { text, link, ..Default::default() }] })
 }
 
-/// Returns the address by which files are compared: without scheme and query.
+/// Returns the address by which files are compared: without scheme, and without the query of a picture, which often
+/// states a size. In other addresses, the query can name the file.
 fn key(url: &str) -> String {
     let url = url.split_once("://").map_or(url, |(_, rest)| rest);
-    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+    let url = url.split('#').next().unwrap_or_default();
+    let path = url.split('?').next().unwrap_or_default();
+    if is_picture_name(path) { path.to_owned() } else { url.to_owned() }
+}
+
+/// Returns whether a path ends in the file type of a picture.
+fn is_picture_name(path: &str) -> bool {
+    const TYPES: [&str; 10] = ["jpg", "jpeg", "png", "gif", "webp", "avif", "svg", "bmp", "tif", "tiff"];
+    let end = path.rsplit_once('.').map_or("", |(_, end)| end);
+    TYPES.iter().any(|name| end.eq_ignore_ascii_case(name))
 }
 
 fn shows_picture(block: &v1::Block) -> bool {

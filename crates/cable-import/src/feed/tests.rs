@@ -270,6 +270,26 @@ fn no_record_has_an_address_and_plain_fields_have_no_markup() {
 }
 
 #[test]
+fn files_that_differ_in_their_query_are_two_unless_they_are_pictures() {
+    let items = items(
+        "<rss><channel><item><guid>a</guid><enclosure url='/play?id=1' type='audio/mpeg'/><enclosure url='/play?id=2' type='audio/mpeg'/>\
+         <enclosure url='/a.JPG?w=1' type='image/jpeg'/><enclosure url='/a.JPG?w=2' type='image/jpeg'/></item></channel></rss>",
+    );
+    let first = article(&items[0]);
+    assert_eq!(first.body.as_ref().unwrap().blocks.len(), 2);
+    assert!(first.lead_media.is_some());
+    assert_eq!(converted(&items[0]).not_imported["files that the article has already"], 1);
+}
+
+#[test]
+fn the_note_on_a_time_names_its_zone() {
+    let items = items(
+        "<rss><channel><item><guid>a</guid><pubDate>Fri, 01 Mar 2024 12:00:05 BST</pubDate></item></channel></rss>",
+    );
+    assert!(converted(&items[0]).notes.iter().any(|note| note.contains("unknown zone BST")));
+}
+
+#[test]
 fn damage_costs_only_its_item() {
     let items = items(
         "<rss><channel><item><guid>a</guid><title>One</title></item><item><guid>b</guid><title>Two<br></title></item>\
