@@ -15,6 +15,7 @@ use article::Texts;
 use entry::{Channel, Entry};
 
 mod article;
+mod boilerplate;
 mod entry;
 mod json;
 mod media;
@@ -245,7 +246,8 @@ impl Feed {
     pub fn items(self) -> Items {
         let Feed { options, channel, sites, bytes, entries, .. } = self;
         let mut newest: HashMap<String, usize> = HashMap::new();
-        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.damage.is_none()) {
+        let has_version = |entry: &Entry| entry.damage.is_none() && entry.kind != entry::DELETED;
+        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| has_version(entry)) {
             let best = newest.entry(article::key(entry)).or_insert(index);
             // The first one of those with the same time, or with none.
             if article::version(entry, &options) > article::version(&entries[*best], &options) {
@@ -253,6 +255,9 @@ impl Feed {
             }
         }
         let outcomes = entries.iter().enumerate().map(|(index, entry)| {
+            if entry.kind == entry::DELETED {
+                return Some(SkipReason::Deleted);
+            }
             let best = *newest.get(&article::key(entry)).filter(|_| entry.damage.is_none())?;
             if best == index || article::key(entry).is_empty() {
                 None

@@ -140,6 +140,9 @@ pub enum SkipReason {
     /// The file contains the same item twice. The first one is converted.
     #[error("duplicate in the file")]
     Duplicate,
+    /// A feed states that the item is deleted. An import removes nothing.
+    #[error("deleted in the feed: an import removes nothing; delete or kill the article")]
+    Deleted,
     /// The file contains another version of the same item, which is newer or comes first.
     #[error("other version of an item that is in the file")]
     OtherVersion,

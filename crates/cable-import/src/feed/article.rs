@@ -13,7 +13,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Options,
+    Options, boilerplate,
     entry::{Channel, Entry, Located, Text},
     media,
     xml::escaped,
@@ -126,11 +126,7 @@ pub(super) fn piece(
         return Err(format!("no {fields}: nothing identifies it in a later import; add one to the feed"));
     }
     let mut result = ConvertedItem { not_imported: entry.not_imported.clone(), ..Default::default() };
-    let (body, summary) = match (&entry.content, &entry.summary) {
-        (Some(content), summary) => (convert_body(content, &mut result, texts)?, summary.as_ref()),
-        (None, Some(summary)) => (convert_body(summary, &mut result, texts)?, None),
-        (None, None) => (v1::Body::default(), None),
-    };
+    let (body, summary) = body(entry, &mut result, texts)?;
     let mut article = v1::Article {
         headline: entry.title.as_ref().map(|title| escaped(&texts.words(title))).unwrap_or_default(),
         language: entry.language.clone(),
@@ -176,14 +172,37 @@ pub(super) fn key(entry: &Entry) -> String {
     if guid.trim().is_empty() { link.trim().to_owned() } else { guid.trim().to_owned() }
 }
 
+/// Returns the body, and the summary, unless that is the body.
+fn body<'a>(
+    entry: &'a Entry,
+    result: &mut ConvertedItem,
+    texts: &mut Texts,
+) -> Result<(v1::Body, Option<&'a Located>), String> {
+    let body = match &entry.content {
+        Some(content) => convert_body(content, result, texts)?,
+        None => v1::Body::default(),
+    };
+    match &entry.summary {
+        Some(summary) if body.blocks.is_empty() => {
+            if entry.content.is_some() {
+                result.notes.push("the content has no text: the text is the summary".into());
+            }
+            Ok((convert_body(summary, result, texts)?, None))
+        }
+        summary => Ok((body, summary.as_ref())),
+    }
+}
+
 fn convert_body(
     located: &Located,
     result: &mut ConvertedItem,
     texts: &mut Texts,
 ) -> Result<v1::Body, String> {
     let html = match &located.text {
-        Text::Html(html) => html.clone(),
-        Text::Plain(text) => paragraphs(text),
+        Text::Html(html) if html.contains('<') => html.clone(),
+        // Text with references, whose lines are those of its author.
+        Text::Html(html) => paragraphs(html, |text| text.to_owned()),
+        Text::Plain(text) => paragraphs(text, escaped),
     };
     let converted = texts
         .convert(&html, located.base.as_deref())
@@ -196,10 +215,10 @@ fn convert_body(
 }
 
 /// Returns plain text as HTML: an empty line ends a paragraph, a line feed a line.
-fn paragraphs(text: &str) -> String {
+fn paragraphs(text: &str, as_html: impl Fn(&str) -> String) -> String {
     let lines: Vec<&str> = text.trim().lines().map(str::trim_end).collect();
     let paragraphs = lines.split(|line| line.is_empty()).filter(|lines| !lines.is_empty());
-    paragraphs.map(|lines| format!("<p>{}</p>", escaped(&lines.join("\n")).replace('\n', "<br>"))).collect()
+    paragraphs.map(|lines| format!("<p>{}</p>", as_html(&lines.join("\n")).replace('\n', "<br>"))).collect()
 }
 
 /// Sets the summary, and the dek: a summary that does not merely repeat the first words of the text.
@@ -213,7 +232,7 @@ fn set_summary(
 ) {
     let subtitle = one_line(&entry.subtitle);
     if let Some(summary) = summary {
-        let words = texts.words(&summary.text);
+        let words = boilerplate::removed(&texts.words(&summary.text));
         let start = words.trim_end_matches(|c: char| !c.is_alphanumeric());
         let text = one_line(&render(body, BodyFormat::PlainText));
         let is_excerpt = text.starts_with(html::head(start, 200)) && !start.is_empty();

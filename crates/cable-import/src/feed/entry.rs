@@ -24,6 +24,9 @@ const MAX_FEED_TEXT_BYTES: usize = 2 << 10;
 /// The maximum length of a language in bytes. No tag is longer.
 const MAX_LANGUAGE_BYTES: usize = 65;
 
+/// The kind of an entry that states the deletion of another one (RFC 6721).
+pub(super) const DELETED: &str = "deleted-entry";
+
 /// A text as a feed has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Text {
@@ -197,7 +200,11 @@ pub(super) fn read(document: Document, address: Option<&Url>) -> Result<(Channel
         let default = if has_own_base { None } else { site.as_ref() };
         entry(item, &channel, &Bases { default: default.cloned(), document: document_base.clone() })
     });
-    let entries = entries.collect();
+    let deleted = head.children().filter(|child| child.name == "at:deleted-entry").map(|child| {
+        let guid = child.attribute("ref").to_owned();
+        Entry { kind: DELETED, guid, ..Entry::default() }
+    });
+    let entries = entries.chain(deleted).collect();
     Ok((channel, entries))
 }
 

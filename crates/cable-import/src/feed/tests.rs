@@ -138,7 +138,7 @@ fn an_item_of_rss_has_all_its_fields() {
 fn what_is_missing_follows_a_rule_and_is_reported() {
     let items = items(RSS);
     let teaser = article(&items[1]);
-    assert_eq!((&*teaser.dek, &*teaser.summary), ("", "The first words of it […]"));
+    assert_eq!((&*teaser.dek, &*teaser.summary), ("", "The first words of it …"));
     assert_eq!((&*teaser.path, teaser.publish_time), ("/2026/teaser/", None));
     assert!(converted(&items[1]).notes.iter().any(|note| note.contains("time of the first import")));
     let linked = article(&items[2]);
@@ -287,6 +287,45 @@ fn the_note_on_a_time_names_its_zone() {
         "<rss><channel><item><guid>a</guid><pubDate>Fri, 01 Mar 2024 12:00:05 BST</pubDate></item></channel></rss>",
     );
     assert!(converted(&items[0]).notes.iter().any(|note| note.contains("unknown zone BST")));
+}
+
+#[test]
+fn boilerplate_of_summaries_is_no_dek() {
+    let items = items(
+        "<rss xmlns:content='http://purl.org/rss/1.0/modules/content/'><channel><item><guid>a</guid>\
+         <description>&lt;p&gt;Ice on the quay [&amp;#8230;]&lt;/p&gt;&lt;p&gt;The post &lt;a href='/'&gt;Ice&lt;/a&gt; appeared first on Lantern.&lt;/p&gt;</description>\
+         <content:encoded>Ice on the quay and more.</content:encoded></item></channel></rss>",
+    );
+    let first = article(&items[0]);
+    assert_eq!((&*first.dek, &*first.summary), ("", "Ice on the quay \u{2026}"));
+}
+
+#[test]
+fn text_without_markup_has_its_paragraphs_and_lines() {
+    let items = items(
+        "<rss><channel><item><guid>a</guid><description>One &amp;amp; two\nThree\n\nFour</description></item></channel></rss>",
+    );
+    assert_eq!(html(article(&items[0])).matches("<p>").count(), 2);
+    assert_eq!(text(article(&items[0])), "One & two\nThree\n\nFour");
+}
+
+#[test]
+fn content_without_text_is_replaced_by_the_summary() {
+    let items = items(
+        "<rss xmlns:content='http://purl.org/rss/1.0/modules/content/'><channel><item><guid>a</guid>\
+         <description>Ice.</description><content:encoded>&lt;!-- x --&gt;</content:encoded></item></channel></rss>",
+    );
+    assert_eq!(text(article(&items[0])), "Ice.");
+}
+
+#[test]
+fn deleted_entries_are_skipped_with_their_reason() {
+    let items = items(
+        "<feed xmlns='http://www.w3.org/2005/Atom' xmlns:t='http://purl.org/atompub/tombstones/1.0'>\
+         <t:deleted-entry ref='a' when='2026-01-01T00:00:00Z'/><entry><id>a</id><title>A</title></entry></feed>",
+    );
+    assert_eq!(article(&items[0]).headline, "A");
+    assert_eq!(items[1].outcome, ItemOutcome::Skipped(SkipReason::Deleted));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub const MAX_NAMESPACES: usize = 64;
 const MAX_REREAD_BYTES: usize = 16 << 20;
 
 /// Namespaces, and the prefixes by which the rest of this module names them. The elements of RSS have none.
-const NAMESPACES: [(&str, &str); 30] = [
+const NAMESPACES: [(&str, &str); 31] = [
     ("http://backend.userland.com/rss", ""),
     ("http://backend.userland.com/rss2", ""),
     ("http://blogs.law.harvard.edu/tech/rss", ""),
@@ -57,6 +57,7 @@ const NAMESPACES: [(&str, &str); 30] = [
     ("http://purl.org/rss/1.0/modules/slash/", "slash"),
     ("http://wellformedweb.org/CommentAPI/", "wfw"),
     ("http://purl.org/syndication/thread/1.0", "thread"),
+    ("http://purl.org/atompub/tombstones/1.0", "at"),
     ("http://www.georss.org/georss", "georss"),
     ("http://backend.userland.com/creativeCommonsRssModule", "cc"),
     ("http://creativecommons.org/ns#", "cc"),
