@@ -17,8 +17,10 @@ use entry::{Channel, Entry};
 mod article;
 mod boilerplate;
 mod entry;
+mod item;
 mod json;
 mod media;
+mod mrss;
 mod plain;
 mod xml;
 

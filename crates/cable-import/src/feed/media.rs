@@ -9,11 +9,13 @@ use cable_proto::{
 };
 use url::Url;
 
-use super::{
-    entry::{Entry, resolved},
-    xml::Element,
+use super::entry::Entry;
+use crate::{
+    ConvertedItem,
+    addresses::without_addresses,
+    fit::truncate,
+    piece::{is_web, one_line},
 };
-use crate::{ConvertedItem, addresses::without_addresses, fit::truncate, piece::one_line};
 
 /// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,11 @@ impl File {
         kind.or_else(|| of(&guessed.unwrap_or_default())).unwrap_or(FileKind::Other)
     }
 
+    /// Returns whether the file is a program of Flash, which nothing plays any more.
+    pub(super) fn is_flash(&self) -> bool {
+        self.r#type.contains("shockwave-flash")
+    }
+
     fn rendition(&self) -> Option<v1::Rendition> {
         let mut rendition = html::rendition(&self.url, Some(self.width.max(0)), Some(self.height.max(0)))?;
         if let Ok(url) = Url::parse(&rendition.href) {
@@ -76,6 +83,7 @@ pub(super) struct Attachment {
     pub(super) files: Vec<File>,
     pub(super) title: String,
     pub(super) description: String,
+    pub(super) alt_text: String,
     pub(super) credit: String,
     pub(super) copyright: String,
     /// The playing time in seconds.
@@ -90,7 +98,7 @@ impl Attachment {
         Attachment { files: vec![File { url, r#type, ..File::default() }], ..Attachment::default() }
     }
 
-    fn kind(&self) -> FileKind {
+    pub(super) fn kind(&self) -> FileKind {
         self.files.first().map_or(FileKind::Other, File::kind)
     }
 
@@ -116,6 +124,7 @@ impl Attachment {
         };
         Some(v1::Media {
             caption: spans(caption),
+            alt_text: truncate(&one_line(&self.alt_text), limit::PARAGRAPH.maximum as usize).to_owned(),
             credit: line(&self.credit),
             copyright_notice: line(&self.copyright),
             kind: kind.into(),
@@ -145,128 +154,6 @@ fn spans(text: &str) -> Vec<v1::Span> {
 
 fn block(kind: Kind) -> v1::Block {
     v1::Block { id: String::new(), kind: Some(kind) }
-}
-
-/// Adds an element with a file to an entry. Returns false if the element is none.
-pub(super) fn add(element: &Element, entry: &mut Entry, base: Option<&Url>) -> bool {
-    let url = |name: &str| resolved(base, element.attribute(name));
-    match element.name.as_str() {
-        "enclosure" => entry.add_attachment(Attachment::of_file(url("url"), element.attribute("type"))),
-        "media:content" => {
-            let attachment = of_content(element, base);
-            entry.add_attachment(attachment);
-        }
-        "media:group" => add_group(element, entry, base),
-        "media:thumbnail" => entry.thumbnails.push(url("url")),
-        "itunes:image" => {
-            let href = if element.attribute("href").is_empty() { url("url") } else { url("href") };
-            let medium = "image".to_owned();
-            let file = File { url: href, medium, ..File::default() };
-            entry.add_attachment(Attachment { files: vec![file], ..Attachment::default() });
-        }
-        "media:credit" | "media:text" if entry.attachments.is_empty() => entry.count(&element.name),
-        "media:credit" => {
-            let last = entry.attachments.last_mut();
-            last.into_iter().for_each(|last| last.credit = element.plain());
-        }
-        _ => return false,
-    }
-    true
-}
-
-fn number(text: &str) -> i32 {
-    text.trim().trim_end_matches("px").parse::<f64>().map_or(0, |number| number.clamp(0.0, 1e6) as i32)
-}
-
-fn of_content(element: &Element, base: Option<&Url>) -> Attachment {
-    let file = File {
-        url: resolved(base, element.attribute("url")),
-        r#type: element.attribute("type").to_owned(),
-        medium: element.attribute("medium").to_owned(),
-        width: number(element.attribute("width")),
-        height: number(element.attribute("height")),
-    };
-    let mut attachment = Attachment {
-        files: Some(file).filter(|file| !file.url.is_empty()).into_iter().collect(),
-        duration: duration(element.attribute("duration")),
-        ..Attachment::default()
-    };
-    attachment.add_texts(element, base);
-    attachment
-}
-
-impl Attachment {
-    fn add_texts(&mut self, element: &Element, base: Option<&Url>) {
-        for child in element.children() {
-            let text = || child.plain();
-            match child.name.as_str() {
-                "media:title" => self.title = text(),
-                "media:description" => self.description = text(),
-                "media:credit" => self.credit = text(),
-                "media:copyright" => self.copyright = text(),
-                "media:thumbnail" if self.poster.is_empty() => {
-                    self.poster = resolved(base, child.attribute("url"));
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Adds the files of a group: one attachment of each kind, whose files are the same content in several encodings.
-fn add_group(group: &Element, entry: &mut Entry, base: Option<&Url>) {
-    let mut attachments: Vec<(bool, Attachment)> = Vec::new();
-    let mut texts = Attachment::default();
-    texts.add_texts(group, base);
-    for child in group.children().filter(|child| child.name == "media:content") {
-        let is_default = child.attribute("isDefault") == "true";
-        let one = of_content(child, base);
-        match attachments.iter_mut().find(|(_, other)| other.kind() == one.kind()) {
-            Some((_, other)) if is_default => {
-                let others = std::mem::take(&mut other.files);
-                other.files = one.files.into_iter().chain(others).collect();
-            }
-            Some((_, other)) => other.files.extend(one.files),
-            None => attachments.push((is_default, one)),
-        }
-    }
-    if attachments.is_empty() && !texts.poster.is_empty() {
-        entry.thumbnails.push(std::mem::take(&mut texts.poster));
-    }
-    for (_, mut attachment) in attachments {
-        let fill = |own: &mut String, shared: &String| {
-            if own.is_empty() {
-                own.clone_from(shared);
-            }
-        };
-        fill(&mut attachment.credit, &texts.credit);
-        fill(&mut attachment.copyright, &texts.copyright);
-        fill(&mut attachment.poster, &texts.poster);
-        entry.add_attachment(attachment);
-    }
-}
-
-/// Sets the playing time that a podcast states for its item.
-pub(super) fn set_durations(item: &Element, entry: &mut Entry) {
-    let Some(seconds) = duration(&item.get("itunes:duration")) else { return };
-    let playing = |attachment: &&mut Attachment| {
-        matches!(attachment.kind(), FileKind::Sound | FileKind::Video) && attachment.duration.is_none()
-    };
-    if let Some(attachment) = entry.attachments.iter_mut().find(playing) {
-        attachment.duration = Some(seconds);
-    }
-}
-
-/// Returns the duration in seconds, written as `00:32:15`, `32:15`, `1935` or `1935.5`.
-pub(super) fn duration(text: &str) -> Option<i64> {
-    let text = text.trim().split('.').next().unwrap_or_default();
-    if text.is_empty() || text.len() > 12 {
-        return None;
-    }
-    text.split(':').try_fold(0_i64, |seconds, part| {
-        let part: u32 = part.trim().parse().ok()?;
-        seconds.checked_mul(60)?.checked_add(part.into())
-    })
 }
 
 /// Adds the files of an entry to its article, unless the body shows them already. The first picture leads the article; a
@@ -305,6 +192,11 @@ pub(super) fn place(entry: &Entry, article: &mut v1::Article, result: &mut Conve
         };
         body.blocks.push(block(kind));
     }
+    for url in &entry.embeds {
+        if url.len() as u64 <= limit::URL.maximum && is_web(url) && shown.insert(key(url)) {
+            body.blocks.push(block(Kind::Embed(v1::Embed { url: url.clone(), ..Default::default() })));
+        }
+    }
     let mut unused = entry.thumbnails.iter().filter(|url| !shown.contains(&key(url)));
     if !has_picture && !has_poster && article.lead_media.is_none() {
         let media = unused.by_ref().find_map(|url| Attachment::of_file(url.clone(), "image").media());
@@ -330,7 +222,7 @@ fn link(attachment: &Attachment, media: &v1::Media) -> Kind {
 
 /// Returns the address by which files are compared: without scheme, and without the query of a picture, which often
 /// states a size. In other addresses, the query can name the file.
-fn key(url: &str) -> String {
+pub(super) fn key(url: &str) -> String {
     let url = url.split_once("://").map_or(url, |(_, rest)| rest);
     let url = url.split('#').next().unwrap_or_default();
     let path = url.split('?').next().unwrap_or_default();

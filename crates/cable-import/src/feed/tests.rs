@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ConvertedItem, report::Report};
 
+mod files;
+
 fn options() -> Options {
     Options { now: "2026-06-01T00:00:00Z".parse().unwrap(), ..Options::default() }
 }
