@@ -156,7 +156,9 @@ impl Feed {
         let start = text.trim_start_matches(|c: char| c.is_whitespace() || c == crate::text::BYTE_ORDER_MARK);
         let mut failure = None;
         let (channel, mut entries) = if start.starts_with('{') {
-            json::read(start, address.as_ref()).map_err(Error::NotFeed)?
+            let (channel, entries, problem) = json::read(start, address.as_ref()).map_err(Error::NotFeed)?;
+            failure = problem;
+            (channel, entries)
         } else if start.starts_with('<') {
             let document = xml::parse(start, address.as_ref(), room);
             failure = document.failure.clone();

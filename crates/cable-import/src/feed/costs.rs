@@ -153,7 +153,11 @@ fn the_worst_rss_takes_a_bounded_time() {
         .extend(with_texts(RSS, title, RSS_END).into_iter().map(|(name, text)| (name + ", title", text)));
     let one_item = format!("{RSS}<item><guid>a</guid>");
     let one_end = format!("</item>{RSS_END}");
-    let in_item: [(&str, &dyn Fn(usize) -> String); 15] = [
+    let in_item: [(&str, &dyn Fn(usize) -> String); 19] = [
+        ("people of one field", &|_| "<author>a@x (B), a@x (B), a@x (B)</author>".to_owned()),
+        ("names with signs", &|n| format!("<category>&lt;a &amp;amp; {n}</category>")),
+        ("sizes of one picture", &|n| format!("<media:content url='/a.jpg?{n}' width='{n}'/>")),
+        ("captions", &|n| format!("<media:content url='/{n}.jpg'/><media:description>a</media:description>")),
         ("authors", &|n| format!("<author>a{n}</author>")),
         ("categories", &|n| format!("<category>a{n}</category>")),
         ("keywords", &|n| format!("<media:keywords>a{n},b{n},c,d,e,f,g</media:keywords>")),
@@ -201,6 +205,10 @@ fn the_worst_rss_takes_a_bounded_time() {
     for (name, part) in items {
         documents.push((name.to_owned(), filled(RSS, part, RSS_END)));
     }
+    documents.push((
+        "one author".to_owned(),
+        filled(&format!("{one_item}<author>"), |_| "a@x (&lt;a,".to_owned(), &format!("</author>{one_end}")),
+    ));
     documents.push(("nested bases".to_owned(), filled("<feed>", |_| "<a xml:base='a/'>".to_owned(), "")));
     documents.push(("one attribute".to_owned(), filled("<rss a='", |_| "&amp;".to_owned(), "'/>")));
     documents.push((
@@ -321,6 +329,8 @@ fn the_worst_json_takes_a_bounded_time() {
         let start = format!("{JSON},{{\"id\":\"b\",\"{key}\":[0");
         documents.push((format!("{name} in one item"), filled(&start, part, "]}]}")));
     }
+    documents
+        .push(("damage in the last item".to_owned(), filled(JSON, |n| format!(",{{\"id\":{n}}}"), ",{]}")));
     let authors: Vec<String> = (0..100).map(|n| format!("{{\"name\":\"a{n}\"}}")).collect();
     let start = JSON.replace("\"items\"", &format!("\"authors\":[{}],\"items\"", authors.join(",")));
     documents.push((

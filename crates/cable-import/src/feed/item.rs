@@ -177,7 +177,9 @@ impl Other {
             // It describes the item, and no file of it.
             Some(caption) if texts.is_empty() && entry.content.is_none() => {
                 if self.is_caption {
-                    entry.attachments.iter_mut().for_each(|file| file.description.clear());
+                    let words = plain(caption.text.source().trim());
+                    let of_item = entry.attachments.iter_mut().filter(|file| file.description == words);
+                    of_item.for_each(|file| file.description.clear());
                 }
                 texts.push(caption);
             }

@@ -63,12 +63,64 @@ fn add_authors(object: &Object, entry: &mut Entry) {
     }
 }
 
+/// The channel and the entries of a document, and the problem that ended the reading early, if there is one.
+type Read = (Channel, Vec<Entry>, Option<String>);
+
+/// Parses a document. If it is damaged within its items, those before the damage remain, with the problem.
+fn parse(source: &str) -> Result<(Value, Option<String>), String> {
+    let problem = match serde_json::from_str(source) {
+        Ok(document) => return Ok((document, None)),
+        Err(error) => format!("not JSON: {error}"),
+    };
+    let whole = items_start(source).and_then(|start| {
+        let mut document: Value = serde_json::from_str(&format!("{}]}}", &source[..start])).ok()?;
+        document["items"] = Value::Array(values_before_damage(&source[start..]));
+        Some(document)
+    });
+    whole.map(|document| (document, Some(problem.clone()))).ok_or(problem)
+}
+
+/// Returns the position after the bracket that opens the list of items.
+fn items_start(source: &str) -> Option<usize> {
+    let (mut depth, mut is_string, mut is_escaped) = (0_usize, false, false);
+    for (at, byte) in source.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_string,
+            b'"' => is_string = !is_string,
+            _ if is_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.checked_sub(1)?,
+            b':' if depth == 1 && source[..at].trim_end().ends_with("\"items\"") => {
+                let list = source[at + 1..].trim_start().strip_prefix('[')?;
+                return Some(source.len() - list.len());
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Returns the values of a list up to the first one that is damaged.
+fn values_before_damage(list: &str) -> Vec<Value> {
+    let (mut values, mut rest) = (Vec::new(), list);
+    loop {
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let Some(Ok(value)) = stream.next() else { return values };
+        values.push(value);
+        match rest[stream.byte_offset()..].trim_start().strip_prefix(',') {
+            Some(after) => rest = after,
+            None => return values,
+        }
+    }
+}
+
 /// Reads a document. The error states why it is not a feed.
-pub(super) fn read(source: &str, address: Option<&Url>) -> Result<(Channel, Vec<Entry>), String> {
+pub(super) fn read(source: &str, address: Option<&Url>) -> Result<Read, String> {
     if !is_bounded(source) {
         return Err(format!("more than {MAX_VALUES} values"));
     }
-    let document: Value = serde_json::from_str(source).map_err(|error| format!("not JSON: {error}"))?;
+    let (document, failure) = parse(source)?;
     let Some(document) = document.as_object() else { return Err("not a JSON object".to_owned()) };
     if !text(document, "version").starts_with("https://jsonfeed.org/version/1") {
         return Err("JSON without `version` `https://jsonfeed.org/version/1.1` or `/1`".to_owned());
@@ -95,7 +147,24 @@ pub(super) fn read(source: &str, address: Option<&Url>) -> Result<(Channel, Vec<
     let home = Url::parse(&channel.home).ok().filter(super::is_short).map(Rc::new);
     let base = home.or(base);
     let entries = items.iter().map(|item| entry(item, &channel, &base)).collect();
-    Ok((channel, entries))
+    Ok((channel, entries, failure))
+}
+
+/// Counts the members whose values have other types than JSON Feed gives them.
+fn count_types(item: &Object, entry: &mut Entry) {
+    for (key, value) in item.iter().filter(|(key, value)| KNOWN.contains(&key.as_str()) && !value.is_null()) {
+        let is_right = match key.as_str() {
+            "tags" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            "authors" | "attachments" => {
+                value.as_array().is_some_and(|list| list.iter().all(Value::is_object))
+            }
+            "author" => value.is_object(),
+            _ => value.is_string() || value.is_number(),
+        };
+        if !is_right {
+            entry.count(&format!("{key} of another type"));
+        }
+    }
 }
 
 /// The members of an item that are used.
@@ -153,6 +222,7 @@ fn entry(item: &Value, channel: &Channel, base: &Option<Rc<Url>>) -> Entry {
         }
     }
     add_attachments(item, &mut entry, base);
+    count_types(item, &mut entry);
     for key in item.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
         entry.count(key);
     }
@@ -183,6 +253,39 @@ fn add_attachments(item: &Object, entry: &mut Entry, base: &Option<Rc<Url>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn items_before_the_damage_remain() {
+        let head = r#"{"version":"https://jsonfeed.org/version/1","x":{"items":[1]},"title":"\"items\":[","items":["#;
+        for (rest, count) in [
+            ("{\"id\":1},{\"id\":2},{\"id\":", 2),
+            ("{\"id\":1}, {\"id\":\"a\tb\"},{}]}", 1),
+            ("{\"id\":1}", 1),
+            ("", 0),
+        ] {
+            let (_, entries, failure) = read(&format!("{head}{rest}"), None).unwrap();
+            assert_eq!(entries.len(), count, "{rest}");
+            assert!(failure.is_some_and(|failure| failure.contains("not JSON")), "{rest}");
+        }
+        assert!(read("{\"version\":\"https://jsonfeed.org/version/1\",", None).is_err());
+    }
+
+    #[test]
+    fn values_of_other_types_are_counted() {
+        let source = r#"{"version":"https://jsonfeed.org/version/1","items":[
+            {"id":1,"tags":"sea","author":"Ann","authors":["Bo"],"title":null,"summary":["a"],"attachments":[]}]}"#;
+        let (_, entries, _) = read(source, None).unwrap();
+        let counts: Vec<&str> = entries[0].not_imported.keys().map(String::as_str).collect();
+        assert_eq!(
+            counts,
+            [
+                "author of another type",
+                "authors of another type",
+                "summary of another type",
+                "tags of another type"
+            ]
+        );
+    }
 
     #[test]
     fn values_are_bounded_and_signs_in_texts_are_not_counted() {

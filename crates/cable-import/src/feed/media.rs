@@ -105,7 +105,11 @@ impl Attachment {
     /// Returns the file as media of the schema, if it has an address that can be used.
     fn media(&self) -> Option<v1::Media> {
         let mut hrefs = HashSet::new();
-        let renditions = self.files.iter().filter_map(File::rendition);
+        let mut files: Vec<&File> = self.files.iter().collect();
+        if self.kind() == FileKind::Picture {
+            files.sort_by_key(|file| std::cmp::Reverse(file.width));
+        }
+        let renditions = files.into_iter().filter_map(File::rendition);
         let renditions = renditions.filter(|rendition| hrefs.insert(rendition.href.clone()));
         let renditions: Vec<_> = renditions.collect();
         let (kind, has_time) = match self.kind() {

@@ -61,11 +61,7 @@ fn add_content(element: &Element, entry: &mut Entry, base: Option<&Url>) {
             && last.files.first().is_some_and(|other| key(&other.url) == key(&file.url) && is_picture(&one))
     };
     match entry.attachments.last_mut().filter(is_size) {
-        Some(last) => {
-            last.files.append(&mut one.files);
-            // The largest comes first.
-            last.files.sort_by_key(|file| std::cmp::Reverse(file.width));
-        }
+        Some(last) => last.files.append(&mut one.files),
         None => entry.add_attachment(one),
     }
 }
@@ -157,8 +153,9 @@ fn add_group(group: &Element, entry: &mut Entry, base: Option<&Url>) {
         }
         match attachments.iter_mut().find(|(_, other)| other.kind() == one.kind()) {
             Some((_, other)) if is_default => {
-                let others = std::mem::take(&mut other.files);
-                other.files = one.files.into_iter().chain(others).collect();
+                other.files.extend(one.files);
+                let last = other.files.len().saturating_sub(1);
+                other.files.swap(0, last);
             }
             Some((_, other)) => other.files.extend(one.files),
             None => attachments.push((is_default, one)),
