@@ -154,7 +154,7 @@ impl Feed {
         drop(bytes);
         let room = MAX_ITEMS - self.entries.len();
         let start = text.trim_start_matches(|c: char| c.is_whitespace() || c == crate::text::BYTE_ORDER_MARK);
-        let mut failure = None;
+        let mut failure;
         let (channel, mut entries) = if start.starts_with('{') {
             let (channel, entries, problem) = json::read(start, address.as_ref()).map_err(Error::NotFeed)?;
             failure = problem;

@@ -11,7 +11,8 @@ use super::gates::Audience;
 pub(super) const NOT_ON_SITE: &str = "blocks that the site does not show";
 
 /// The fields of cards without a counterpart that have words, as HTML.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
+    "sponsorLabel",
     "heading",
     "header",
     "subheader",
@@ -84,7 +85,7 @@ impl Document {
                 let is_level = matches!(tag, "h1" | "h2" | "h3" | "h4" | "h5" | "h6");
                 self.element(if is_level { tag } else { "h2" }, node);
             }
-            "list" => self.element(if text(node, "listType") == "number" { "ol" } else { "ul" }, node),
+            "list" => self.list(node),
             "listitem" => self.element("li", node),
             "quote" | "extended-quote" | "aside" => self.element("blockquote", node),
             "link" | "autolink" => {
@@ -97,6 +98,26 @@ impl Document {
             "tab" => self.html += "\t",
             card => self.card(card, node),
         }
+    }
+
+    /// Adds a list. A nested list is an item of its own in Lexical, and part of the item before it in HTML.
+    fn list(&mut self, node: &Value) {
+        const END: &str = "</li>";
+        let name = if text(node, "listType") == "number" { "ol" } else { "ul" };
+        self.html += &format!("<{name}>");
+        for item in list(node, "children") {
+            let children = list(item, "children");
+            let is_nested =
+                !children.is_empty() && children.iter().all(|child| text(child, "type") == "list");
+            if is_nested && self.html.ends_with(END) {
+                self.html.truncate(self.html.len() - END.len());
+                self.children(item);
+                self.html += END;
+            } else {
+                self.node(item);
+            }
+        }
+        self.html += &format!("</{name}>");
     }
 
     /// Adds a run of text with its marks, a bit for each.
@@ -158,7 +179,9 @@ impl Document {
                         title => title,
                     };
                     self.html += &format!("<figure><a href=\"{url}\">{}</a>", escaped(title));
-                    self.paragraph(&escaped(text(metadata, "description")));
+                    for key in ["description", "author", "publisher"] {
+                        self.paragraph(&escaped(text(metadata, key)));
+                    }
                 }
                 self.html += &format!("<figcaption>{}</figcaption></figure>", text(card, "caption"));
             }
@@ -197,6 +220,12 @@ impl Document {
                         "" => {}
                         url => self.html += &format!("<figure><img src=\"{}\"></figure>", escaped(url)),
                     }
+                }
+                for key in ["beforeImage", "afterImage"] {
+                    card.get(key)
+                        .filter(|image| image.is_object())
+                        .into_iter()
+                        .for_each(|image| self.picture(image));
                 }
                 for key in WORDS {
                     self.paragraph(text(card, key));
@@ -410,6 +439,26 @@ mod tests {
             "sections":[[10,0],[10,1]]}"#;
         let document = mobiledoc(source).unwrap();
         assert_eq!((document.html.as_str(), document.counts.len()), ("", 2));
+    }
+
+    #[test]
+    fn nested_lists_are_part_of_the_item_before_them() {
+        let source = r#"{"root":{"children":[{"type":"list","children":[
+            {"type":"listitem","children":[{"type":"text","text":"one"}]},
+            {"type":"listitem","children":[{"type":"list","listType":"number","children":[{"type":"listitem","children":[{"type":"text","text":"two"}]}]}]}]},
+            {"type":"before-after","beforeImage":{"src":"/b.jpg"},"afterImage":{"src":"/a.jpg"}},
+            {"type":"call-to-action","sponsorLabel":"<p>Ad</p>","textValue":"Buy"},
+            {"type":"bookmark","url":"/x","metadata":{"title":"T","author":"Ann","publisher":"Lantern"}}]}}"#;
+        let html = lexical(source).unwrap().html;
+        for part in [
+            "<ul><li>one<ol><li>two</li></ol></li></ul>",
+            "src=\"/b.jpg\"",
+            "src=\"/a.jpg\"",
+            "Ad",
+            "<p>Ann</p><p>Lantern</p>",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
     }
 
     #[test]
