@@ -260,7 +260,8 @@ impl Feed {
         }
         let outcomes = entries.iter().enumerate().map(|(index, entry)| {
             if entry.kind == entry::DELETED {
-                return Some(SkipReason::Deleted);
+                let is_listed = newest.contains_key(&article::key(entry));
+                return Some(if is_listed { SkipReason::OtherVersion } else { SkipReason::Deleted });
             }
             let best = *newest.get(&article::key(entry)).filter(|_| entry.damage.is_none())?;
             if best == index || article::key(entry).is_empty() {
@@ -308,9 +309,9 @@ impl Items {
         let label = label(entry.kind, cable_body::html::head(&key, 120), &title);
         let outcome = match skipped {
             Some(reason) => ItemOutcome::Skipped(reason),
-            None => self.outcome(entry, key),
+            None => self.outcome(entry, key.clone()),
         };
-        Item::new(label, entry.kind, outcome)
+        Item::of_article(label, entry.kind, outcome, self.fitter.article(&article::id(&key)))
     }
 
     fn outcome(&mut self, entry: &Entry, key: String) -> ItemOutcome {

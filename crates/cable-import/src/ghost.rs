@@ -309,7 +309,7 @@ impl Export {
                 Ok(piece) => self.repetition(row).unwrap_or_else(|| self.fitter.fit(piece)),
             },
         };
-        let article = self.fitter.article(&article_id(row));
+        let article = self.fitter.article(&article_id(&row.text("id")));
         Item::of_article(label(kind, &row.text("id"), &title), kind, outcome, article)
     }
 

@@ -88,6 +88,8 @@ impl SkipReason {
         matches!(
             self,
             SkipReason::Status(_)
+                | SkipReason::OnlyMail
+                | SkipReason::Deleted
                 | SkipReason::ScheduledWithoutTime
                 | SkipReason::Password
                 | SkipReason::Expired

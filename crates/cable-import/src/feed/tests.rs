@@ -324,10 +324,12 @@ fn content_without_text_is_replaced_by_the_summary() {
 fn deleted_entries_are_skipped_with_their_reason() {
     let items = items(
         "<feed xmlns='http://www.w3.org/2005/Atom' xmlns:t='http://purl.org/atompub/tombstones/1.0'>\
-         <t:deleted-entry ref='a' when='2026-01-01T00:00:00Z'/><entry><id>a</id><title>A</title></entry></feed>",
+         <t:deleted-entry ref='a' when='2026-01-01T00:00:00Z'/><t:deleted-entry ref='b'/><entry><id>a</id><title>A</title></entry></feed>",
     );
     assert_eq!(article(&items[0]).headline, "A");
-    assert_eq!(items[1].outcome, ItemOutcome::Skipped(SkipReason::Deleted));
+    assert_eq!(items[1].outcome, ItemOutcome::Skipped(SkipReason::OtherVersion));
+    assert_eq!(items[2].outcome, ItemOutcome::Skipped(SkipReason::Deleted));
+    assert!(items[2].hidden_article.starts_with("articles/feed-b-"), "{:?}", items[2]);
 }
 
 #[test]

@@ -287,6 +287,7 @@ fn posts_for_newsletters_are_skipped_and_claim_no_path() {
         for id in ["m1", "m2", "m3"] {
             let item = items.iter().find(|item| item.label.contains(id)).unwrap();
             assert_eq!(item.outcome, ItemOutcome::Skipped(SkipReason::OnlyMail), "{id}");
+            assert_eq!(item.hidden_article, format!("articles/gh-{id}"));
         }
         assert_eq!(article(&items, "post p9").path, "/tide/");
     }
