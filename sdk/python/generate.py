@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent
 PROTO = ROOT.parent.parent / "proto"
 PACKAGE = ROOT / "src" / "cable_client"
 GENERATED = ["v1", "_error_details_pb2.py", "_error_details_pb2.pyi"]
+MAPPING = ("__getitem__", "__iter__", "__len__")
 HEADER = '"""{} Written by generate.py: do not edit."""\n\n'
 
 
@@ -142,32 +143,65 @@ def sync_calls(files: descriptor_pb2.FileDescriptorSet) -> str:
     )
     text += "".join(signatures(files, is_sync=True)) + feeds(files, is_sync=True) + blocking_methods("client", "Cable")
     for module, name in [("feed", "Feed"), ("mirror", "Mirror")]:
-        text += f'\n\nclass Sync{name}(Blocking):\n    """The methods of a `{name}` that wait."""\n'
+        text += f'\n\nclass Sync{name}(Blocking):\n    """The members of a `{name}`. Its methods block."""\n'
         text += blocking_methods(module, name)
     return text
 
 
 def blocking_methods(module: str, name: str) -> str:
-    """Returns a method that blocks for each asynchronous one of a class of the client."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    """Returns the public members of a class of the client, with their types. Those that wait block."""
+    source = (PACKAGE / f"{module}.py").read_text()
+    found = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
     text = ""
-    for method in next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body:
-        if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) or method.name in ("aclose", "items"):
+    for method in found.body:
+        if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if method.name == "__init__":
+            text += constructor(module, name, method) if name == "Cable" else attributes(source, method)
+        if method.name in ("aclose", "items", "follow") or (method.name[0] == "_" and method.name not in MAPPING):
             continue
         result = ast.unparse(method.returns) if method.returns else ""
         is_list = result.startswith("AsyncIterator")
-        if method.name.startswith("_") or not (is_list or isinstance(method, ast.AsyncFunctionDef)):
-            continue
         result = result.removeprefix("Async")
-        passed = [argument.arg for argument in method.args.args[1:]]
-        passed += [f"{argument.arg}={argument.arg}" for argument in method.args.kwonlyargs]
-        call = f"{'iterate' if is_list else 'run'}(self._wrapped.{method.name}({', '.join(passed)}))"
-        text += f"\n    def {method.name}({ast.unparse(method.args)}) -> {result}:\n"
-        text += docstring(ast.get_docstring(method) or "")
-        text += (
-            f"        {call}\n" if result == "None" else f"        result: {result} = {call}\n        return result\n"
-        )
+        is_property = bool(method.decorator_list)
+        call = f"self._wrapped.{method.name}" + ("" if is_property else f"({', '.join(passed(method))})")
+        if is_list or isinstance(method, ast.AsyncFunctionDef):
+            call = f"{'iterate' if is_list else 'run'}({call})"
+        text += ("\n    @property" if is_property else "") + f"\n    def {method.name}({ast.unparse(method.args)})"
+        text += f" -> {result}:\n" + docstring(ast.get_docstring(method) or "As of a mapping.")
+        text += f"        {call}\n" if result == "None" else returned(result, call)
     return text
+
+
+def constructor(module: str, name: str, method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Returns the constructor that has the arguments of another class, and wraps an object of it."""
+    text = f"\n    def __init__({ast.unparse(method.args)}) -> None:\n" + docstring(ast.get_docstring(method) or "")
+    text += f"        from cable_client import {module}\n\n"
+    return text + f"        super().__init__({module}.{name}({', '.join(passed(method))}))\n"
+
+
+def attributes(source: str, method: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Returns a property for each public attribute that a constructor sets. The line above it describes it."""
+    text = ""
+    for node in method.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.target.attr[0] != "_":
+            name, result = node.target.attr, ast.unparse(node.annotation)
+            text += f"\n    @property\n    def {name}(self) -> {result}:\n"
+            text += docstring(source.splitlines()[node.lineno - 2].strip().removeprefix("#: "))
+            text += returned(result, f"self._wrapped.{name}")
+    return text
+
+
+def passed(method: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Returns the arguments by which a method is called with its own ones."""
+    return [argument.arg for argument in method.args.args[1:]] + [
+        f"{argument.arg}={argument.arg}" for argument in method.args.kwonlyargs
+    ]
+
+
+def returned(result: str, call: str) -> str:
+    """Returns the statements that return the result of a call, with its type."""
+    return f"        result: {result} = {call}\n        return result\n"
 
 
 def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterator[str]:
@@ -185,7 +219,7 @@ def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterat
         rest = [argument(field) for field in fields[1:]]
         arguments = ["self", *first, "*", *rest, "timeout: float | None = None"]
         values = ", ".join(f"{field.name}={field.name}" for field in fields)
-        passed = f"{values}, timeout=timeout".removeprefix(", ")
+        arguments_passed = f"{values}, timeout=timeout".removeprefix(", ")
         result, send = f"v1.{response.name}", f"await self.call(methods.{constant(method)}, request, timeout=timeout)"
         if is_list:
             items = next(field for field in response.field if field.label == field.LABEL_REPEATED)
@@ -195,8 +229,7 @@ def signatures(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> Iterat
         body = f"        request = v1.{request.name}({values})\n        return {send}\n"
         if is_sync:
             result = result.removeprefix("Async")
-            run = "iterate" if is_list else "run"
-            body = f"        response: {result} = {run}(self._wrapped.{name}({passed}))\n        return response\n"
+            body = returned(result, f"{'iterate' if is_list else 'run'}(self._wrapped.{name}({arguments_passed}))")
         signature = f"    {coroutine}def {name}(\n" + "".join(f"        {part},\n" for part in arguments)
         yield f"\n{signature}    ) -> {result}:\n{docstring(comment)}{body}"
 
@@ -213,11 +246,16 @@ def feeds(files: descriptor_pb2.FileDescriptorSet, is_sync: bool) -> str:
         others = [keyword for keyword in FEED_ARGUMENTS if not (name == "mirror" and keyword.startswith("store"))]
         keywords = [argument(field) for field in own] + others
         names = [field.name for field in own] + [keyword.partition(":")[0] for keyword in others]
-        passed = ", ".join(f"{name}={name}" for name in ["filter", *names])
+        given = ", ".join(f"{name}={name}" for name in ["filter", *names])
         if is_sync:
-            body = f"sync.{name.title()}(self._wrapped.{name}({passed}))"
+            # The feed of a mirror is read by the loop, which a handler that calls the client must not hold up.
+            if name == "mirror":
+                given = given.replace(
+                    "on_retry=on_retry", "on_retry=on_retry and (lambda error: to_thread(on_retry, error))"
+                )
+            body = f"sync.{name.title()}(self._wrapped.{name}({given}))"
         elif name == "mirror":
-            body = f"Mirror(self.feed({passed}, snapshot=True, allow_reset=True, include_backfill=True))"
+            body = f"Mirror(self.feed({given}, snapshot=True, allow_reset=True, include_backfill=True))"
         else:
             fields_passed = [f"{field.name}={field.name}" for field in own if field.name not in ("after", "snapshot")]
             text_of_request = ", ".join(["filter=filter", *fields_passed])
@@ -258,6 +296,7 @@ As a `consumer`, it acknowledges what it has applied, which shows its lag. It st
 
 SYNC_IMPORTS = """from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -269,7 +308,10 @@ if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
 
     from cable_client import sync
+    from cable_client._transport import TokenSource
+    from cable_client.client import Pem
     from cable_client.errors import CableError
+    from cable_client.mirror import Entity
     from cable_client.positions import PositionStore
 
 """

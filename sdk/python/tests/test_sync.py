@@ -292,7 +292,7 @@ def test_a_feed_that_is_given_up_releases_its_stream(server: Server) -> None:
     with Cable(server.endpoint) as cable:
         feed = cable.feed(checkpoint_interval=300)
         next(feed)
-        stream = weakref.ref(feed._stream)
+        stream = weakref.ref(feed._wrapped._stream)
         del feed
         gc.collect()
         assert stream() is None

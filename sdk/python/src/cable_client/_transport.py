@@ -2,13 +2,11 @@
 
 import asyncio
 import copy
-import functools
 import inspect
 import os
 import random
 import re
 import time
-import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,27 +15,25 @@ from typing import Any, Generic, TypeVar, cast
 import grpc
 from grpc import aio
 
+from cable_client import _blocking
 from cable_client._method import Method, Q, R, StreamMethod
 from cable_client.errors import CableError, ConfigError, from_rpc
 
 T = TypeVar("T")
-_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+_LATE, _LOST = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
+_CLOSED = "the client is closed"
 
 #: A token, the file of a token, or a function that returns one. Files and functions are read again.
 TokenSource = str | os.PathLike[str] | Callable[[], str | Awaitable[str]]
 
-# A rotation leaves both tokens valid for longer than this.
-MAX_AGE = 10.0
-# Calls that wait for a source must not hang with it.
-MAX_READ_TIME = 5.0
-MAX_BYTES = 4096
+# Of a token. A rotation leaves both tokens valid for longer than its age. Calls that wait for a source must not hang
+# with it.
+MAX_AGE, MAX_READ_TIME, MAX_BYTES = 10.0, 5.0, 4096
 
 # The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
 # response must not take all of it.
 ATTEMPT_SHARE = 0.4
 FIRST_EJECTION, LONGEST_EJECTION = 0.25, 10.0
-# The seconds for which other calls may continue on a connection that was given up.
-RETIREMENT = 60.0
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -72,12 +68,17 @@ class Node:
         self._tls = [tls or grpc.ssl_channel_credentials()] if scheme == "https" else []
         self._options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         self._channel: aio.Channel | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        # Also those that were given up: each one ends with its last call, which holds it.
+        self._channels: weakref.WeakSet[aio.Channel] = weakref.WeakSet()
         self._failures, self.ejected_until = 0, 0.0
 
     def channel(self) -> aio.Channel:
         """Returns the connection to the node. The first call establishes it."""
+        if _blocking.is_grpc_lost:
+            raise ConfigError("a client was open when the process was forked: close it first, or start processes anew")
         self._channel = self._channel or self.connect(aio)
+        self._channels.add(self._channel)
+        _blocking.channels.add(self._channel)
         return self._channel
 
     def connect(self, kind: Any) -> Any:
@@ -88,7 +89,8 @@ class Node:
     def report(self, channel: aio.Channel, error: CableError | None) -> None:
         """Records the outcome of a call. A node that fails is avoided for a while.
 
-        A connection that is silent, or that waits before it connects again, is replaced by a new one.
+        A connection that is silent, or that waits before it connects again, is replaced by a new one. The streams that
+        it has continue: only they know whether they are silent.
         """
         is_silent = error is not None and error.code is _LATE
         if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
@@ -96,18 +98,13 @@ class Node:
             return
         if self._channel is channel and (is_silent or error._connection == "unreached"):
             self._channel = None
-            task = asyncio.create_task(channel.close(RETIREMENT))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
         wait = jittered(min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION))
         self._failures, self.ejected_until = self._failures + 1, time.monotonic() + wait
 
     async def close(self) -> None:
         """Closes all connections, and cancels the calls on them."""
-        for task in self._closing:
-            task.cancel()
-        if self._channel is not None:
-            await self._channel.close()
+        self._channel = None
+        await asyncio.gather(*(channel.close() for channel in list(self._channels)))
 
 
 class Credentials:
@@ -119,16 +116,16 @@ class Credentials:
         if isinstance(source, str):
             self._store(_header(source, "token"))
         elif isinstance(source, os.PathLike):
-            self._source = functools.partial(_read_file, source)
+            self._source = lambda: _read_file(source)
             self._store(_header(_read_file(source), f"token file {source}"))
 
-    async def current(self) -> tuple[str, int]:
-        """Returns the value of `authorization` and the number of the token. A copy that is too old is replaced."""
+    async def current(self) -> tuple[list[tuple[str, str]], int]:
+        """Returns the metadata with the token and the number of the token. A copy that is too old is replaced."""
         is_old = self._source is not None and time.monotonic() - self._read_at >= MAX_AGE
         if not self._number or (is_old and not self._lock.locked()):
             async with self._lock:
                 await self._read()
-        return self._header, self._number
+        return [("authorization", self._header)], self._number
 
     async def replace(self, refused: int) -> bool:
         """Reads the source again because a server refused a token. Returns whether there is another one now."""
@@ -175,14 +172,18 @@ class Stream(Generic[R]):
     """The messages of a stream. Its watchdog belongs to this stream alone."""
 
     def __init__(self, call: Any, node: Node, channel: Any, token: int, max_silence: float) -> None:
-        self._call, self._node, self._channel, self._max_silence = call, node, channel, max_silence
-        # Whether the watchdog has ended the stream, and the number of the token that the stream sent.
-        self._is_silent, self.token = False, token
+        # `token` is the number of the token that the stream sent.
+        self._call, self._node, self._channel, self._max_silence, self.token = call, node, channel, max_silence, token
+        # The error of a stream that its watchdog or its client has ended.
+        self._cause: CableError | None = None
         # The time since which the reader waits for a message.
         self._waits_since: float | None = None
-        #: Cancels the stream. The connection of a blocking stream, whose call is an iterator, ends with it.
-        self.close: Callable[[], object] = channel.close if isinstance(call, Iterator) else call.cancel
         _watch(weakref.ref(self))
+
+    def close(self, cause: CableError | None = None) -> None:
+        """Cancels the stream. The connection of a blocking stream, whose call is an iterator, ends with it."""
+        self._cause = self._cause or cause
+        (self._channel.close if isinstance(self._call, Iterator) else self._call.cancel)()
 
     async def read(self) -> R | None:
         """Returns the next message, or `None` at the end. A stream that is silent for too long is broken."""
@@ -192,17 +193,23 @@ class Stream(Generic[R]):
             return cast(R, message) if message is not aio.EOF else None
         except grpc.RpcError as failed:
             error = from_rpc(failed, self._node.name)
-        except BaseException:
+        except BaseException as failure:
             # The message that arrives after an interrupt would be lost. The next stream repeats it.
             self._call.cancel()
-            if not self._is_silent:
+            if not isinstance(failure, asyncio.CancelledError) or (self._cause is None and _is_cancelled()):
                 raise
+            # The call was cancelled, not its reader.
+            error = CableError(_LOST, f"call to {self._node.name} cancelled")
         finally:
             self._waits_since = None
-        if self._is_silent:
-            error = CableError(_LATE, f"no message from {self._node.name} for {self._max_silence:g} s")
+        error = self._cause or error
         self._node.report(self._channel, error)
         raise error
+
+
+def _is_cancelled() -> bool:
+    """Returns whether the running task is cancelled, and not its call alone. Python 3.10 does not know, so it is."""
+    return bool(getattr(asyncio.current_task(), "cancelling", lambda: True)())
 
 
 def _watch(reference: "weakref.ref[Stream[Any]]") -> None:
@@ -210,8 +217,8 @@ def _watch(reference: "weakref.ref[Stream[Any]]") -> None:
     if (stream := reference()) is not None:
         now = time.monotonic()
         left = (stream._waits_since or now) + stream._max_silence - now
-        stream._is_silent = left <= 0
-        if stream._is_silent:
+        if left <= 0:
+            stream._cause = CableError(_LATE, f"no message from {stream._node.name} for {stream._max_silence:g} s")
             stream._call.cancel()
         else:
             asyncio.get_running_loop().call_later(left, _watch, reference)
@@ -229,13 +236,13 @@ class Transport:
         """Makes a call with one response. A write without a request id gets one, which its retries repeat."""
         if method.writes and not request.request_id:  # type: ignore[attr-defined]
             request = copy.deepcopy(request)
-            request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+            request.request_id = os.urandom(16).hex()  # type: ignore[attr-defined]
 
         async def attempt(node: Node, channel: aio.Channel, bound: float, metadata: Any, _: int) -> R:
             rpc = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
             return await rpc(request, timeout=bound, metadata=metadata)
 
-        return await self._attempt(attempt, timeout, self.attempts, method.writes)
+        return await self._try(attempt, timeout, self.attempts, method.writes)
 
     async def open(
         self, method: StreamMethod[Q, R], request: Q, silence: float, limit: float | None, attempts: int, blocking: bool
@@ -255,7 +262,7 @@ class Transport:
             self._streams.add(stream)
             return stream
 
-        return await self._attempt(attempt, limit, attempts, writes=False)
+        return await self._try(attempt, limit, attempts, writes=False)
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
         """Returns whether there is another token than the refused one now."""
@@ -263,35 +270,41 @@ class Transport:
             return False
         return await self._credentials.replace(refused)
 
-    async def _attempt(
-        self, attempt: Callable[..., Awaitable[T]], limit: float | None, attempts: int, writes: bool
-    ) -> T:
+    async def _try(self, attempt: Callable[..., Awaitable[T]], limit: float | None, attempts: int, writes: bool) -> T:
         """Attempts a call until it succeeds, no retry is allowed, or the next wait would end after the deadline.
 
         A node that cannot be reached has not received the call: the next node is tried at once.
         """
         timeout = self.timeout if limit is None else limit
-        deadline = time.monotonic() + timeout
+        deadline, channel = time.monotonic() + timeout, cast(Any, None)
         failures = unreached = token = 0
         in_doubt = is_replaced = False
         while True:
-            if self._is_closed:
-                raise ConfigError("the client is closed")
             # Of the usable nodes a random one or, if there is none, the one that is usable again first.
             now = time.monotonic()
             node = min(self._nodes, key=lambda node: (max(node.ejected_until, now), random.random()))
-            channel = node.channel()
             bound = max(deadline - now, 0.001)
             if failures + 1 < attempts:
                 bound = min(bound, timeout * ATTEMPT_SHARE)
             try:
-                # Meanwhile another call may have given up the channel.
-                (metadata, token), channel = await asyncio.wait_for(self._metadata(node), bound), node.channel()
+                metadata, token = await asyncio.wait_for(self._metadata(node), bound)
+                if self._is_closed:
+                    raise ConfigError(_CLOSED)
+                channel = node.channel()
                 result = await attempt(node, channel, bound, metadata, token)
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
                 error = CableError(_LATE, f"no response from {node.name} before the deadline")
+            except asyncio.CancelledError:
+                if not self._is_closed and _is_cancelled():
+                    raise
+                # The call was cancelled, not its caller.
+                error = ConfigError(_CLOSED) if self._is_closed else CableError(_LOST, f"call to {node.name} cancelled")
+                error._connection = "lost"
+            except ConfigError as refused:
+                refused.may_have_applied = in_doubt
+                raise
             else:
                 node.report(channel, None)
                 return result
@@ -316,14 +329,13 @@ class Transport:
             return [], 0
         if not node.can_send_token:
             raise ConfigError(f"token: not sent to {node.name} without TLS: use https://, or allow_plaintext_token")
-        header, number = await self._credentials.current()
-        return [("authorization", header)], number
+        return await self._credentials.current()
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections. Their calls and streams fail."""
         self._is_closed = True
         for stream in list(self._streams):
-            stream.close()
+            stream.close(ConfigError(_CLOSED))
         await asyncio.gather(*(node.close() for node in self._nodes))
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -108,8 +107,8 @@ class Cable(Closing, Calls):
             raise ConfigError("feed: `after` and `snapshot` exclude each other")
         request.MergeFrom(v1.WatchRequest(snapshot=True) if snapshot else v1.WatchRequest(after=after))
         request.checkpoint_interval.FromMilliseconds(round(interval * 1000))
-        acknowledge = functools.partial(self.acknowledge_position, request.consumer, timeout=5.0)
-        saver = Saver(options[0], acknowledge) if options[0] is not None or request.consumer else None
+        is_saved = options[0] is not None or request.consumer
+        saver = Saver(options[0], self.acknowledge_position, request.consumer) if is_saved else None
         return Feed(self._transport, request, saver, *options[1:])
 
 

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -86,7 +86,7 @@ class _ClientError(CableError):
 
 
 class ConfigError(_ClientError, ValueError):
-    """A setting or an argument that the client refuses. No call was made."""
+    """A setting or an argument that the client refuses, or a client that is closed."""
 
     _code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -108,10 +108,9 @@ class PositionStoreError(_ClientError):
 def from_rpc(error: Any, server: str) -> CableError:
     """Returns the error for a status, which the server sent or grpc created."""
     code, text = error.code(), error.details() or ""
-    trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())
     status = Status()
     with contextlib.suppress(DecodeError, TypeError):
-        status.ParseFromString(cast(bytes, trailers.get("grpc-status-details-bin", b"")))
+        status.ParseFromString(dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b""))
     if not status.details:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return CableError(code, f"no response from {server} before the deadline")

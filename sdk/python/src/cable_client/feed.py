@@ -1,7 +1,7 @@
 """Feeds: streams of changes that survive lost connections, failed nodes and restarts of the client."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import grpc
@@ -13,7 +13,7 @@ from cable_client.errors import CableError, MalformedError, PositionStoreError, 
 from cable_client.positions import Saver
 from cable_client.v1.methods import WATCH
 
-OnRetry = Callable[[CableError], None] | None
+OnRetry = Callable[[CableError], object] | None
 
 # The number of checkpoints in a row that a server may miss before the feed reconnects.
 MISSED_CHECKPOINTS = 3
@@ -77,7 +77,7 @@ def record_name(record: v1.Record) -> str:
     return str(getattr(record, kind).name) if kind else ""
 
 
-class Feed(Closing):
+class Feed(Closing, AsyncIterator[Event]):
     """An asynchronous iterator over events, without gaps and without repeats, across connections.
 
     An event counts as applied when the next one is requested; its position is saved after that, never before. A feed
@@ -102,17 +102,14 @@ class Feed(Closing):
         #: The position of the last event, or that which the feed starts after. `None` within a snapshot.
         self.position: v1.Position | None = request.after if request.HasField("after") else None
         #: Whether the current stream has delivered everything that the node had at its last checkpoint.
-        self.is_caught_up = False
-
-    def __aiter__(self) -> "Feed":
-        return self
+        self.is_caught_up: bool = False
 
     async def __anext__(self) -> Event:
         """Returns the next event. A caller that is cancelled loses nothing: the next call returns the event."""
         self._next = self._next or asyncio.create_task(self._deliver())
         await asyncio.wait({self._next})
         task, self._next, self._is_next_requested = self._next, None, False
-        if task.cancelled():
+        if task.cancelled() and self._is_ended:
             raise StopAsyncIteration
         return cast(Event, task.result())
 
@@ -133,23 +130,26 @@ class Feed(Closing):
             await self._saver.flush()
 
     def _close_stream(self) -> None:
-        self.is_caught_up = False
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        stream, self._stream, self.is_caught_up = self._stream, None, False
+        if stream is not None:
+            stream.close()
 
     async def _deliver(self, on_loop: Any = None) -> Event:
         """Returns the next event. With `on_loop`, a thread reads the stream, and only the rest runs on the loop."""
         hop = on_loop or (lambda call: call)
         while not self._is_ended:
+            if self._stream is None and self._snapshot_records:
+                return self._reset("SNAPSHOT_BROKEN")
             try:
                 self._request_next()
                 stream = self._stream or await hop(self._connect(blocking=on_loop is not None))
-                event: Event | None = self._accept(await stream.read())
+                if (event := self._accept(await stream.read())) is not None:
+                    return event
             except CableError as error:
-                event = await hop(self._recover(error))
-            if event is not None:
-                return event
+                await hop(self._recover(error))
+                # In the thread of the caller, which may call the client.
+                if self._on_retry and not self._is_ended and isinstance(result := self._on_retry(error), Awaitable):
+                    await result
         raise asyncio.CancelledError
 
     def _request_next(self) -> None:
@@ -166,8 +166,7 @@ class Feed(Closing):
         self._next = asyncio.current_task()
         if self._saver is not None and not self._is_started and (saved := await self._saver.load()):
             self._advance(saved)
-        self._is_started = True
-        self._parts, self._parts_bytes = [], 0
+        self._is_started, self._parts, self._parts_bytes = True, [], 0
         await asyncio.sleep(self._pause)
         self._stream = await self._transport.open(WATCH, self._request, self._max_silence, None, 1, blocking)
         return self._stream
@@ -223,8 +222,7 @@ class Feed(Closing):
     def _reset(self, reason: str) -> Reset:
         """Restarts the feed: what was received is void, and the next stream starts with a snapshot."""
         self._request.snapshot, self.position = True, None
-        self._snapshot_records, self.is_caught_up = 0, False
-        self._parts, self._parts_bytes = [], 0
+        self._parts, self._parts_bytes, self._snapshot_records, self.is_caught_up = [], 0, 0, False
         return Reset(reason)
 
     def _advance(self, position: v1.Position) -> None:
@@ -234,10 +232,10 @@ class Feed(Closing):
         self.position = position
         self._request.after.CopyFrom(position)
 
-    async def _recover(self, error: CableError) -> Event | None:
+    async def _recover(self, error: CableError) -> None:
         """Prepares a retry, or raises the error if a retry cannot help."""
         if self._is_ended:
-            return None
+            return
         may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
         # The token was valid when the stream was opened. It is replaced once, until there is progress.
         token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
@@ -250,6 +248,3 @@ class Feed(Closing):
             raise error
         self._failures += 1
         self._pause = pause(self._failures, error, longest=5.0)
-        if self._on_retry is not None:
-            self._on_retry(error)
-        return self._reset("SNAPSHOT_BROKEN") if self._snapshot_records else None

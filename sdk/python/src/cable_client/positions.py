@@ -90,8 +90,8 @@ class FilePosition:
 class Saver:
     """A writer for the positions that were applied. It writes with a delay, and only the newest one."""
 
-    def __init__(self, store: PositionStore | None, acknowledge: Callable[..., Awaitable[object]]) -> None:
-        self._store, self._acknowledge, self._writing = store, acknowledge, threading.Lock()
+    def __init__(self, store: PositionStore | None, acknowledge: Callable[..., Awaitable[object]], name: str) -> None:
+        self._store, self._acknowledge, self._consumer, self._writing = store, acknowledge, name, threading.Lock()
         self._newest = Position()
         self._written: Position | None = None
         self._task: Future[None] | None = None
@@ -120,8 +120,7 @@ class Saver:
     async def flush(self) -> None:
         """Waits until the newest position is written."""
         if self._task is not None:
-            await asyncio.wait({asyncio.wrap_future(self._task)})
-            self._task.result()
+            await asyncio.shield(asyncio.wrap_future(self._task))
 
     async def _write(self) -> None:
         while True:
@@ -129,7 +128,7 @@ class Saver:
             self._written = position = self._newest
             try:
                 if self._store is None:
-                    await self._acknowledge(position=position)
+                    await self._acknowledge(self._consumer, position=position, timeout=5.0)
                 else:
                     await asyncio.to_thread(self._store.save, position)
             except CableError as error:

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, cast
+from typing import cast
 
-from cable_client import client
 from cable_client._blocking import on_loop
 from cable_client.feed import Event
 from cable_client.mirror import Entity
@@ -13,20 +12,14 @@ from cable_client.v1.sync_calls import SyncCalls, SyncFeed, SyncMirror
 
 
 class Cable(SyncCalls):
-    """A client of one Cable: see `cable_client.Cable`, whose arguments it takes. Close it, or use it in `with`."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(client.Cable(*args, **settings))
+    """A client of one Cable: see `cable_client.Cable`. Close it, or use it in `with`."""
 
 
-class Feed(SyncFeed):
+class Feed(SyncFeed, Iterator[Event]):
     """An iterator over events: see `cable_client.Feed`. One thread at a time may iterate; any may close it.
 
     That thread reads the stream itself: to hand over each message would cost more than to receive it.
     """
-
-    def __iter__(self) -> "Feed":
-        return self
 
     def __next__(self) -> Event:
         try:
@@ -41,12 +34,3 @@ class Feed(SyncFeed):
 
 class Mirror(SyncMirror, Mapping[str, Entity]):
     """A mapping from names to entities: see `cable_client.Mirror`. `with` opens it."""
-
-    def __getitem__(self, name: str) -> Entity:
-        return cast(Entity, self._wrapped[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._wrapped)
-
-    def __len__(self) -> int:
-        return len(self._wrapped)

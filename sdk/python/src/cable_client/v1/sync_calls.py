@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from google.protobuf.field_mask_pb2 import FieldMask
 
     from cable_client import sync
+    from cable_client._transport import TokenSource
+    from cable_client.client import Pem
     from cable_client.errors import CableError
+    from cable_client.mirror import Entity
     from cable_client.positions import PositionStore
 
 
@@ -32,8 +36,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetArticleResponse:
         """Returns an article by name. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, RECORD_CORRUPT."""
-        response: v1.GetArticleResponse = run(self._wrapped.get_article(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.GetArticleResponse = run(self._wrapped.get_article(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def batch_get_articles(
         self,
@@ -49,8 +53,8 @@ class SyncCalls(Blocking):
         """Returns several articles by name. Each item is an article or an error with a reason of GetArticle, in the order of
         the request.
         """
-        response: v1.BatchGetArticlesResponse = run(self._wrapped.batch_get_articles(names=names, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.BatchGetArticlesResponse = run(self._wrapped.batch_get_articles(names=names, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def list_articles(
         self,
@@ -67,8 +71,8 @@ class SyncCalls(Blocking):
         """Lists the articles that match a filter, in pages. An article that does not change while a client reads the pages is
         returned exactly once, whatever is published meanwhile. Reason: PAGE_TOKEN_INVALID.
         """
-        response: Iterator[v1.Article] = iterate(self._wrapped.list_articles(filter=filter, order=order, page_size=page_size, view=view, body_format=body_format, includes=includes, freshness=freshness, timeout=timeout))
-        return response
+        result: Iterator[v1.Article] = iterate(self._wrapped.list_articles(filter=filter, order=order, page_size=page_size, view=view, body_format=body_format, includes=includes, freshness=freshness, timeout=timeout))
+        return result
 
     def resolve_path(
         self,
@@ -90,8 +94,8 @@ class SyncCalls(Blocking):
 
         Other reasons: ARTICLE_NOT_FOUND, RECORD_CORRUPT.
         """
-        response: v1.ResolvePathResponse = run(self._wrapped.resolve_path(path=path, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.ResolvePathResponse = run(self._wrapped.resolve_path(path=path, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def get_author(
         self,
@@ -102,8 +106,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetAuthorResponse:
         """Returns an author by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
-        response: v1.GetAuthorResponse = run(self._wrapped.get_author(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.GetAuthorResponse = run(self._wrapped.get_author(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def list_authors(
         self,
@@ -113,8 +117,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> Iterator[v1.Author]:
         """Lists all authors in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
-        response: Iterator[v1.Author] = iterate(self._wrapped.list_authors(page_size=page_size, freshness=freshness, timeout=timeout))
-        return response
+        result: Iterator[v1.Author] = iterate(self._wrapped.list_authors(page_size=page_size, freshness=freshness, timeout=timeout))
+        return result
 
     def get_section(
         self,
@@ -125,8 +129,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetSectionResponse:
         """Returns a section by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
-        response: v1.GetSectionResponse = run(self._wrapped.get_section(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.GetSectionResponse = run(self._wrapped.get_section(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def list_sections(
         self,
@@ -136,8 +140,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> Iterator[v1.Section]:
         """Lists all sections in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
-        response: Iterator[v1.Section] = iterate(self._wrapped.list_sections(page_size=page_size, freshness=freshness, timeout=timeout))
-        return response
+        result: Iterator[v1.Section] = iterate(self._wrapped.list_sections(page_size=page_size, freshness=freshness, timeout=timeout))
+        return result
 
     def get_tag(
         self,
@@ -148,8 +152,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetTagResponse:
         """Returns a tag by name. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
-        response: v1.GetTagResponse = run(self._wrapped.get_tag(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.GetTagResponse = run(self._wrapped.get_tag(name=name, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def list_tags(
         self,
@@ -159,8 +163,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> Iterator[v1.Tag]:
         """Lists all tags in pages, sorted by id. Reason: PAGE_TOKEN_INVALID."""
-        response: Iterator[v1.Tag] = iterate(self._wrapped.list_tags(page_size=page_size, freshness=freshness, timeout=timeout))
-        return response
+        result: Iterator[v1.Tag] = iterate(self._wrapped.list_tags(page_size=page_size, freshness=freshness, timeout=timeout))
+        return result
 
     def get_collection(
         self,
@@ -174,8 +178,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetCollectionResponse:
         """Returns a collection by name, with its articles in its order. Reasons: NAME_NOT_FOUND, NAME_GONE, RECORD_CORRUPT."""
-        response: v1.GetCollectionResponse = run(self._wrapped.get_collection(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
-        return response
+        result: v1.GetCollectionResponse = run(self._wrapped.get_collection(name=name, view=view, body_format=body_format, includes=includes, if_none_match=if_none_match, freshness=freshness, timeout=timeout))
+        return result
 
     def list_collections(
         self,
@@ -185,8 +189,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> Iterator[v1.Collection]:
         """Lists all collections in pages, sorted by id, without the content of their articles. Reason: PAGE_TOKEN_INVALID."""
-        response: Iterator[v1.Collection] = iterate(self._wrapped.list_collections(page_size=page_size, freshness=freshness, timeout=timeout))
-        return response
+        result: Iterator[v1.Collection] = iterate(self._wrapped.list_collections(page_size=page_size, freshness=freshness, timeout=timeout))
+        return result
 
     def put_article(
         self,
@@ -202,8 +206,8 @@ class SyncCalls(Blocking):
         """Puts an article: creates it or replaces the whole article. A put that changes nothing creates no revision. Reasons:
         PATH_TAKEN, NAME_KILLED.
         """
-        response: v1.PutArticleResponse = run(self._wrapped.put_article(article=article, precondition=precondition, request_id=request_id, update_kind=update_kind, allow_killed=allow_killed, body_source=body_source, timeout=timeout))
-        return response
+        result: v1.PutArticleResponse = run(self._wrapped.put_article(article=article, precondition=precondition, request_id=request_id, update_kind=update_kind, allow_killed=allow_killed, body_source=body_source, timeout=timeout))
+        return result
 
     def patch_article(
         self,
@@ -219,8 +223,8 @@ class SyncCalls(Blocking):
         version, and the live version stays. Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED, PATH_TAKEN,
         RECORD_CORRUPT.
         """
-        response: v1.PatchArticleResponse = run(self._wrapped.patch_article(article=article, update_mask=update_mask, precondition=precondition, request_id=request_id, update_kind=update_kind, timeout=timeout))
-        return response
+        result: v1.PatchArticleResponse = run(self._wrapped.patch_article(article=article, update_mask=update_mask, precondition=precondition, request_id=request_id, update_kind=update_kind, timeout=timeout))
+        return result
 
     def remove_article(
         self,
@@ -241,8 +245,8 @@ class SyncCalls(Blocking):
 
         Reasons: ARTICLE_NOT_FOUND, ARTICLE_GONE, ARTICLE_MOVED.
         """
-        response: v1.RemoveArticleResponse = run(self._wrapped.remove_article(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemoveArticleResponse = run(self._wrapped.remove_article(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def put_author(
         self,
@@ -255,8 +259,8 @@ class SyncCalls(Blocking):
         """Puts an author: creates it or replaces the whole author. Reason: NAME_KILLED; to publish a killed name again, use
         Commit.
         """
-        response: v1.PutAuthorResponse = run(self._wrapped.put_author(author=author, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.PutAuthorResponse = run(self._wrapped.put_author(author=author, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def remove_author(
         self,
@@ -269,8 +273,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.RemoveAuthorResponse:
         """Removes an author; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
-        response: v1.RemoveAuthorResponse = run(self._wrapped.remove_author(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemoveAuthorResponse = run(self._wrapped.remove_author(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def put_section(
         self,
@@ -283,8 +287,8 @@ class SyncCalls(Blocking):
         """Puts a section: creates it or replaces the whole section. Reason: NAME_KILLED; to publish a killed name again, use
         Commit.
         """
-        response: v1.PutSectionResponse = run(self._wrapped.put_section(section=section, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.PutSectionResponse = run(self._wrapped.put_section(section=section, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def remove_section(
         self,
@@ -297,8 +301,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.RemoveSectionResponse:
         """Removes a section; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
-        response: v1.RemoveSectionResponse = run(self._wrapped.remove_section(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemoveSectionResponse = run(self._wrapped.remove_section(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def put_tag(
         self,
@@ -309,8 +313,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.PutTagResponse:
         """Puts a tag: creates it or replaces the whole tag. Reason: NAME_KILLED; to publish a killed name again, use Commit."""
-        response: v1.PutTagResponse = run(self._wrapped.put_tag(tag=tag, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.PutTagResponse = run(self._wrapped.put_tag(tag=tag, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def remove_tag(
         self,
@@ -323,8 +327,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.RemoveTagResponse:
         """Removes a tag; see RemoveArticle. Articles may still refer to it. Reasons: NAME_NOT_FOUND, NAME_GONE."""
-        response: v1.RemoveTagResponse = run(self._wrapped.remove_tag(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemoveTagResponse = run(self._wrapped.remove_tag(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def put_collection(
         self,
@@ -337,8 +341,8 @@ class SyncCalls(Blocking):
         """Puts a collection: creates it or replaces the whole collection. Reason: NAME_KILLED; to publish a killed name
         again, use Commit.
         """
-        response: v1.PutCollectionResponse = run(self._wrapped.put_collection(collection=collection, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.PutCollectionResponse = run(self._wrapped.put_collection(collection=collection, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def remove_collection(
         self,
@@ -351,8 +355,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.RemoveCollectionResponse:
         """Removes a collection; see RemoveArticle. Its articles stay. Reasons: NAME_NOT_FOUND, NAME_GONE."""
-        response: v1.RemoveCollectionResponse = run(self._wrapped.remove_collection(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemoveCollectionResponse = run(self._wrapped.remove_collection(name=name, reason=reason, moved_to=moved_to, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def commit(
         self,
@@ -364,8 +368,8 @@ class SyncCalls(Blocking):
         """Applies several changes atomically, under consecutive revisions. An article may take a path that another article of
         the commit gives up. Reasons: those of the calls for the single changes.
         """
-        response: v1.CommitResponse = run(self._wrapped.commit(changes=changes, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.CommitResponse = run(self._wrapped.commit(changes=changes, request_id=request_id, timeout=timeout))
+        return result
 
     def get_pending(
         self,
@@ -376,8 +380,8 @@ class SyncCalls(Blocking):
         timeout: float | None = None,
     ) -> v1.GetPendingResponse:
         """Returns the pending version of an article. Reasons: ARTICLE_NOT_FOUND if the article has none, RECORD_CORRUPT."""
-        response: v1.GetPendingResponse = run(self._wrapped.get_pending(name=name, view=view, body_format=body_format, timeout=timeout))
-        return response
+        result: v1.GetPendingResponse = run(self._wrapped.get_pending(name=name, view=view, body_format=body_format, timeout=timeout))
+        return result
 
     def list_pending(
         self,
@@ -390,8 +394,8 @@ class SyncCalls(Blocking):
         """Lists all pending versions in pages: the next due version first, those without a due time last. Reason:
         PAGE_TOKEN_INVALID.
         """
-        response: Iterator[v1.PendingArticle] = iterate(self._wrapped.list_pending(page_size=page_size, view=view, body_format=body_format, timeout=timeout))
-        return response
+        result: Iterator[v1.PendingArticle] = iterate(self._wrapped.list_pending(page_size=page_size, view=view, body_format=body_format, timeout=timeout))
+        return result
 
     def remove_pending(
         self,
@@ -404,8 +408,8 @@ class SyncCalls(Blocking):
         """Cancels the pending version of an article. The live version stays. Reason: ARTICLE_NOT_FOUND if the article has no
         pending version.
         """
-        response: v1.RemovePendingResponse = run(self._wrapped.remove_pending(name=name, precondition=precondition, request_id=request_id, timeout=timeout))
-        return response
+        result: v1.RemovePendingResponse = run(self._wrapped.remove_pending(name=name, precondition=precondition, request_id=request_id, timeout=timeout))
+        return result
 
     def acknowledge_position(
         self,
@@ -432,8 +436,8 @@ class SyncCalls(Blocking):
         - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
         - OUTCOME_UNKNOWN (UNAVAILABLE): the position may have been stored. Retry.
         """
-        response: v1.AcknowledgePositionResponse = run(self._wrapped.acknowledge_position(consumer=consumer, position=position, allow_rewind=allow_rewind, timeout=timeout))
-        return response
+        result: v1.AcknowledgePositionResponse = run(self._wrapped.acknowledge_position(consumer=consumer, position=position, allow_rewind=allow_rewind, timeout=timeout))
+        return result
 
     def list_consumers(
         self,
@@ -447,8 +451,8 @@ class SyncCalls(Blocking):
 
         - ROLE_REQUIRED (PERMISSION_DENIED): `all_owners` requires the role admin.
         """
-        response: v1.ListConsumersResponse = run(self._wrapped.list_consumers(all_owners=all_owners, timeout=timeout))
-        return response
+        result: v1.ListConsumersResponse = run(self._wrapped.list_consumers(all_owners=all_owners, timeout=timeout))
+        return result
 
     def delete_consumer(
         self,
@@ -466,8 +470,8 @@ class SyncCalls(Blocking):
         - STORE_FULL (RESOURCE_EXHAUSTED): the disk is full.
         - OUTCOME_UNKNOWN (UNAVAILABLE): the consumer may have been deleted. Retry.
         """
-        response: v1.DeleteConsumerResponse = run(self._wrapped.delete_consumer(consumer=consumer, owner=owner, timeout=timeout))
-        return response
+        result: v1.DeleteConsumerResponse = run(self._wrapped.delete_consumer(consumer=consumer, owner=owner, timeout=timeout))
+        return result
 
     def get_status(
         self,
@@ -477,8 +481,8 @@ class SyncCalls(Blocking):
         """Returns the node's head, digests, counts and limits. Fails with LIMIT_EXCEEDED if the request is larger than 128
         KiB. A caller whose credential has a filter receives only the version, head, history floor, limits and start time.
         """
-        response: v1.GetStatusResponse = run(self._wrapped.get_status(timeout=timeout))
-        return response
+        result: v1.GetStatusResponse = run(self._wrapped.get_status(timeout=timeout))
+        return result
 
     def feed(
         self,
@@ -526,7 +530,19 @@ class SyncCalls(Blocking):
         """
         from cable_client import sync
 
-        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry))
+        return sync.Mirror(self._wrapped.mirror(filter=filter, view=view, body_format=body_format, consumer=consumer, checkpoint_interval=checkpoint_interval, max_commit_bytes=max_commit_bytes, on_retry=on_retry and (lambda error: to_thread(on_retry, error))))
+
+    def __init__(self, endpoints: str | Iterable[str]='http://127.0.0.1:7190', *, token: TokenSource | None=None, ca: Pem | None=None, client_certificate: tuple[Pem, Pem] | None=None, server_name: str | None=None, timeout: float=10.0, attempts: int=3, allow_plaintext_token: bool=False) -> None:
+        """Creates a client, which connects with its first call.
+
+        `endpoints` are URLs, in a list or separated by commas. `token` is a token, or the file (a `Path`) or the
+        function, also an asynchronous one, that returns it: both are read again every 10 s and when a server refuses
+        the token. `ca` and `client_certificate` (the chain and its key) are PEM in bytes, or files. `timeout` is the
+        time of a call in seconds, with all its `attempts`.
+        """
+        from cable_client import client
+
+        super().__init__(client.Cable(endpoints, token=token, ca=ca, client_certificate=client_certificate, server_name=server_name, timeout=timeout, attempts=attempts, allow_plaintext_token=allow_plaintext_token))
 
     def call(self, method: Method[Q, R], request: Q, *, timeout: float | None=None) -> R:
         """Makes a call of `v1.methods` with one response. A write without a request id gets one."""
@@ -545,7 +561,19 @@ class SyncCalls(Blocking):
 
 
 class SyncFeed(Blocking):
-    """The methods of a `Feed` that wait."""
+    """The members of a `Feed`. Its methods block."""
+
+    @property
+    def position(self) -> v1.Position | None:
+        """The position of the last event, or that which the feed starts after. `None` within a snapshot."""
+        result: v1.Position | None = self._wrapped.position
+        return result
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether the current stream has delivered everything that the node had at its last checkpoint."""
+        result: bool = self._wrapped.is_caught_up
+        return result
 
     def save(self) -> None:
         """Marks the last event as applied too, and writes its position now. For example, before `break`."""
@@ -553,7 +581,53 @@ class SyncFeed(Blocking):
 
 
 class SyncMirror(Blocking):
-    """The methods of a `Mirror` that wait."""
+    """The members of a `Mirror`. Its methods block."""
+
+    @property
+    def position(self) -> v1.Position | None:
+        """The position of the content. `None` before the first snapshot is complete."""
+        result: v1.Position | None = self._wrapped.position
+        return result
+
+    @property
+    def damaged(self) -> set[str]:
+        """Names whose newest version the server cannot read: the mirror lacks them or has older versions."""
+        result: set[str] = self._wrapped.damaged
+        return result
+
+    def __getitem__(self, name: str) -> Entity:
+        """As of a mapping."""
+        result: Entity = self._wrapped.__getitem__(name)
+        return result
+
+    def __iter__(self) -> Iterator[str]:
+        """As of a mapping."""
+        result: Iterator[str] = self._wrapped.__iter__()
+        return result
+
+    def __len__(self) -> int:
+        """As of a mapping."""
+        result: int = self._wrapped.__len__()
+        return result
+
+    def content(self) -> tuple[v1.Position | None, dict[str, Entity]]:
+        """Returns the position and a copy of the mapping at that position."""
+        result: tuple[v1.Position | None, dict[str, Entity]] = self._wrapped.content()
+        return result
+
+    def by_tag(self, tag: str) -> list[v1.Article]:
+        """Returns the articles with a tag, `tags/{id}` or its id: the last change first."""
+        result: list[v1.Article] = self._wrapped.by_tag(tag)
+        return result
+
+    @property
+    def lag(self) -> float | None:
+        """The seconds since the content was known to be current. `None` before it first was.
+
+        It stays below the checkpoint interval while the connection is sound.
+        """
+        result: float | None = self._wrapped.lag
+        return result
 
     def ready(self) -> None:
         """Waits until the first snapshot is complete and the changes made meanwhile have been applied."""
