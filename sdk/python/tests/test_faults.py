@@ -18,7 +18,19 @@ import grpc
 import pytest
 from support import PATIENCE, article, asynchronous, proxy, tagged, until
 
-from cable_client import Cable, CableError, Changes, ConfigError, Mirror, _transport, change_name, sync, v1
+from cable_client import (
+    Cable,
+    CableError,
+    Changes,
+    ConfigError,
+    Mirror,
+    Reset,
+    Snapshot,
+    _transport,
+    change_name,
+    sync,
+    v1,
+)
 from cable_client.testing import Server
 from cable_client.v1.methods import WATCH
 
@@ -170,6 +182,16 @@ async def test_a_client_that_is_closed_fails_all_that_waits(server: Server, sile
         applied = [error.may_have_applied for error in errors if isinstance(error, CableError)]
         assert applied == [False, True] + [False] * 5
     assert str(await outcome(copy(mirror))).startswith("the client is closed")
+
+
+@asynchronous
+async def test_a_mirror_that_is_closed_fails_what_waits_for_it(server: Server) -> None:
+    async with Cable(server.endpoint) as cable:
+        async with cable.mirror() as mirror:
+            await mirror.ready()
+            waiting = asyncio.create_task(outcome(anext(mirror.changes())))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+        assert str(await waiting).startswith("the mirror is closed")
 
 
 @asynchronous
@@ -340,6 +362,29 @@ def test_a_function_that_exits_ends_only_its_call(server: Server) -> None:
         cable.get_status()
 
 
+@asynchronous
+async def test_a_handler_that_raises_loses_no_reset(server: Server) -> None:
+    def report(error: CableError) -> None:
+        faulty.cut_after = None
+        raise InterruptedError
+
+    async with Cable(server.endpoint) as cable:
+        for number in range(3):
+            changes = [v1.Change(put_article=article(f"n{number}-{other}", dek="x" * 4000)) for other in range(300)]
+            await cable.commit(changes)
+    async with proxy(server.address) as faulty, Cable(f"http://{faulty.address}") as cable:
+        faulty.cut_after = 1_500_000
+        async with cable.feed(tagged("a"), snapshot=True, on_retry=report) as feed:
+            with pytest.raises(InterruptedError):
+                while isinstance(await anext(feed), Snapshot):
+                    pass
+            assert await anext(feed) == Reset("SNAPSHOT_BROKEN")
+        faulty.cut_after = 1_500_000
+        async with cable.mirror(tagged("a"), on_retry=report) as mirror:
+            with pytest.raises(InterruptedError):
+                await mirror.ready()
+
+
 @pytest.mark.parametrize(("ending", "expected"), [("cable.close()", "Storm"), ("", "a client was open")])
 def test_a_forked_process_has_a_loop_of_its_own(server: Server, ending: str, expected: str) -> None:
     text = f"""
@@ -365,6 +410,41 @@ os._exit(os.waitpid(child, 0)[1] if child else 0)
     parent = [line for line in ended.stdout.splitlines() if not line.startswith(expected)]
     assert parent == ([] if ending else ["Storm"])
     assert len(ended.stdout.splitlines()) == 2
+
+
+def test_threads_see_a_commit_as_a_whole(server: Server) -> None:
+    class Slow(dict[str, Any]):
+        """A mapping in which each step of a commit takes a while."""
+
+        def pop(self, *arguments: Any) -> Any:
+            found = super().pop(*arguments)
+            time.sleep(0.02)
+            return found
+
+        def __setitem__(self, name: str, entity: Any) -> None:
+            super().__setitem__(name, entity)
+            time.sleep(0.02)
+
+    names = [f"articles/n{number}" for number in range(5)]
+    with sync.Cable(server.endpoint) as cable, cable.mirror() as mirror:
+        cable.commit([v1.Change(put_article=article(f"n{number}", "0")) for number in range(5)])
+        changes = mirror.changes()
+        mirror.ready()
+        while len(mirror) < 5:
+            next(changes)
+        mirror._wrapped._entities = Slow(mirror._wrapped._entities)
+        commit = [v1.Change(put_article=article(f"n{number}", "1")) for number in range(5)]
+        writer = threading.Thread(target=cable.commit, args=(commit,))
+        writer.start()
+        seen: list[str] = []
+        while seen[-1:] != ["1"]:
+            assert len(mirror) == 5
+            for name in names:
+                found = mirror.get(name)
+                assert isinstance(found, v1.Article), "an article that always exists is missing"
+                seen.append(found.headline)
+        writer.join()
+        assert seen == sorted(seen), "once a part of a commit is visible, all of it is"
 
 
 def test_the_types_of_the_blocking_client_are_known(server: Server) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 from cable_client import v1
 from cable_client._method import Closing
-from cable_client.errors import CableError
+from cable_client.errors import ConfigError
 from cable_client.feed import Changes, Checkpoint, Event, Feed, Reset, Snapshot, SnapshotEnd, change_name
 
 Entity = v1.Article | v1.Author | v1.Section | v1.Tag | v1.Collection
@@ -16,8 +16,8 @@ Entity = v1.Article | v1.Author | v1.Section | v1.Tag | v1.Collection
 class Mirror(Closing, Mapping[str, Entity]):
     """A mapping from names to entities: an `articles/...` to its Article, and so on.
 
-    Reads do not wait and may be made by any thread; each commit is visible as a whole. The content is empty until
-    `ready`; while no node can be reached, it is the last known one. The entities are shared: do not change them.
+    Any thread may read it; each commit is visible as a whole. The content is empty until `ready`; while no node can
+    be reached, it is the last known one. The entities are shared: do not change them.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -29,7 +29,7 @@ class Mirror(Closing, Mapping[str, Entity]):
         self._tags: dict[str, dict[str, v1.Article]] = {}
         self._version, self._is_ready = 0, False
         self._current_at: float | None = None
-        self._error: CableError | None = None
+        self._error: Exception = ConfigError("the mirror is closed")
         self._task: asyncio.Task[None] | None = None
         #: The position of the content. `None` before the first snapshot is complete.
         self.position: v1.Position | None = None
@@ -37,13 +37,15 @@ class Mirror(Closing, Mapping[str, Entity]):
         self.damaged: set[str] = set()
 
     def __getitem__(self, name: str) -> Entity:
-        return self._entities[name]
+        with self._lock:
+            return self._entities[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.content()[1])
 
     def __len__(self) -> int:
-        return len(self._entities)
+        with self._lock:
+            return len(self._entities)
 
     def content(self) -> tuple[v1.Position | None, dict[str, Entity]]:
         """Returns the position and a copy of the mapping at that position."""
@@ -82,10 +84,10 @@ class Mirror(Closing, Mapping[str, Entity]):
 
     async def _wait(self) -> None:
         """Waits for the next event of the feed."""
-        if self._error is not None:
-            raise self._error
-        if self._task is None or self._task.done():
+        if self._task is None:
             raise RuntimeError("the mirror is not open: use `async with`")
+        if self._task.done():
+            raise self._error
         await self._changed.wait()
 
     async def __aenter__(self) -> "Mirror":
@@ -104,7 +106,7 @@ class Mirror(Closing, Mapping[str, Entity]):
                 with self._lock:
                     self._apply(event)
                 self._notify()
-        except CableError as error:
+        except Exception as error:
             self._error = error
         finally:
             asyncio.get_running_loop().call_soon(self._notify)
@@ -136,9 +138,9 @@ class Mirror(Closing, Mapping[str, Entity]):
 
     def _apply_change(self, change: v1.FeedChange, name: str) -> None:
         if change.HasField("unreadable"):
-            self.damaged.add(name)
+            self.damaged = self.damaged | {name}
             return
-        self.damaged.discard(name)
+        self.damaged = self.damaged - {name}
         previous, entity = self._entities.pop(name, None), _entity(change.upsert)
         for tag in previous.tags if isinstance(previous, v1.Article) else ():
             self._tags[tag].pop(name)
