@@ -35,7 +35,7 @@ pub struct Item {
     /// The outcome of the conversion.
     pub outcome: ItemOutcome,
     /// The name of the article that the item would be, if its source does not show it to readers; else empty. An earlier
-    /// import may have made such an article, which is live until somebody removes it.
+    /// import may have made such an article, which is live until an editor removes it.
     pub hidden_article: String,
 }
 

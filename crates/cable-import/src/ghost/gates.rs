@@ -11,7 +11,7 @@ const END: &str = "<!--kg-gated-block:end-->";
 pub(super) enum Audience {
     Everyone,
     Members,
-    /// Nobody sees it on the site: it is for newsletters, or hidden.
+    /// The site does not show it: it is for newsletters, or hidden.
     NotOnSite,
 }
 

@@ -37,7 +37,7 @@ fn source(row: &Row, notes: &mut Vec<String>, counts: &mut BTreeMap<String, u64>
     if !html.is_empty() {
         return Ok(gates::ungated(&html));
     }
-    // What a document leaves out is in the plain text, so that does not replace a document with cards.
+    // The plain text has also the parts that a document leaves out, so it does not replace a document with cards.
     let document = documents::lexical(&lexical).or_else(|| documents::mobiledoc(&mobiledoc));
     let is_damaged = document.is_none() && !(lexical + &mobiledoc).is_empty();
     let has_words = |document: &Document| !document.html.is_empty() || !document.counts.is_empty();
