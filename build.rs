@@ -3,8 +3,8 @@
 //! The server has two views of one schema. In the first, cable-proto, every message is fully typed; checking and
 //! rendering use it. The services use the second, in which entities are the received bytes (`wire::Encoded`), so that
 //! fields unknown to this release survive. It is generated here, for the messages that hold entities and for the
-//! requests of writes; all other messages are those of cable-proto. Reads and feeds are in neither view: they respond
-//! with bytes.
+//! requests of writes; all other messages are those of cable-proto. The records of an import are the received bytes,
+//! too, which are decoded one by one. Reads and feeds are in neither view: they respond with bytes.
 
 use std::{collections::BTreeSet, error::Error, path::Path, process::Command};
 
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             builder = builder.extern_path(&name, format!("::cable_proto::v1::{short}"));
         }
     }
-    builder.compile_fds(without_reads(set))?;
+    builder.compile_fds(with_undecoded_records(without_reads(set)))?;
     Ok(())
 }
 
@@ -142,6 +142,18 @@ fn without_reads(mut set: FileDescriptorSet) -> FileDescriptorSet {
         for service in &mut file.service {
             service.method.retain(|method| method.name() != FEEDS);
         }
+    }
+    set
+}
+
+/// Turns the records of an import into bytes, which have the same encoding. A record that cannot be decoded is then
+/// refused alone, and not the whole chunk.
+fn with_undecoded_records(mut set: FileDescriptorSet) -> FileDescriptorSet {
+    let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
+    let fields = messages.filter(|message| message.name() == "ImportRequest").flat_map(|m| &mut m.field);
+    for field in fields.filter(|field| field.name() == "records") {
+        field.set_type(Type::Bytes);
+        field.type_name = None;
     }
     set
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -22,7 +23,7 @@ use crate::{
         Change, Checked, Import, Imported, OmittedPath, Original, PendingRecord, Prepared, Publishing,
         Rehearsal, Removal, Verb,
     },
-    refusal::{Refusal, at_most},
+    refusal::{Refusal, at_most, decode_error},
     store::Store,
     transfer::{End, Export, Next},
     wire::{
@@ -202,8 +203,9 @@ async fn check(
     }
     at_most(&limit::IMPORT, chunk.records.len(), "records")?;
     let options = parse_options(&chunk)?;
-    let names = chunk.records.iter().map(record_name).collect();
-    let changes = chunk.records.into_iter().map(|record| parse_record(record, &options)).collect();
+    let records: Vec<_> = chunk.records.into_iter().map(decode_record).collect();
+    let names = records.iter().map(|record| record.as_ref().map(record_name).unwrap_or_default()).collect();
+    let changes = records.into_iter().map(|record| parse_record(record?, &options)).collect();
     let records = publishing.check(changes).await?;
     Ok(Chunk { number: chunk.chunk, names, records })
 }
@@ -300,6 +302,11 @@ fn import_result(name: String, result: &Result<Imported, Refusal>) -> v1::Import
     };
     message.outcome = outcome as i32;
     message
+}
+
+/// Decodes a record. A damaged one is refused alone.
+fn decode_record(record: Bytes) -> Result<service::Record, Refusal> {
+    service::Record::decode(record).map_err(|error| decode_error(&error))
 }
 
 fn record_name(record: &service::Record) -> String {

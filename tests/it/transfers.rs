@@ -130,3 +130,26 @@ async fn an_export_after_a_revision_of_the_future_is_complete() {
     };
     tokio::join!(write, export);
 }
+
+/// The chunk is well-formed, and so is each other record.
+#[tokio::test]
+async fn a_damaged_record_is_refused_alone() {
+    let store = Store::open(0).await;
+    let tag = |id: &str| {
+        encode("Record", json!({"tag": {"name": format!("tags/{id}"), "display_name": id}})).to_vec()
+    };
+    // The type of a field, the length of the tag, and the length of its name.
+    for (at, byte, field) in [(0, 0x27, ""), (1, 0x7f, "record"), (3, 0x7f, "record")] {
+        let mut damaged = tag("b");
+        damaged[at] = byte;
+        let records = [tag(&format!("a{at}")), damaged, tag(&format!("c{at}"))];
+        let results = store.import(&records, json!({})).await;
+        let outcomes: Vec<_> = results.iter().map(|result| result["outcome"].as_str().unwrap()).collect();
+        let expected = ["IMPORT_OUTCOME_WRITTEN", "IMPORT_OUTCOME_REFUSED", "IMPORT_OUTCOME_WRITTEN"];
+        assert_eq!(outcomes, expected, "{at}: {results:?}");
+        let error = &results[1]["error"];
+        assert_eq!(error["reason"], "ERROR_REASON_FIELD_INVALID", "{at}: {error}");
+        assert_eq!(error["field"].as_str().unwrap_or_default(), field, "{at}: {error}");
+    }
+    store.close().await;
+}
