@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use cable_client::{Cable, RawRecord};
+use cable_client::{Cable, ErrorKind, RawRecord};
 use cable_import::{markdown, times};
 use futures_util::{Stream, StreamExt as _, stream};
 use indicatif::ProgressBar;
@@ -192,15 +192,28 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
     let looked_up = if transferred.is_ok() { hidden::report(cable, &log).await } else { Ok(()) };
     bar.finish_and_clear();
     let mut log = log.lock();
-    output.text(&log.report.to_string())?;
+    let table = log.report.to_string();
+    if !table.is_empty() {
+        output.text(&table)?;
+    }
     if options.dry_run {
         note("dry run: nothing was written")?;
     }
     log.close();
-    // The cause that ended the input early explains more than its consequences.
-    let interrupted = match log.failure.take() {
-        Some(failure) => return Err(failure),
-        None => transferred.inspect_err(|_| drop(note(RETRY_HINT)))?,
+    let interrupted = match (log.failure.take(), transferred) {
+        (None, Ok(interrupted)) => interrupted,
+        (None, Err(error)) => {
+            if is_temporary(&error) {
+                note(RETRY_HINT)?;
+            }
+            return Err(error);
+        }
+        (Some(failure), Ok(_)) => return Err(failure),
+        // The problem of the file comes last: as long as it remains, another run fails, too.
+        (Some(failure), Err(error)) => {
+            note(&error.describe())?;
+            return Err(failure);
+        }
     };
     looked_up?;
     let problems = log.report.problems();
@@ -214,6 +227,22 @@ pub(crate) async fn run(command: Command, cable: &Cable, output: &mut Output) ->
         return Ok(());
     };
     Err(Error::Incomplete(incomplete))
+}
+
+/// Returns whether the same import can succeed later, without a change to the file or to the command.
+fn is_temporary(error: &Error) -> bool {
+    matches!(error, Error::Call(error) if is_temporary_kind(error.kind()))
+}
+
+fn is_temporary_kind(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unavailable
+            | ErrorKind::DeadlineExceeded
+            | ErrorKind::Cancelled
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::Truncated
+    )
 }
 
 /// Sends the records and accounts for the results. Returns whether the user interrupted it: the first interrupt ends
@@ -282,6 +311,7 @@ mod tests {
 
     use cable_client::v1;
     use cable_import::binary;
+    use prost::Message as _;
 
     use super::*;
 
@@ -344,11 +374,12 @@ mod tests {
     #[tokio::test]
     async fn a_truncated_file_is_an_error() {
         let mut writer = binary::BinaryWriter::new(Vec::new()).unwrap();
-        writer.write(b"0123456789").unwrap();
+        writer.write(&tag("a")).unwrap();
+        writer.write(&tag("b")).unwrap();
         let complete = writer.finish().unwrap();
         for (content, sent, problem) in [
-            (&complete[..], 1, None),
-            (&complete[..complete.len() - 1], 0, Some("truncated")),
+            (&complete[..], 2, None),
+            (&complete[..complete.len() - 1], 1, Some("truncated")),
             (&b"something else"[..], 0, Some("not a file of Cable records")),
         ] {
             let file = file(content);
@@ -357,6 +388,50 @@ mod tests {
             let failure = log.lock().failure.take().map(|error| error.to_string());
             assert_eq!(failure.is_some(), problem.is_some(), "{failure:?}");
             assert!(failure.unwrap_or_default().contains(problem.unwrap_or_default()));
+        }
+    }
+
+    /// Returns the encoded record of a tag.
+    fn tag(id: &str) -> Vec<u8> {
+        let tag = v1::Tag { name: format!("tags/{id}"), display_name: id.into(), ..Default::default() };
+        v1::Record { record: Some(v1::record::Record::Tag(tag)), ..Default::default() }.encode_to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_does_not_cost_the_others() {
+        let mut writer = binary::BinaryWriter::new(Vec::new()).unwrap();
+        // The later field is unknown to this release.
+        let later = [&tag("d")[..], &[0xa2, 0x06, 1, b'x']].concat();
+        for record in [tag("a"), tag("b"), tag("c"), later.clone()] {
+            writer.write(&record).unwrap();
+        }
+        let mut damaged = writer.finish().unwrap();
+        let length = 1 + tag("a").len();
+        // The key of the second record's field, and the length within the third one.
+        damaged[9 + length + 1] = 0x27;
+        damaged[9 + 2 * length + 2] = 0x7f;
+        let file = file(&damaged);
+        let log = new_log();
+        let Reading { inputs, .. } =
+            reading::start(Command::Binary(source(file.path())), ProgressBar::hidden()).unwrap();
+        let sent: Vec<_> =
+            records(inputs, log.clone()).map(|record| record.as_bytes().clone()).collect().await;
+        assert_eq!(sent, [tag("a"), later]);
+        let report = log.lock().report.to_string();
+        let places =
+            [format!("record 2 at byte {}: ", 9 + length), format!("record 3 at byte {}: ", 9 + 2 * length)];
+        assert!(places.iter().all(|place| report.contains(place)), "{report}");
+    }
+
+    #[test]
+    fn only_errors_that_pass_are_worth_a_repetition() {
+        for (kind, expected) in [
+            (ErrorKind::Unavailable, true),
+            (ErrorKind::ResourceExhausted, true),
+            (ErrorKind::InvalidArgument, false),
+            (ErrorKind::PermissionDenied, false),
+        ] {
+            assert_eq!(is_temporary_kind(kind), expected, "{kind:?}");
         }
     }
 

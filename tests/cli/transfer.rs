@@ -215,3 +215,75 @@ fn a_repeated_import_reports_the_versions_that_it_keeps() {
     import("Three", "--overwrite");
     assert!(title().contains("Three"));
 }
+
+fn tag_line(id: &str, title: &str) -> String {
+    format!("{{\"tag\":{{\"name\":\"tags/{id}\",\"displayName\":\"{title}\"}}}}\n")
+}
+
+/// A file that was joined from two exports, with one damaged byte.
+#[test]
+fn a_damaged_record_of_a_binary_file_does_not_cost_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    assert_eq!(code(&demo.run(dir.path(), "export --as binary --to all")), 0);
+    let whole = fs::read(dir.path().join("all")).unwrap();
+    let at = whole.windows(8).position(|bytes| bytes == b"articles").unwrap();
+    let mut damaged = whole.clone();
+    damaged[at] = 0xff;
+    fs::write(dir.path().join("joined"), [&damaged[..], &whole].concat()).unwrap();
+    let other = Demo::serve(dir.path(), "store");
+    let output = other.run(dir.path(), "import binary joined");
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr(&output), "cable: 1 items failed or were refused\n");
+    let table = stdout(&output);
+    assert!(table.contains(" at byte ") && table.contains("invalid string value"), "{table}");
+    let output = other.run(dir.path(), "import binary all");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let list = |demo: &Demo| stdout(&demo.run(dir.path(), "article ls -o json"));
+    assert_eq!(list(&other).matches("\"name\"").count(), list(&demo).matches("\"name\"").count());
+}
+
+#[test]
+fn a_file_of_another_kind_is_an_error_with_its_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    assert_eq!(code(&demo.run(dir.path(), "export --as binary --to all.bin")), 0);
+    assert_eq!(code(&demo.run(dir.path(), "export --to all.jsonl")), 0);
+    for (file, command) in [("article.json", "article get eel-survey"), ("list.json", "tag ls")] {
+        let output = demo.run(dir.path(), &format!("{command} -o json"));
+        fs::write(dir.path().join(file), stdout(&output)).unwrap();
+    }
+    fs::write(dir.path().join("tag.json"), "{\"name\":\"tags/a\",\"displayName\":\"A\"}\n").unwrap();
+    for (line, remedy) in [
+        ("import jsonl all.bin", "use `cable import binary`"),
+        ("import jsonl article.json", "jq -c . FILE"),
+        ("import jsonl list.json", "jq -c"),
+        ("import jsonl tag.json", "use `cable tag put`"),
+        ("import binary all.jsonl", "use `cable import jsonl`"),
+    ] {
+        let output = demo.run(dir.path(), line);
+        assert_eq!((code(&output), stdout(&output)), (1, String::new()), "{line}");
+        let error = stderr(&output);
+        assert!(error.contains(remedy) && error.lines().count() == 1, "{line}: {error}");
+    }
+}
+
+/// Otherwise followers would see both versions in each run.
+#[test]
+fn a_name_with_two_contents_is_refused_the_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::serve(dir.path(), "store");
+    let lines = [tag_line("a", "One"), tag_line("b", "B"), tag_line("a", "Two"), tag_line("b", "B")];
+    fs::write(dir.path().join("tags.jsonl"), lines.concat()).unwrap();
+    for counts in
+        ["         2          1          0          0", "         0          3          0          0"]
+    {
+        let output = demo.run(dir.path(), "import jsonl tags.jsonl");
+        assert_eq!(code(&output), 1);
+        let table = stdout(&output);
+        assert!(table.contains(counts), "{table}");
+        let problem = "line 3: INVALID_ARGUMENT: tags/a: another record of the file, line 1, has this name";
+        assert!(table.contains(problem), "{table}");
+    }
+    assert!(stdout(&demo.run(dir.path(), "tag get a -o json")).contains("One"));
+}

@@ -1,14 +1,21 @@
 //! Records as length-delimited messages. They are smaller than JSON lines, and unknown fields survive.
 //!
 //! A file has the eight bytes `CABLEREC` and a version byte, then for each record its length as a varint and its bytes.
+//! Such files can be joined: a header in the place of a length begins another file.
 
 use std::io::{self, BufRead, Write};
 
 use bytes::{Bytes, BytesMut};
-use prost::encoding::encode_varint;
+use cable_proto::v1;
+use prost::{Message as _, encoding::encode_varint};
+
+use crate::wrong_file::{self, WrongFile};
 
 const MAGIC: &[u8; 8] = b"CABLEREC";
 const VERSION: u8 = 1;
+/// The first byte of a header as a length. No record of this length starts with the rest of the header: that would be
+/// field 8, `mentioned`, with the type of a number of 64 bits.
+const MAGIC_AS_LENGTH: u64 = MAGIC[0] as u64;
 /// The maximum size of a record: no message of the protocol can hold a larger one.
 pub const MAX_RECORD_BYTES: usize = 4 << 20;
 
@@ -21,6 +28,9 @@ pub enum Error {
     /// The file is not a file of records.
     #[error("not a file of Cable records: CABLEREC is missing at the start")]
     NoMagic,
+    /// The file is of another kind, which is known.
+    #[error("the file is {0}")]
+    WrongFile(WrongFile),
     /// A later version of Cable wrote the file.
     #[error("unsupported version {0} of the record file: this release reads version 1")]
     Version(u8),
@@ -88,6 +98,49 @@ impl<W: Write> BinaryWriter<W> {
     }
 }
 
+/// A record of a file, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BinaryRecord {
+    /// The number of the record in the file, from 1.
+    pub number: u64,
+    /// The byte offset of its length in the file.
+    pub offset: u64,
+    /// The encoded Record, unchanged.
+    pub bytes: Bytes,
+}
+
+impl BinaryRecord {
+    /// Decodes the record, without the fields that this release does not know.
+    ///
+    /// # Errors
+    /// The record is damaged. The text has the path of the field, as far as it is known, and the problem.
+    pub fn decode(&self) -> Result<v1::Record, String> {
+        v1::Record::decode(self.bytes.clone()).map_err(|error| describe(&error))
+    }
+}
+
+/// Describes the error of a message that cannot be decoded: the path of the field, then the problem. prost lists the
+/// messages and fields around the error, the innermost first.
+fn describe(error: &prost::DecodeError) -> String {
+    let text = error.to_string();
+    let mut problem = text.trim_start_matches("failed to decode Protobuf message: ");
+    let mut path = Vec::new();
+    while let Some((location, rest)) = problem.split_once(": ")
+        && let Some((_, field)) = location.split_once('.')
+        && !location.contains(' ')
+    {
+        path.push(field);
+        problem = rest;
+    }
+    // prost names the oneof in place of the entity.
+    if path.last() == Some(&"record") {
+        path.pop();
+    }
+    path.reverse();
+    let path = if path.is_empty() { String::new() } else { format!("{}: ", path.join(".")) };
+    format!("{path}{problem}; the record is damaged: export it again")
+}
+
 /// A reader of record files: an iterator that ends after the first error.
 #[derive(Debug)]
 pub struct BinaryReader<R> {
@@ -103,6 +156,10 @@ impl<R: BufRead> BinaryReader<R> {
     /// # Errors
     /// Fails if the file cannot be read, is not a file of records, or has another version.
     pub fn new(mut input: R) -> Result<Self, Error> {
+        let wrong = wrong_file::of_text(input.fill_buf()?).filter(|wrong| *wrong != WrongFile::Binary);
+        if let Some(wrong) = wrong {
+            return Err(Error::WrongFile(wrong));
+        }
         let mut header = [0; MAGIC.len() + 1];
         input.read_exact(&mut header).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::NoMagic,
@@ -118,22 +175,50 @@ impl<R: BufRead> BinaryReader<R> {
         Ok(BinaryReader { input, offset: header.len() as u64, record: 0, failed: false })
     }
 
-    fn read(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.input.fill_buf()?.is_empty() {
-            return Ok(None);
+    fn read(&mut self) -> Result<Option<BinaryRecord>, Error> {
+        loop {
+            if self.input.fill_buf()?.is_empty() {
+                return Ok(None);
+            }
+            self.record += 1;
+            let (number, offset) = (self.record, self.offset);
+            let length = self.read_length()?;
+            if length > MAX_RECORD_BYTES as u64 {
+                return Err(Error::TooLong { record: number, offset, length });
+            }
+            let bytes = self.read_bytes(length)?;
+            match bytes.as_slice() {
+                // The length can take several bytes only in a damaged file.
+                [] if length == MAGIC_AS_LENGTH => self.record -= 1,
+                _ => return Ok(Some(BinaryRecord { number, offset, bytes: bytes.into() })),
+            }
         }
-        self.record += 1;
-        let start = self.offset;
-        let length = self.read_length()?;
-        if length > MAX_RECORD_BYTES as u64 {
-            return Err(Error::TooLong { record: self.record, offset: start, length });
-        }
+    }
+
+    /// Reads the bytes of a record. They are empty if they are the rest of a header.
+    fn read_bytes(&mut self, length: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; length as usize];
         let mut filled = 0;
-        while filled < bytes.len() {
-            filled += self.read_some(&mut bytes[filled..])?;
+        if length == MAGIC_AS_LENGTH {
+            let [_, rest @ ..] = MAGIC;
+            filled = rest.len() + 1;
+            self.read_exact(&mut bytes[..filled])?;
+            match bytes.strip_prefix(rest) {
+                Some([VERSION, ..]) => return Ok(Vec::new()),
+                Some([version, ..]) => return Err(Error::Version(*version)),
+                _ => {}
+            }
         }
-        Ok(Some(bytes.into()))
+        self.read_exact(&mut bytes[filled..])?;
+        Ok(bytes)
+    }
+
+    fn read_exact(&mut self, into: &mut [u8]) -> Result<(), Error> {
+        let mut filled = 0;
+        while filled < into.len() {
+            filled += self.read_some(&mut into[filled..])?;
+        }
+        Ok(())
     }
 
     fn read_length(&mut self) -> Result<u64, Error> {
@@ -166,7 +251,7 @@ impl<R: BufRead> BinaryReader<R> {
 }
 
 impl<R: BufRead> Iterator for BinaryReader<R> {
-    type Item = Result<Bytes, Error>;
+    type Item = Result<BinaryRecord, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -191,7 +276,54 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Result<Vec<Bytes>, Error> {
-        BinaryReader::new(file)?.collect()
+        BinaryReader::new(file)?.map(|record| record.map(|record| record.bytes)).collect()
+    }
+
+    /// Returns the number and the offset of each record.
+    fn places(file: &[u8]) -> Vec<(u64, u64)> {
+        let records = BinaryReader::new(file).unwrap().map(Result::unwrap);
+        records.map(|record| (record.number, record.offset)).collect()
+    }
+
+    #[test]
+    fn joined_files_are_read_to_the_end() {
+        let (empty, some) = (file(&[]), file(&[b"one", &[7; 67]]));
+        let once = read(&some).unwrap();
+        assert_eq!(read(&[&*some, &empty, &some].concat()).unwrap(), [once.clone(), once].concat());
+        assert!(read(&[&*empty, &empty].concat()).unwrap().is_empty());
+        assert_eq!(places(&[&*some, &empty, &some].concat()), [(1, 9), (2, 13), (3, 99), (4, 103)]);
+        let later = [&*some, b"CABLEREC\x02"].concat();
+        assert!(matches!(read(&later), Err(Error::Version(2))));
+        for end in 1..MAGIC.len() + 1 {
+            let cut = [&*some, &empty[..end]].concat();
+            assert!(matches!(read(&cut), Err(Error::Truncated { record: 3, .. })), "{end}");
+        }
+        // A record that has the length and the first bytes of a header is a record.
+        let similar = [b"ABLEREX".as_slice(), &[1; 60]].concat();
+        assert_eq!(read(&file(&[&similar])).unwrap(), [similar]);
+    }
+
+    #[test]
+    fn a_damaged_record_is_described_by_its_field() {
+        let tag = v1::Tag { name: "tags/a".into(), ..Default::default() };
+        let record = v1::Record { record: Some(v1::record::Record::Tag(tag)), ..Default::default() };
+        let whole = record.encode_to_vec();
+        let decode = |bytes: &[u8]| {
+            BinaryRecord { number: 1, offset: 9, bytes: Bytes::copy_from_slice(bytes) }.decode()
+        };
+        assert_eq!(decode(&whole).unwrap(), record);
+        // The type of the first field, the length of the tag, the length of its name, and a letter of it.
+        for (at, byte, expected) in [
+            (0, 0x27, "invalid wire type value: 7; the record is damaged"),
+            (1, 0x70, "buffer underflow"),
+            (3, 0x70, "name: buffer underflow"),
+            (5, 0xff, "name: invalid string value"),
+        ] {
+            let mut damaged = whole.clone();
+            damaged[at] = byte;
+            let problem = decode(&damaged).unwrap_err();
+            assert!(problem.starts_with(expected), "{at}: {problem}");
+        }
     }
 
     #[test]
@@ -217,7 +349,10 @@ mod tests {
 
     #[test]
     fn foreign_and_later_files_are_refused() {
-        assert!(matches!(read(b"{\"article\":{}}"), Err(Error::NoMagic)));
+        assert!(matches!(read(b"{\"article\":{}}"), Err(Error::WrongFile(WrongFile::Json))));
+        assert!(matches!(read(b"<rss/>"), Err(Error::WrongFile(WrongFile::Xml))));
+        assert!(matches!(read(b"SQLite format 3\0"), Err(Error::WrongFile(WrongFile::Backup))));
+        assert!(matches!(read(b"else"), Err(Error::NoMagic)));
         assert!(matches!(read(b""), Err(Error::NoMagic)));
         assert!(matches!(read(b"CABLEREC\x02"), Err(Error::Version(2))));
     }

@@ -11,7 +11,10 @@ use prost_reflect::{
 };
 use serde::Serialize;
 
-use crate::text;
+use crate::{
+    json, text,
+    wrong_file::{self, WrongFile},
+};
 use cable_proto::{POOL, v1};
 
 /// Maximum length of a line, in bytes. A longer one is not a record: the largest record, an article of 1 MiB, is a
@@ -24,13 +27,21 @@ pub enum Error {
     /// The bytes are not a valid Record.
     #[error("cannot decode the record: {0}")]
     Bytes(#[from] prost::DecodeError),
-    /// The line is not a valid Record: bad JSON, an unknown field, a value of the wrong type. The message has the cause
-    /// and the location.
-    #[error("not a record: {0}")]
-    Json(#[from] serde_json::Error),
+    /// The line is not a valid Record: bad JSON, an unknown field, a value of the wrong type. The message has the path of
+    /// the field or, if the line is not JSON, the column.
+    #[error("not a record: {}", describe(.0))]
+    Json(#[from] json::Error),
     /// The line is a Record without an entity.
     #[error("empty record: must contain an article, author, section, tag, collection or tombstone")]
     Empty,
+}
+
+/// Describes an error in a line. The number of the line is the caller's to state: JSON alone would count it from 1.
+fn describe(error: &json::Error) -> String {
+    match error.place() {
+        Some((_, column)) if error.path().is_empty() => format!("{error} at column {column}"),
+        _ => error.to_string(),
+    }
 }
 
 /// A converter between records and lines.
@@ -69,18 +80,24 @@ impl RecordJson {
     ///
     /// # Errors
     /// Fails if the line is not JSON, if it names a field that the schema does not have or gives a field a value of
-    /// another type (the message has the name and the column), or if it holds no entity.
+    /// another type (the message has the path of the field), or if it holds no entity.
     pub fn from_line(&self, line: &str) -> Result<Vec<u8>, Error> {
-        let mut json = serde_json::Deserializer::from_str(line);
-        let message = DynamicMessage::deserialize(self.record.clone(), &mut json)?;
-        json.end()?;
+        self.parse_line(line).map(|record| record.encode_to_vec())
+    }
+
+    /// Returns the Record of a line.
+    ///
+    /// # Errors
+    /// As [`from_line`](RecordJson::from_line).
+    pub fn parse_line(&self, line: &str) -> Result<v1::Record, Error> {
+        let message = json::from_str(&self.record, line)?;
         // Maps are unordered in dynamic messages and ordered in typed ones. JSON has no unknown fields, so the
         // conversion loses nothing.
         let record: v1::Record = message.transcode_to()?;
         if record.record.is_none() {
             return Err(Error::Empty);
         }
-        Ok(record.encode_to_vec())
+        Ok(record)
     }
 }
 
@@ -97,10 +114,15 @@ pub struct Lines<R> {
 }
 
 /// A line that is not empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Line {
-    /// An encoded Record.
-    Record(Vec<u8>),
+    /// A line that is a record.
+    Record {
+        /// Number of the line, from 1.
+        number: u64,
+        /// The record.
+        record: Box<v1::Record>,
+    },
     /// A line that is not a record.
     Invalid {
         /// Number of the line, from 1.
@@ -119,7 +141,7 @@ impl<R: BufRead> Lines<R> {
     /// Reads the next line that is not empty.
     ///
     /// # Errors
-    /// The file cannot be read, is compressed, or its text is UTF-16 or UTF-32.
+    /// The file cannot be read, is compressed or of another kind, or its text is UTF-16 or UTF-32.
     fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.number += 1;
@@ -131,16 +153,26 @@ impl<R: BufRead> Lines<R> {
             if self.is_start {
                 let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
                 text::check_start(&self.line).map_err(invalid)?;
+                wrong_file::of_bytes(&self.line).map_or(Ok(()), |wrong| Err(of_kind(wrong)))?;
             }
             if self.line.len() as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
                 self.reader.skip_until(b'\n')?;
                 return Ok(Some(self.invalid(format!("longer than {} MiB", MAX_LINE_BYTES >> 20))));
             }
             if let Some(line) = self.parse() {
-                self.is_start = false;
+                if std::mem::take(&mut self.is_start) && matches!(line, Line::Invalid { .. }) {
+                    self.check_kind()?;
+                }
                 return Ok(Some(line));
             }
         }
+    }
+
+    /// Checks that the file, whose first line is not a record, can have records at all.
+    fn check_kind(&mut self) -> io::Result<()> {
+        let line = String::from_utf8_lossy(&self.line);
+        let after = self.reader.fill_buf()?;
+        wrong_file::of_line(&line, after).map_or(Ok(()), |wrong| Err(of_kind(wrong)))
     }
 
     /// Returns the line that was read, or `None` if it is empty.
@@ -152,10 +184,10 @@ impl<R: BufRead> Lines<R> {
         if line.is_empty() {
             return None;
         }
-        Some(match self.json.from_line(line) {
-            Ok(record) => Line::Record(record),
+        Some(match self.json.parse_line(line) {
+            Ok(record) => Line::Record { number: self.number, record: Box::new(record) },
             Err(Error::Json(error)) if error.is_eof() && !self.line.ends_with(b"\n") => {
-                self.invalid(format!("the file was cut off within this record: {error}"))
+                self.invalid(format!("the file was cut off within this record: {}", describe(&error)))
             }
             Err(error) => self.invalid(error.to_string()),
         })
@@ -172,6 +204,11 @@ impl<R: BufRead> Iterator for Lines<R> {
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
     }
+}
+
+/// Returns the error of a file of another kind.
+fn of_kind(wrong: WrongFile) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the file is {wrong}"))
 }
 
 /// Returns the text of a number that is not finite in ProtoJSON.
@@ -265,7 +302,7 @@ impl Writer {
     }
 
     fn json(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        self.line.push_str(&serde_json::to_string(value)?);
+        self.line.push_str(&serde_json::to_string(value).map_err(|error| json::Error::from(&error))?);
         Ok(())
     }
 }
@@ -372,16 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_line_is_an_error_with_name_and_column() {
+    fn an_invalid_line_is_an_error_with_its_field_or_column() {
         let json = RecordJson::new();
         let error = |line: &str| json.from_line(line).unwrap_err().to_string();
         let unknown = error(r#"{"article":{"name":"articles/x","headlin":"y"}}"#);
-        assert!(unknown.contains("headlin") && unknown.contains("column 41"), "{unknown}");
+        assert_eq!(unknown, "not a record: article.headlin: unknown field");
         let nested = error(r#"{"article":{"body":{"blocks":[{"paragraf":{}}]}}}"#);
-        assert!(nested.contains("paragraf") && nested.contains("column"), "{nested}");
-        assert!(error(r#"{"article":{"headline":7}}"#).contains("column 24"));
+        assert!(nested.contains("article.body.blocks[0].paragraf"), "{nested}");
+        let syntax = error(r#"{"tag":{"name" "tags/x"}}"#);
+        assert_eq!(syntax, "not a record: expected `:` at column 16");
         assert!(error(r#"{"article":{"#).contains("EOF"));
         assert!(error(r#"{"tag":{"name":"tags/x"}} x"#).contains("trailing"));
+        assert!([unknown, nested, syntax].iter().all(|error| !error.contains("line")));
         assert!(error("{}").contains("empty"));
         assert!(error(r#"{"tag":{"kind":"TAG_KIND_SHIP"}}"#).contains("TAG_KIND_SHIP"));
         assert!(json.to_line(b"\x0a\xff").is_err());
@@ -392,25 +431,23 @@ mod tests {
         let whole = "{\"tag\":{\"name\":\"tags/x\",\"displayName\":\"X\"}}";
         let problem_of = |file: &str| match Lines::new(file.as_bytes()).next().unwrap().unwrap() {
             Line::Invalid { problem, .. } => problem,
-            Line::Record(_) => String::new(),
+            Line::Record { .. } => String::new(),
         };
         assert_eq!(problem_of(whole), "");
         for length in 1..whole.len() {
             let cut = problem_of(&whole[..length]);
             assert!(cut.contains("the file was cut off within this record"), "{length}: {cut}");
         }
-        assert!(!problem_of("{\"tag\":\n").contains("cut off"));
+        assert!(!problem_of("{\"tag\":\n{}").contains("cut off"));
     }
 
     /// Returns the names of the records and the numbers of the invalid lines.
     fn read_lines(file: &[u8]) -> Vec<Result<String, u64>> {
         let lines = Lines::new(file).map(|line| match line.unwrap() {
-            Line::Record(record) => {
-                let Some(Entity::Tag(tag)) = v1::Record::decode(&record[..]).unwrap().record else {
-                    panic!()
-                };
-                Ok(tag.name)
-            }
+            Line::Record { record, .. } => match record.record {
+                Some(Entity::Tag(tag)) => Ok(tag.name),
+                other => panic!("{other:?}"),
+            },
             Line::Invalid { number, .. } => Err(number),
         });
         lines.collect()
@@ -441,6 +478,23 @@ mod tests {
         for (bytes, expected) in wide.into_iter().chain(text::tests::compressed()) {
             let error = Lines::new(&bytes[..]).next().unwrap().unwrap_err();
             assert_eq!(error.to_string(), expected.to_string(), "{bytes:?}");
+        }
+    }
+
+    /// The error of the file has the remedy. After a first record, the same line is one that is refused.
+    #[test]
+    fn a_file_of_another_kind_is_refused_as_a_whole() {
+        for (file, expected) in [
+            ("{\n  \"tag\": {\n    \"name\": \"tags/a\"\n  }\n}\n", "jq -c ."),
+            ("\n[{\"tag\":{\"name\":\"tags/a\"}}]", "jq -c '.[]'"),
+            ("{\"name\":\"tags/a\",\"displayName\":\"A\"}\n", "`cable tag put`"),
+            ("<rss/>", "`cable import wxr`"),
+            ("CABLEREC\u{1}", "`cable import binary`"),
+        ] {
+            let error = Lines::new(file.as_bytes()).next().unwrap().unwrap_err().to_string();
+            assert!(error.contains(expected), "{file}: {error}");
+            let after = format!("{{\"tag\":{{\"name\":\"tags/a\"}}}}\n{}", file.trim_start());
+            assert_eq!(read_lines(after.as_bytes())[..2], [Ok("tags/a".to_owned()), Err(2)], "{file}");
         }
     }
 

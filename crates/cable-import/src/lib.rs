@@ -15,6 +15,7 @@ mod fit;
 pub mod front_matter;
 pub mod ghost;
 mod ids;
+pub mod json;
 pub mod jsonl;
 mod listed;
 pub mod markdown;
@@ -23,7 +24,11 @@ pub mod references;
 pub mod report;
 pub mod text;
 pub mod times;
+pub mod versions;
+mod wrong_file;
 pub mod wxr;
+
+pub use wrong_file::WrongFile;
 
 /// One thing found in a foreign file, with its outcome.
 #[derive(Debug, Clone, PartialEq)]

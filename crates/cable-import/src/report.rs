@@ -196,7 +196,8 @@ impl Report {
     /// Counts a record that the server rejected. Returns the JSON line (no line feed).
     pub fn refused(&mut self, label: &str, code: &str, reason: &str, message: &str) -> String {
         self.counts_of(label).refused += 1;
-        self.add_problem(format!("{label}: {code} {reason}: {message}"));
+        let separator = if reason.is_empty() { "" } else { " " };
+        self.add_problem(format!("{label}: {code}{separator}{reason}: {message}"));
         to_json(&Line { outcome: "refused", label, code, reason, message, ..EMPTY_LINE })
     }
 

@@ -1,6 +1,7 @@
 //! The outcome of every input of an import, and the file of its report.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use cable_client::{ImportAck, RawRecord, v1};
 use cable_import::{ItemOutcome, report::Report};
 use cable_proto::code_name;
 
-use super::reading::Input;
+use super::reading::{Input, Location};
 use crate::cli::Error;
 
 /// A shared log: inputs are added while the client requests records, results as they arrive.
@@ -35,6 +36,9 @@ pub(super) struct ImportLog {
     lines: Option<(PathBuf, BufWriter<File>)>,
     /// The articles that the source does not show, for a look at the server.
     hidden: Vec<String>,
+    /// The place of each record that has no result yet, the oldest first; `None` for a record of an item. There are at
+    /// most as many as the client has in flight and in the chunk that it fills, and those of one item.
+    in_flight: VecDeque<Option<Location>>,
     /// The error that ended the input early, or that a write of the report returned.
     pub(super) failure: Option<Error>,
 }
@@ -61,15 +65,19 @@ impl ImportLog {
                 let ItemOutcome::Converted(converted) = item.outcome else { return Some(Vec::new()) };
                 let mentions = converted.mentions.into_iter();
                 let mentions = mentions.map(|record| v1::Record { mentioned: true, ..record });
-                Some(mentions.chain(converted.records).map(|record| RawRecord::from(&record)).collect())
+                let records: Vec<_> =
+                    mentions.chain(converted.records).map(|record| RawRecord::from(&record)).collect();
+                self.in_flight.extend(records.iter().map(|_| None));
+                Some(records)
             }
-            Ok(Input::Record(bytes)) => {
+            Ok(Input::Record(location, bytes)) => {
                 self.report.add_record();
+                self.in_flight.push_back(Some(location));
                 Some(vec![RawRecord::from_bytes(bytes)])
             }
             Ok(Input::Invalid(location, problem)) => {
                 self.report.add_record();
-                let line = self.report.refused(&location, "INVALID_ARGUMENT", "", &problem);
+                let line = self.report.refused(&location.to_string(), "INVALID_ARGUMENT", "", &problem);
                 self.write_line(&line);
                 Some(Vec::new())
             }
@@ -90,7 +98,10 @@ impl ImportLog {
     }
 
     pub(super) fn add_result(&mut self, index: u64, result: &v1::ImportResult) {
-        let unnamed = format!("record {}", index + 1);
+        // Results arrive in the order of the records.
+        let location = self.in_flight.pop_front().flatten();
+        let unnamed =
+            location.map_or_else(|| format!("record {}", index + 1), |location| location.to_string());
         let label = if result.name.is_empty() { &unnamed } else { &result.name };
         if !result.omitted_path.is_empty() {
             let line = self.report.without_path(label, &result.omitted_path, &result.path_owner);
@@ -149,6 +160,31 @@ impl ImportLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(name: &str) -> v1::ImportResult {
+        let mut result = v1::ImportResult::default();
+        result.outcome = v1::ImportOutcome::Refused.into();
+        result.name = name.into();
+        result
+    }
+
+    #[test]
+    fn a_refused_record_without_a_name_has_its_place() {
+        let mut log = ImportLog::open(None).unwrap();
+        let second = Location::Record { number: 7, offset: 190 };
+        for location in [Location::Line(12), Location::Line(13), second] {
+            log.add(Ok(Input::Record(location, Vec::new().into())));
+        }
+        log.add(Ok(Input::Invalid(Location::Line(14), "damaged".to_owned())));
+        for (index, name) in (0..).zip(["", "tags/a", ""]) {
+            log.add_result(index, &refused(name));
+        }
+        let report = log.report.to_string();
+        for expected in ["! line 14: ", "! line 12: ", "! tags/a: ", "! record 7 at byte 190: "] {
+            assert!(report.contains(expected), "{expected} in {report}");
+        }
+        assert!(log.in_flight.is_empty() && !report.contains("line 13"), "{report}");
+    }
 
     #[test]
     fn a_refused_record_is_reported_with_code_reason_and_field() {

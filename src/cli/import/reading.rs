@@ -1,6 +1,7 @@
 //! The thread that reads the file of an import, a bounded number of inputs ahead of the network.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, BufRead, BufReader},
     path::Path,
@@ -9,12 +10,16 @@ use std::{
 use bytes::Bytes;
 use cable_import::{
     Item,
-    binary::{self, BinaryReader},
+    binary::{self, BinaryReader, BinaryRecord},
     feed, ghost,
     jsonl::{Line, Lines},
-    markdown, wxr,
+    markdown,
+    versions::Versions,
+    wxr,
 };
+use cable_proto::v1;
 use indicatif::ProgressBar;
+use prost::Message as _;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -26,14 +31,32 @@ use crate::cli::{Error, progress};
 /// Maximum inputs read ahead of the network. An input is at most some MiB; most are some KiB.
 const MAX_READ_AHEAD: usize = 64;
 
+/// The place of a record in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Location {
+    /// The number of its line, from 1.
+    Line(u64),
+    /// Its number, from 1, and the byte offset at which it starts.
+    Record { number: u64, offset: u64 },
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Line(number) => write!(f, "line {number}"),
+            Location::Record { number, offset } => write!(f, "record {number} at byte {offset}"),
+        }
+    }
+}
+
 /// A part of the file, as the reading thread sends it.
 pub(super) enum Input {
     /// An item of another system's file.
     Item(Item),
-    /// A record of Cable.
-    Record(Bytes),
-    /// An invalid record: its location in the file, and the problem.
-    Invalid(String, String),
+    /// A record of Cable, encoded.
+    Record(Location, Bytes),
+    /// An invalid record, and the problem.
+    Invalid(Location, String),
     /// The end of the file. If the channel closes without it, the thread has stopped early.
     End,
 }
@@ -187,10 +210,14 @@ fn read_jsonl(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), Sto
         Ok(reader) => reader,
         Err(error) => return send(sender, Err(error)),
     };
+    let mut versions = Versions::default();
     for line in Lines::new(reader) {
         let input = match line {
-            Ok(Line::Record(record)) => Ok(Input::Record(record.into())),
-            Ok(Line::Invalid { number, problem }) => Ok(Input::Invalid(format!("line {number}"), problem)),
+            Ok(Line::Record { number, record }) => {
+                let bytes = || record.encode_to_vec().into();
+                Ok(check_version(&mut versions, &record, Location::Line(number), bytes))
+            }
+            Ok(Line::Invalid { number, problem }) => Ok(Input::Invalid(Location::Line(number), problem)),
             Err(source) => return send(sender, Err(Error::io(format!("read {}", file.display()), source))),
         };
         send(sender, input)?;
@@ -204,11 +231,39 @@ fn read_binary(file: &Path, bar: &ProgressBar, sender: &Sender) -> Result<(), St
         Ok(reader) => reader,
         Err(error) => return send(sender, Err(error)),
     };
+    let mut versions = Versions::default();
     match BinaryReader::new(reader) {
-        Ok(records) => {
-            records.into_iter().try_for_each(|record| send(sender, record.map(Input::Record).map_err(failed)))
-        }
+        Ok(mut records) => records.try_for_each(|record| {
+            send(sender, record.map(|record| check(record, &mut versions)).map_err(failed))
+        }),
         Err(error) => send(sender, Err(failed(error))),
+    }
+}
+
+/// Returns the input of a valid record, unless it contradicts one before it.
+fn check_version(
+    versions: &mut Versions,
+    record: &v1::Record,
+    location: Location,
+    bytes: impl FnOnce() -> Bytes,
+) -> Input {
+    let (place, number) = match location {
+        Location::Line(number) => ("line", number),
+        Location::Record { number, .. } => ("record", number),
+    };
+    match versions.check(record, place, number) {
+        Ok(()) => Input::Record(location, bytes()),
+        Err(contradiction) => Input::Invalid(location, contradiction.to_string()),
+    }
+}
+
+/// Checks that a record can be decoded: one that cannot be could cost its whole chunk. Its bytes are sent as they are,
+/// with fields that this release does not know.
+fn check(record: BinaryRecord, versions: &mut Versions) -> Input {
+    let location = Location::Record { number: record.number, offset: record.offset };
+    match record.decode() {
+        Ok(decoded) => check_version(versions, &decoded, location, || record.bytes),
+        Err(problem) => Input::Invalid(location, problem),
     }
 }
 
@@ -243,7 +298,7 @@ mod tests {
         let source = tokio::time::timeout(Duration::from_secs(30), source).await.unwrap();
         assert!(source.is_err(), "a file of records has no source of its own");
         let mut count = 0;
-        while let Some(Ok(Input::Record(_))) = inputs.recv().await {
+        while let Some(Ok(Input::Record(..))) = inputs.recv().await {
             count += 1;
         }
         assert_eq!(count, 3 * MAX_READ_AHEAD);
