@@ -4,7 +4,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 
 use super::Error;
-use cable_import::references;
+use cable_import::{json, references};
 use cable_proto::POOL;
 
 /// A kind of entity that the service stores, as the command line shows it.
@@ -108,7 +108,7 @@ impl Noun {
         let (mut entities, mut end) = (Vec::new(), 0);
         while let Some(value) = values.next() {
             let start = std::mem::replace(&mut end, values.byte_offset());
-            match value.map_err(|error| self.invalid(&error))? {
+            match value.map_err(|error| self.invalid_json(&json::Error::from(&error)))? {
                 Value::Array(list) => {
                     for value in list {
                         entities.push(self.entity(self.unwrap_record(&value).unwrap_or(&value))?);
@@ -124,18 +124,21 @@ impl Noun {
         Ok(entities)
     }
 
-    /// Returns the entity within a line of an export.
+    /// Returns the entity within a line of an export, which can have properties of the record beside it, such as the
+    /// source of its import.
     fn unwrap_record<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        let record = value.as_object().filter(|record| record.len() == 1)?;
-        record.get(self.name).filter(|entity| entity.is_object())
+        let record = value.as_object()?;
+        let entity = record.get(self.name).filter(|entity| entity.is_object())?;
+        let mut others = record.keys().filter(|key| *key != self.name);
+        others.all(|key| is_record_property(key)).then_some(entity)
     }
 
     fn entity(&self, json: &Value) -> Result<DynamicMessage, Error> {
-        self.completed(DynamicMessage::deserialize(self.descriptor(), json))
+        self.completed(json::from_value(&self.descriptor(), json))
     }
 
-    fn completed(&self, parsed: serde_json::Result<DynamicMessage>) -> Result<DynamicMessage, Error> {
-        let mut entity = parsed.map_err(|error| self.invalid(&error))?;
+    fn completed(&self, parsed: Result<DynamicMessage, json::Error>) -> Result<DynamicMessage, Error> {
+        let mut entity = parsed.map_err(|error| self.invalid_json(&error))?;
         references::complete(&mut entity);
         Ok(entity)
     }
@@ -144,14 +147,27 @@ impl Noun {
     fn entity_at(&self, json: &str, start: usize, end: usize) -> Result<DynamicMessage, Error> {
         let lines_before = "\n".repeat(json[..start].matches('\n').count());
         let padded = lines_before + &json[start..end];
-        let mut json = serde_json::Deserializer::from_str(&padded);
-        self.completed(DynamicMessage::deserialize(self.descriptor(), &mut json))
+        self.completed(json::from_str(&self.descriptor(), &padded))
+    }
+
+    fn invalid_json(&self, error: &json::Error) -> Error {
+        match error.place() {
+            Some((line, column)) => self.invalid(&format!("line {line}, column {column}: {error}")),
+            None => self.invalid(error),
+        }
     }
 
     /// Returns the error of content that is not an entity of this kind.
     pub(crate) fn invalid(&self, error: &impl std::fmt::Display) -> Error {
         Error::Usage(format!("not a valid {}: {error}", self.name))
     }
+}
+
+/// Returns whether a record has a field with this name that is not its entity.
+fn is_record_property(name: &str) -> bool {
+    let record = POOL.get_message_by_name("cable.v1.Record").expect("the schema has Record");
+    let field = record.get_field_by_json_name(name).or_else(|| record.get_field_by_name(name));
+    field.is_some_and(|field| field.containing_oneof().is_none_or(|oneof| oneof.is_synthetic()))
 }
 
 #[cfg(test)]
@@ -169,7 +185,14 @@ mod tests {
             ..Default::default()
         };
         let entity = Entity::new(&TAG, &tag);
-        for json in [entity.line(), entity.pretty(), format!("{{\"tag\": {}}}", entity.line())] {
+        let line = entity.line();
+        for json in [
+            line.clone(),
+            entity.pretty(),
+            format!("{{\"tag\": {line}}}"),
+            format!("{{\"tag\": {line}, \"importSource\": \"https://a.example\"}}"),
+            format!("[{{\"has_pending\": true, \"mentioned\": false, \"tag\": {line}}}]"),
+        ] {
             let tag: v1::Tag = TAG.parse(&json).unwrap()[0].transcode_to().unwrap();
             assert_eq!((tag.name.as_str(), tag.kind, tag.revision), ("tags/harbour", 4, 7));
         }
@@ -190,6 +213,9 @@ mod tests {
         assert!(TAG.parse(" \n").unwrap().is_empty());
         let error = TAG.parse("{\"name\": \"a\"}\n\n{\n\"nam\": 1}").unwrap_err().to_string();
         assert!(error.contains("line 4"), "{error}");
+        let error = TAG.parse("{\"name\": \"a\",\n\"kind\": \"TONE\"}").unwrap_err().to_string();
+        let start = "not a valid tag: line 2, column 14: kind: \"TONE\": one of TAG_KIND_";
+        assert!(error.starts_with(start), "{error}");
         for json in ["[[]]", "1", "[1]", r#""a""#, r#"[{"article": {}}]"#, "{} x"] {
             assert!(TAG.parse(json).is_err(), "{json}");
         }
@@ -201,6 +227,8 @@ mod tests {
         assert!(error.contains("dispayName") && error.contains("line 2"), "{error}");
         assert!(TAG.parse("{").is_err());
         assert!(TAG.parse(r#"{"article": {"name": "articles/x"}}"#).is_err());
+        assert!(TAG.parse(r#"{"tag": {"name": "tags/x"}, "article": {}}"#).is_err());
+        assert!(TAG.parse(r#"{"tag": {"name": "tags/x"}, "source": "x"}"#).is_err());
     }
 
     #[test]
