@@ -159,8 +159,13 @@ impl Refusal {
 
 fn describe_conflict(source: &str) -> String {
     match source {
-        "" => "holds another article of the same system; import with a prefix".to_owned(),
-        source => format!("holds a version from {source}; import with a prefix"),
+        "" => "holds another article of the same system: import with another `--prefix`, or, if it is the same content, \
+               with the `--source` of its import"
+            .to_owned(),
+        source => format!(
+            "holds a version from {source}: if it is the same content, import with `--source '{source}'`, otherwise \
+             with another `--prefix`"
+        ),
     }
 }
 

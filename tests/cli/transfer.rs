@@ -287,3 +287,24 @@ fn a_name_with_two_contents_is_refused_the_second_time() {
     }
     assert!(stdout(&demo.run(dir.path(), "tag get a -o json")).contains("One"));
 }
+
+#[test]
+fn lines_of_an_import_with_a_source_can_be_put() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::serve(dir.path(), "store");
+    fs::write(dir.path().join("tags.jsonl"), tag_line("a", "A")).unwrap();
+    let output = demo.run(dir.path(), "import jsonl tags.jsonl --source desk");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let lines = stdout(&demo.run(dir.path(), "export"));
+    assert!(lines.contains("\"importSource\":\"desk\""), "{lines}");
+    fs::write(dir.path().join("again.jsonl"), lines).unwrap();
+    let output = demo.run(dir.path(), "tag put again.jsonl");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    // The advice of the refusal is an option of the command.
+    fs::write(dir.path().join("tags.jsonl"), tag_line("b", "B")).unwrap();
+    demo.run(dir.path(), "import jsonl tags.jsonl --source desk");
+    fs::write(dir.path().join("tags.jsonl"), tag_line("b", "C")).unwrap();
+    let output = demo.run(dir.path(), "import jsonl tags.jsonl --source https://desk.example");
+    assert!(stdout(&output).contains("`--source 'desk'`"), "{}", stdout(&output));
+    assert_eq!(code(&demo.run(dir.path(), "import jsonl tags.jsonl --source desk")), 0);
+}
