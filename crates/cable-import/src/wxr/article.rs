@@ -78,7 +78,7 @@ pub(super) fn article(
     let (body, restricted) = body(survey, id, item, content, &entries, &mut result);
     let blocks = html::count(&body);
     if blocks as u64 > limit::BLOCKS.maximum {
-        return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000"));
+        return ItemOutcome::Failed(format!("body has {blocks} blocks: at most 10,000; split the post"));
     }
     let paths = survey.paths.of_post(id, item, &survey.site, &mut result.notes);
     let is_live_blog =
@@ -113,7 +113,7 @@ pub(super) fn article(
     set_byline(&mut article, survey, item, &mut result);
     let length = article.encoded_len();
     if length as u64 > limit::ARTICLE.maximum {
-        return ItemOutcome::Failed(format!("encoded size is {length} bytes: at most 1 MiB"));
+        return ItemOutcome::Failed(format!("encoded size is {length} bytes: at most 1 MiB; split the post"));
     }
     result.records.push(record(Kind::Article(article)));
     ItemOutcome::Converted(result)

@@ -341,8 +341,8 @@ fn an_invalid_post_fails_without_affecting_others() {
         .iter()
         .map(|item| if let ItemOutcome::Failed(problem) = &item.outcome { problem.as_str() } else { "" })
         .collect();
-    assert_eq!(reasons[0], "body has 10001 blocks: at most 10,000");
-    assert!(reasons[1].ends_with("at most 1 MiB"), "{}", reasons[1]);
+    assert_eq!(reasons[0], "body has 10001 blocks: at most 10,000; split the post");
+    assert!(reasons[1].ends_with("at most 1 MiB; split the post"), "{}", reasons[1]);
     assert_eq!(reasons[2], "no post id");
     assert!(matches!(all[3].outcome, ItemOutcome::Converted(_)));
     assert_eq!(all[4].outcome, ItemOutcome::Skipped(SkipReason::Duplicate));
