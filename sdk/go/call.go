@@ -3,6 +3,7 @@ package cable
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"iter"
 	mathrand "math/rand/v2"
@@ -11,17 +12,15 @@ import (
 	"cable.example/go/cablev1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-const (
-	maxAttempts                                        = 3
-	firstWait                                          = 50 * time.Millisecond // After a first failure; it doubles with each further one.
-	longestCallWait, longestFeedWait, longestRetryInfo = 2 * time.Second, 5 * time.Second, time.Minute
-)
+const maxAttempts, firstWait = 3, 50 * time.Millisecond // The wait after a first failure doubles with each further one.
+const longestCallWait, longestFeedWait, longestRetryInfo = 2 * time.Second, 5 * time.Second, time.Minute
 
 // Invoke makes a call. It implements [grpc.ClientConnInterface] for the generated methods.
 func (c *Client) Invoke(ctx context.Context, method string, request, response any, options ...grpc.CallOption) error {
@@ -31,11 +30,10 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	message := request.(proto.Message) // Those of generated clients are.
+	message := request.(proto.Message) // Those of generated clients are; those of writes have a request id.
 	field := message.ProtoReflect().Descriptor().Fields().ByName("request_id")
-	isWrite := field != nil
-	if isWrite && !message.ProtoReflect().Has(field) {
-		message = proto.Clone(message)
+	if field != nil && !message.ProtoReflect().Has(field) {
+		message = copyOf(message)
 		message.ProtoReflect().Set(field, protoreflect.ValueOfString(rand.Text()))
 	}
 	attempts, isInDoubt := 0, false
@@ -53,11 +51,12 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 		if err == nil {
 			return nil
 		}
-		failure := toError(ctx, err)
+		failure := c.toError(ctx, err, message)
 		// The server states a reason with every refusal, and looks up the request id before it refuses a write.
-		isUnknown := failure.Reason == 0 || failure.Reason == cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN || failure.Code == codes.Internal
+		isRefused := failure.Reason != 0 && failure.Reason != cablev1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN
+		isUnknown := !isRefused && failure.Code != codes.InvalidArgument || failure.Code == codes.Internal
 		isUnsettled := isUnknown || failure.Code == codes.Unavailable
-		isInDoubt = isWrite && (isInDoubt && isUnsettled || isUnknown && server.Addr != nil)
+		isInDoubt = field != nil && (isInDoubt && isUnsettled || isUnknown && server.Addr != nil)
 		failure.token, failure.MayHaveApplied = token, isInDoubt
 		return failure
 	})
@@ -66,35 +65,37 @@ func (c *Client) Invoke(ctx context.Context, method string, request, response an
 // NewStream opens a stream, which is not retried. It implements [grpc.ClientConnInterface].
 func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	callCtx, token, err := c.authorize(ctx)
+	convert := func(err error, sent proto.Message) error {
+		if err == nil || err == io.EOF {
+			return err
+		}
+		failure := c.toError(ctx, err, sent)
+		failure.token = token
+		return failure
+	}
 	if err != nil {
-		return nil, toError(ctx, err)
+		return nil, convert(err, nil)
 	}
 	stream, err := c.conn.NewStream(callCtx, desc, method, options...)
-	if err != nil {
-		return nil, toError(ctx, err)
-	}
-	return &clientStream{stream, ctx, token}, nil
+	return &clientStream{stream, convert}, convert(err, nil)
 }
 
 // clientStream is a stream whose failures are of type *Error.
 type clientStream struct {
 	grpc.ClientStream
-	ctx   context.Context
-	token int
+	convert func(err error, sent proto.Message) error
 }
 
-func (s *clientStream) RecvMsg(message any) error {
-	err := s.ClientStream.RecvMsg(message)
-	if err != nil && err != io.EOF {
-		failure := toError(s.ctx, err)
-		failure.token, err = s.token, failure
-	}
-	return err
+func (s *clientStream) SendMsg(message any) error {
+	return s.convert(s.ClientStream.SendMsg(message), message.(proto.Message))
 }
+func (s *clientStream) RecvMsg(m any) error { return s.convert(s.ClientStream.RecvMsg(m), nil) }
 
 // authorize returns the context of an attempt, with the token, and the number of the token.
 func (c *Client) authorize(ctx context.Context) (context.Context, int, error) {
-	c.conn.ResetConnectBackoff() // A connection that waits for its next attempt fails calls at once.
+	if c.conn.GetState() == connectivity.TransientFailure { // Earlier, gRPC would change the list of connections meanwhile.
+		c.conn.ResetConnectBackoff() // A connection that waits for its next attempt fails calls at once.
+	}
 	token, number, err := c.credentials.get(ctx, 0)
 	if number == 0 {
 		return ctx, 0, err
@@ -105,14 +106,18 @@ func (c *Client) authorize(ctx context.Context) (context.Context, int, error) {
 // retry makes the attempts of a call.
 func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error) error {
 	isReplaced := false
+	deadline, isBounded := ctx.Deadline()
 	for failures := 1; ; failures++ {
 		err := attempt(ctx)
 		if err == nil {
 			return nil
 		} else if err.Code == codes.Unauthenticated && !isReplaced && !err.final && c.credentials.replace(ctx, err) {
 			isReplaced, failures = true, failures-1
-		} else if failures == maxAttempts || !err.Retryable || err.final || !sleep(ctx, wait(failures, longestCallWait, err)) {
-			return err
+		} else if wait := wait(failures, longestCallWait, err); failures == maxAttempts || !err.Retryable || err.final ||
+			isBounded && time.Until(deadline) <= err.RetryAfter || !c.sleep(ctx, wait) {
+			failure := c.toError(ctx, err, nil)
+			failure.cause = errors.Join(ctx.Err(), failure.cause)
+			return failure
 		}
 	}
 }
@@ -123,21 +128,28 @@ func wait(failures int, longest time.Duration, err *Error) time.Duration {
 	return max(wait/2+mathrand.N(wait/2), min(err.RetryAfter, longestRetryInfo))
 }
 
-// sleep waits. It returns false if the context ends before.
-func sleep(ctx context.Context, wait time.Duration) bool {
+// sleep waits. It returns false if the context ends or the client is closed before.
+func (c *Client) sleep(ctx context.Context, wait time.Duration) bool {
 	timer, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	defer context.AfterFunc(c.closed, cancel)()
 	<-timer.Done()
-	return ctx.Err() == nil
+	return ctx.Err() == nil && c.closed.Err() == nil
 }
 
-// Pages returns an iterator over the pages of a listing, as in cable.Pages(ctx, client.ListArticles, request). It ends
-// after the last page or an error.
+// copyOf returns a copy of a message, and of a nil one an empty message, as gRPC sends it.
+func copyOf[M proto.Message](message M) M {
+	copied := message.ProtoReflect().New().Interface().(M)
+	proto.Merge(copied, message)
+	return copied
+}
+
+// Pages returns an iterator over the pages of a listing, as in cable.Pages(ctx, client.ListArticles, request).
 func Pages[Q proto.Message, R interface{ GetNextPageToken() string }](
 	ctx context.Context, list func(context.Context, Q, ...grpc.CallOption) (R, error), request Q,
 ) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
-		request := proto.CloneOf(request)
+		request := copyOf(request)
 		field := request.ProtoReflect().Descriptor().Fields().ByName("page_token")
 		for {
 			page, err := list(ctx, request)
@@ -173,7 +185,7 @@ func (c *Client) Articles(ctx context.Context, request *cablev1.StreamArticlesRe
 					return newError(codes.DataLoss, "incomplete: %d articles of %d, unreadable: %v", count, end.Count, end.Damage)
 				}
 			}
-			failure := toError(ctx, err)
+			failure := c.toError(ctx, err, nil)
 			failure.final = failure.final || count > 0
 			return failure
 		})

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // Config has the settings of a [Client]. The zero value is that of a client of a local server.
@@ -48,15 +49,17 @@ type Client struct {
 	cablev1.PublishingServiceClient
 	cablev1.StatusServiceClient
 	conn        *grpc.ClientConn
+	closed      context.Context // Ends before the connections close, so that their failures are not retried.
+	close       context.CancelFunc
 	timeout     time.Duration
 	credentials credentials
 }
 
 const (
-	connectTimeout  = 3 * time.Second  // With TLS.
-	pingInterval    = 10 * time.Second // Also between calls: a call on a half-open connection would use up its deadline.
-	pingTimeout     = 5 * time.Second  // Without a response to a ping, after which a connection is closed.
-	maxMessageBytes = 64 << 20         // The server sends at most 3.5 MiB.
+	connectTimeout                          = 3 * time.Second                   // With TLS.
+	pingInterval, pingTimeout               = 10 * time.Second, 5 * time.Second // Also between calls, which a half-open connection would delay.
+	tokenAge, tokenReadLimit, maxTokenBytes = 10 * time.Second, 5 * time.Second, 4096
+	maxMessageBytes                         = 64 << 20 // The server sends at most 3.5 MiB.
 )
 
 // New returns a client. It opens no connection; the first call does.
@@ -64,25 +67,23 @@ func New(config Config) (*Client, error) {
 	if len(config.Endpoints) == 0 {
 		config.Endpoints = []string{"http://127.0.0.1:7190"}
 	}
-	var nodes resolver.State
-	security, port := insecure.NewCredentials(), "80"
-	if strings.HasPrefix(config.Endpoints[0], "https:") {
+	nodes, security, port := resolver.State{}, insecure.NewCredentials(), "80"
+	scheme, _, _ := strings.Cut(config.Endpoints[0], ":")
+	if scheme == "https" {
 		security, port = grpccredentials.NewTLS(config.TLS), "443"
 	}
 	for _, text := range config.Endpoints {
 		endpoint, err := url.Parse(text)
-		if err != nil || endpoint.Hostname() == "" || endpoint.User != nil || endpoint.RawQuery != "" ||
-			strings.Trim(endpoint.Path, "/") != "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
-			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not http://HOST:PORT or https://HOST:PORT", text)
-		} else if first, _, _ := strings.Cut(config.Endpoints[0], ":"); endpoint.Scheme != first {
-			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not %s as the first one is", text, first)
+		isHTTP := err == nil && endpoint.Scheme == scheme && (scheme == "http" || scheme == "https")
+		if !isHTTP || endpoint.Hostname() == "" || strings.TrimRight(text, "/") != endpoint.Scheme+"://"+endpoint.Host {
+			return nil, newError(codes.InvalidArgument, "Endpoints: %q is not http://HOST:PORT or https://HOST:PORT, the same scheme for all", text)
 		}
 		isPrivate := port == "443" || endpoint.Hostname() == "localhost" || net.ParseIP(endpoint.Hostname()).IsLoopback()
 		if config.Token != nil && !config.AllowPlaintextToken && !isPrivate {
 			return nil, newError(codes.InvalidArgument, "Token: not sent to %s without TLS: use https://, or set AllowPlaintextToken", text)
 		}
-		address := net.JoinHostPort(endpoint.Hostname(), cmp.Or(endpoint.Port(), port))
-		nodes.Addresses = append(nodes.Addresses, resolver.Address{Addr: address, ServerName: endpoint.Hostname()})
+		host, port := endpoint.Hostname(), cmp.Or(endpoint.Port(), port)
+		nodes.Addresses = append(nodes.Addresses, resolver.Address{Addr: net.JoinHostPort(host, port), ServerName: host})
 	}
 	nodeResolver := manual.NewBuilderWithScheme("cable")
 	nodeResolver.InitialState(nodes)
@@ -101,11 +102,15 @@ func New(config Config) (*Client, error) {
 	c := &Client{conn: conn, timeout: cmp.Or(config.Timeout, 10*time.Second), credentials: token}
 	c.ContentServiceClient, c.PublishingServiceClient = cablev1.NewContentServiceClient(c), cablev1.NewPublishingServiceClient(c)
 	c.StatusServiceClient = cablev1.NewStatusServiceClient(c)
+	c.closed, c.close = context.WithCancel(context.Background())
 	return c, nil
 }
 
-// Close closes the connections. Calls, feeds and mirrors that still run fail.
-func (c *Client) Close() error { return c.conn.Close() }
+var ErrClosed = errors.New("the client is closed")                                    // The cause of the errors of a closed client.
+var errSilent = errors.New("no response in time: the server or the connection hangs") // That of an ended context.
+
+// Close closes the connections. Calls, feeds and mirrors that still run fail with [ErrClosed], as do later ones.
+func (c *Client) Close() error { c.close(); return c.conn.Close() }
 
 // A TokenSource returns the token of a client. It is called again when the token is older than 10 s or a server has
 // refused it, so a rotation needs no restart. If it fails then, the last token is used. Its context ends after 5 s.
@@ -118,13 +123,8 @@ func StaticToken(token string) TokenSource {
 
 // TokenFile returns a source of the token in a file, without white space around it.
 func TokenFile(path string) TokenSource {
-	return func(context.Context) (string, error) {
-		text, err := os.ReadFile(path)
-		return string(text), err
-	}
+	return func(context.Context) (string, error) { text, err := os.ReadFile(path); return string(text), err }
 }
-
-const tokenAge, tokenReadLimit, maxTokenBytes = 10 * time.Second, 5 * time.Second, 4096
 
 // credentials is the copy of the token that calls send. Its number changes with the token; the first one has 1.
 type credentials struct {
@@ -170,8 +170,7 @@ func (c *credentials) replace(ctx context.Context, failure *Error) bool {
 	return err == nil && number != failure.token
 }
 
-// Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error; get it by
-// [errors.As].
+// Error is the failure of a call, a stream, a feed or a mirror. Every error of this package is an *Error.
 type Error struct {
 	Code           codes.Code          // The status code of the server or, for failures on this side, the one that fits best.
 	Reason         cablev1.ErrorReason // The reason that the server stated. Decide by it, not by the message.
@@ -189,22 +188,24 @@ type Error struct {
 
 // Error returns the message with the reason.
 func (e *Error) Error() string {
-	if e.Reason == 0 {
-		return "cable: " + e.Message
-	}
-	return "cable: " + e.Message + " (" + strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_") + ")"
+	reason := strings.TrimPrefix(e.Reason.String(), "ERROR_REASON_")
+	return strings.TrimSuffix("cable: "+e.Message+" ("+reason+")", " (UNSPECIFIED)")
 }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// errSilent is the cause of a context that ends because a server does not respond.
-var errSilent = errors.New("no response in time: the server or the connection hangs")
-
-// toError returns the error of a call in this context. io.EOF is the end of a stream before its last message.
-func toError(ctx context.Context, err error) *Error {
-	if own, ok := errors.AsType[*Error](err); ok {
+// toError returns the error of a call in this context that has sent this message, if any. io.EOF: it ended too early.
+func (c *Client) toError(ctx context.Context, err error, sent proto.Message) *Error {
+	own, ok := errors.AsType[*Error](err)
+	if c.closed.Err() != nil && ctx.Err() == nil && (!ok || own.Reason == 0 && !own.final) {
+		closed := newError(codes.Canceled, "%w", ErrClosed)
+		closed.MayHaveApplied = ok && own.MayHaveApplied
+		return closed
+	} else if ok {
 		return own
+	} else if _, invalid := proto.Marshal(sent); invalid != nil {
+		return newError(codes.InvalidArgument, "the request cannot be encoded: %w", invalid)
 	}
 	received := status.Convert(err)
 	if err == io.EOF {
@@ -213,14 +214,15 @@ func toError(ctx context.Context, err error) *Error {
 		received = status.New(codes.Unavailable, errSilent.Error())
 	} else if ctx.Err() != nil && (received.Code() == codes.Canceled || received.Code() == codes.Unknown) {
 		err, received = ctx.Err(), status.FromContextError(ctx.Err())
+	} else if received.Code() == codes.DeadlineExceeded {
+		err = errors.Join(context.DeadlineExceeded, err) // Whichever side noticed first that the deadline had passed.
 	}
 	e := &Error{Code: received.Code(), Message: received.Message(), Retryable: received.Code() == codes.Unavailable, cause: err}
 	for _, detail := range received.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			if detail.Domain == "cable.v1" {
-				e.Reason = cablev1.ErrorReason(cablev1.ErrorReason_value["ERROR_REASON_"+detail.Reason])
-				e.Metadata = detail.Metadata
+				e.Reason, e.Metadata = cablev1.ErrorReason(cablev1.ErrorReason_value["ERROR_REASON_"+detail.Reason]), detail.Metadata
 			}
 		case *errdetails.BadRequest:
 			e.Field = append(detail.FieldViolations, &errdetails.BadRequest_FieldViolation{})[0].Field

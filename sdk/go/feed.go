@@ -27,12 +27,9 @@ type FeedOptions struct {
 	consumer       string        // The name under which a mirror acknowledges positions.
 }
 
-const (
-	missedCheckpoints         = 3                                       // In a row, after which a feed reconnects.
-	maxServerFaults           = 5                                       // In a row, after which a feed ends: a retry repairs no damaged record.
-	maxCommitBytes            = 500 * (5 << 19)                         // 500 changes of 2.5 MiB.
-	saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // The shortest time between two saves while a feed runs, and the longest of one.
-)
+const missedCheckpoints, maxServerFaults = 3, 5                           // In a row: the feed reconnects; it ends.
+const maxCommitBytes = 500 * (5 << 19)                                    // 500 changes of 2.5 MiB.
+const saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // Between two saves while a feed runs, and of one.
 
 // Feed follows the changes that match a filter, without gaps, across lost connections, failed nodes and restarts. Only a
 // crash repeats messages. The iterator yields the messages of FeedService.Watch, but the parts of a commit as one, nothing
@@ -47,7 +44,7 @@ const (
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		options.consumer = cmp.Or(options.consumer, request.GetConsumer())
-		f := &feed{client: c, options: options, request: proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{})), cancel: func() {}}
+		f := &feed{client: c, options: options, request: copyOf(request), cancel: func() {}}
 		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages are repeated.
 		err := f.load(ctx)
 		for err == nil {
@@ -56,7 +53,7 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 				message, err = f.accept(message)
 			}
 			if err != nil {
-				message, err = f.recover(ctx, toError(ctx, err))
+				message, err = f.recover(ctx, c.toError(ctx, err, nil))
 			}
 			if message != nil && !yield(message, nil) {
 				return
@@ -64,7 +61,7 @@ func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, option
 				f.applied = f.position
 			}
 		}
-		yield(nil, toError(ctx, cmp.Or(f.save(ctx), err)))
+		yield(nil, c.toError(ctx, cmp.Or(f.save(ctx), err), nil))
 	}
 }
 
@@ -96,10 +93,9 @@ func (f *feed) load(ctx context.Context) (err error) {
 	if f.options.Store != nil {
 		if f.saved, err = f.options.Store.Load(ctx); err != nil {
 			return newError(codes.Internal, "the position of the feed could not be loaded: %w", err)
+		} else if f.saved != nil {
+			f.request.Start = &cablev1.WatchRequest_After{After: f.saved}
 		}
-	}
-	if f.saved != nil {
-		f.request.Start = &cablev1.WatchRequest_After{After: f.saved}
 	}
 	f.position, f.patience = f.request.GetAfter(), missedCheckpoints*f.request.CheckpointInterval.AsDuration()
 	return nil
@@ -124,7 +120,7 @@ func (f *feed) save(ctx context.Context) error {
 // acknowledge stores the position on the node. If no node accepts it yet, the next message or stream repeats it.
 func (f *feed) acknowledge(ctx context.Context) error {
 	_, err := cablev1.NewFeedServiceClient(f.client).AcknowledgePosition(ctx, &cablev1.AcknowledgePositionRequest{Consumer: f.options.consumer, Position: f.applied})
-	switch failure := toError(ctx, err); failure.Code {
+	switch failure := f.client.toError(ctx, err, nil); failure.Code {
 	case codes.OK, codes.FailedPrecondition, codes.OutOfRange: // No feed can resume after it; Watch reports that.
 	case codes.Canceled, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Unavailable:
 		f.saved = nil
@@ -140,7 +136,7 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 		if err := f.save(ctx); err != nil {
 			return nil, err
 		}
-		sleep(ctx, f.wait)
+		f.client.sleep(ctx, f.wait)
 		f.messages, f.patience = make(chan received), max(f.client.timeout, f.patience)
 		streamCtx, cancel := context.WithCancel(ctx)
 		f.cancel = cancel // Each stream has its own, so that a silent one cancels no later one.
@@ -261,15 +257,12 @@ type PositionStore interface {
 
 // MemoryPosition is a [PositionStore] whose position ends with the process. The zero value is empty.
 type MemoryPosition struct {
-	position atomic.Pointer[cablev1.Position]
+	at atomic.Pointer[cablev1.Position]
 }
 
-func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) {
-	return m.position.Load(), nil
-}
-
+func (m *MemoryPosition) Load(context.Context) (*cablev1.Position, error) { return m.at.Load(), nil }
 func (m *MemoryPosition) Save(_ context.Context, p *cablev1.Position) error {
-	m.position.Store(p)
+	m.at.Store(p)
 	return nil
 }
 
@@ -283,7 +276,8 @@ func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
-	} else if err = protojson.Unmarshal(text, position); err != nil {
+	} else if err = protojson.Unmarshal(text, position); err != nil || position.LogId == "" || len(position.Chain) == 0 {
+		err = cmp.Or(err, errors.New("incomplete"))
 		return nil, fmt.Errorf("%s: not a position: restore the file, or delete it and take a snapshot: %w", string(f), err)
 	}
 	return position, nil

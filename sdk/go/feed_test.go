@@ -184,6 +184,15 @@ func TestAPositionFileIsWholeOrAnError(t *testing.T) {
 			t.Fatalf("%q was accepted", whole[:length])
 		}
 	}
+	for _, incomplete := range []string{"{}", "null", `{"logId": "0123abcd"}`, `{"revision": "7"}`} {
+		if err := os.WriteFile(path, []byte(incomplete), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := store.Load(ctx)
+		if err == nil || !strings.HasPrefix(err.Error(), path) || !strings.Contains(err.Error(), "delete it") {
+			t.Fatalf("%s: %v", incomplete, err)
+		}
+	}
 }
 
 func TestAnotherHistoryEndsTheFeedOrResetsIt(t *testing.T) {

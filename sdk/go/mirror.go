@@ -1,7 +1,6 @@
 package cable
 
 import (
-	"cmp"
 	"context"
 	"iter"
 	"maps"
@@ -10,12 +9,12 @@ import (
 	"time"
 
 	"cable.example/go/cablev1"
-	"google.golang.org/protobuf/proto"
 )
 
 // Mirror is a copy of what a filter matches, kept up to date by a feed. Reads do not wait, and each commit is visible
 // as a whole. While no node can be reached, it serves the last known content. The records are shared: do not change them.
 type Mirror struct {
+	client             *Client
 	cancel             context.CancelFunc
 	incoming           map[string]*cablev1.Record // The incomplete snapshot.
 	mu                 sync.RWMutex               // Guards the fields below.
@@ -33,9 +32,8 @@ type Mirror struct {
 // mirror acknowledges what it has applied, which shows its lag; it starts with a snapshot nevertheless.
 func (c *Client) Mirror(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) *Mirror {
 	ctx, cancel := context.WithCancel(ctx)
-	m := &Mirror{cancel: cancel, changed: make(chan struct{}), currentAt: time.Now(), incoming: map[string]*cablev1.Record{}}
-	request = proto.CloneOf(cmp.Or(request, &cablev1.WatchRequest{}))
-	onRetry := options.OnRetry
+	m := &Mirror{client: c, cancel: cancel, changed: make(chan struct{}), currentAt: time.Now(), incoming: map[string]*cablev1.Record{}}
+	request, onRetry := copyOf(request), options.OnRetry
 	options.Store, options.consumer, options.OnRetry = nil, request.Consumer, func(err error) {
 		if m.update(func() { m.isCurrent = false }); onRetry != nil {
 			onRetry(err)
@@ -60,10 +58,7 @@ func (m *Mirror) Ready(ctx context.Context) error {
 }
 
 // Get returns the record with this name, such as `articles/storm`, or nil if it does not match.
-func (m *Mirror) Get(name string) *cablev1.Record {
-	defer m.read()()
-	return m.records[name]
-}
+func (m *Mirror) Get(name string) *cablev1.Record { defer m.read()(); return m.records[name] }
 
 // Tagged returns the articles with this tag, such as `tags/storm`, sorted by name.
 func (m *Mirror) Tagged(tag string) (articles []*cablev1.Article) {
@@ -83,10 +78,7 @@ func (m *Mirror) Snapshot() (map[string]*cablev1.Record, *cablev1.Position) {
 }
 
 // Lag returns the time since the mirror was known to be up to date: with a working node, below the checkpoint interval.
-func (m *Mirror) Lag() time.Duration {
-	defer m.read()()
-	return time.Since(m.currentAt)
-}
+func (m *Mirror) Lag() time.Duration { defer m.read()(); return time.Since(m.currentAt) }
 
 // Changes returns an iterator that yields the position after each change of the content from now on. It skips changes
 // that are made while the loop is busy, and ends after an error: that of the feed, or of the context.
@@ -117,7 +109,7 @@ func (m *Mirror) wait(ctx context.Context, condition func() bool) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return toError(ctx, ctx.Err())
+			return m.client.toError(ctx, ctx.Err(), nil)
 		}
 	}
 }
