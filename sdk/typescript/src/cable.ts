@@ -27,7 +27,7 @@ export class Cable {
   readonly status: Client<typeof v1.StatusService>;
   readonly #calls: Calls;
 
-  /** @internal Use `connect` of `@cable/client/node` or `@cable/client/web`. */
+  /** Use `connect` of `@cable/client/node` or `@cable/client/web` instead. */
   constructor(options: ClientOptions, open: ChannelFactory) {
     this.#calls = new Calls(options, open);
     this.content = this.client(v1.ContentService);
@@ -77,8 +77,8 @@ export class Cable {
     return new Mirror(this.feed({ ...options, ...MIRRORED, positionStore: consumerStore(this.#calls, consumer) }));
   }
 
-  /** Closes all connections. Calls in flight fail. */
-  close(): void { this.#calls.nodes.forEach((node) => node.disconnect(false)); }
+  /** Closes all connections. Calls, feeds and mirrors that still run end with an error, and so do later ones. */
+  close(): void { this.#calls.close(); }
 }
 
 /**

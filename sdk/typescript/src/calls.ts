@@ -1,7 +1,7 @@
 import { clone, create, type DescMessage, type DescMethodStreaming } from "@bufbuild/protobuf";
 import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { Code, type CallOptions as ConnectOptions, type StreamResponse, type Transport } from "@connectrpc/connect";
-import { CableError, cancelled, describe, isOutcomeUnknown } from "./errors.js";
+import { CableError, describe, isOutcomeUnknown, stoppedBy } from "./errors.js";
 import { parseEndpoints, ranked, type ChannelFactory, type Node } from "./pool.js";
 import { hex } from "./position.js";
 import { backoff, now, sleep, within } from "./time.js";
@@ -32,6 +32,7 @@ interface Opened<T> {
   response: T;
   node: Node;
   token: string | undefined;
+  closed: AbortSignal;
   /** Ends the call, which no longer counts as in flight. */
   end(): void;
 }
@@ -48,11 +49,13 @@ export class Calls implements Transport {
   /** The deadline of a call that has none of its own. */
   readonly timeoutMs: number;
   readonly #credentials: Credentials | undefined;
+  readonly #closing = new AbortController();
+  /** Aborts when the client is closed. */
+  readonly closed = this.#closing.signal;
 
   constructor(private readonly options: ClientOptions, open: ChannelFactory) {
-    for (const name of ["timeoutMs", "attemptTimeoutMs", "attempts"] as const) {
-      if (!((options[name] ?? 1) > 0)) throw new CableError(`${name}: must be above 0`, Code.InvalidArgument);
-    }
+    const invalid = (["timeoutMs", "attemptTimeoutMs", "attempts"] as const).find((name) => !((options[name] ?? 1) > 0));
+    if (invalid) throw new CableError(`${invalid}: must be above 0`, Code.InvalidArgument);
     this.timeoutMs = options.timeoutMs ?? 10_000;
     this.nodes = parseEndpoints(options.endpoints, open);
     const leak = this.nodes.find(({ isPrivate }) => !isPrivate && !options.allowPlaintextToken);
@@ -90,10 +93,12 @@ export class Calls implements Transport {
     return { ...opened, messages: messagesOf(opened.response.message, opened, options) };
   }
 
+  close(): void { this.#closing.abort(); this.nodes.forEach((node) => node.disconnect(false)); }
+
   /** Returns whether there is another token than the one that a server has refused. */
   async replaceToken(token: string | undefined, error: CableError): Promise<boolean> {
-    const isRefused = error.code === Code.Unauthenticated && token !== undefined;
-    return isRefused && (await this.#credentials?.replace(token)) === true;
+    if (error.code !== Code.Unauthenticated || token === undefined) return false;
+    return (await this.#credentials?.replace(token)) === true;
   }
 
   async #run<T>(call: Call, send: Send<T>): Promise<Opened<T>> {
@@ -102,28 +107,28 @@ export class Calls implements Transport {
     const deadline = now() + timeoutMs;
     let [mayHaveApplied, isTokenReplaced] = [false, false];
     for (let failures = 1; ; failures++) {
-      let token: string | undefined;
+      let [token, isSent]: [string | undefined, boolean] = [undefined, false];
       let error: CableError;
       try {
-        token = await within(Promise.resolve(this.#credentials?.current()), signal, deadline - now(), () => {
+        token = await within(Promise.resolve(this.#credentials?.current()), [signal, this.closed], deadline - now(), () => {
           throw new CableError("no token before the deadline", Code.DeadlineExceeded, { connection: "refused" });
         });
+        isSent = true;
         return await this.#reach(call, send, Math.min(now() + attemptMs, deadline), deadline, token);
       } catch (cause) {
-        error = signal?.aborted ? cancelled(signal) : CableError.from(cause);
+        error = stoppedBy(signal, this.closed) ?? CableError.from(cause);
       }
       // The server looks up the request id before it refuses a write: a refusal settles earlier attempts too.
-      const isUnknown = isOutcomeUnknown(error);
-      const isRefusal = !isUnknown && error.connection === undefined && !error.retryable;
+      const isUnknown = isSent && isOutcomeUnknown(error);
+      const isRefusal = isSent && !isUnknown && error.connection === undefined && !error.retryable;
       mayHaveApplied = call.kind === "write" && (isUnknown || (mayHaveApplied && !isRefusal));
       error.mayHaveApplied = mayHaveApplied;
-      if (!isTokenReplaced && (await this.replaceToken(token, error))) {
-        isTokenReplaced = true;
-        continue;
-      }
+      const hasOtherToken = !isTokenReplaced && (await this.replaceToken(token, error));
+      isTokenReplaced ||= hasOtherToken;
+      if (hasOtherToken) continue;
       const wait = backoff(failures, LONGEST_WAIT_MS, error);
       if (!error.retryable || failures >= attempts || now() + wait >= deadline) throw error;
-      await sleep(wait, signal).catch(() => Promise.reject(error));
+      await sleep(wait, signal, this.closed).catch(() => undefined);
     }
   }
 
@@ -144,18 +149,18 @@ export class Calls implements Transport {
       if (call.kind !== "stream") headers.set("grpc-timeout", `${Math.max(1, Math.ceil(deadline - now()))}m`);
       const start = now();
       try {
-        await connect(node, call.signal, Math.min(CONNECT_MS, until - now()));
+        await connect(node, [call.signal, this.closed], Math.min(CONNECT_MS, until - now()));
         const sent = send(node.channel.transport, controller.signal, headers);
-        const response = await within(sent, call.signal, until - now(), () => {
+        const response = await within(sent, [call.signal, this.closed], until - now(), () => {
           const message = `no response from ${node.url} within ${Math.round(now() - start)} ms`;
           const code = until >= deadline ? Code.DeadlineExceeded : Code.Unavailable;
           throw new CableError(message, code, { connection: "lost" });
         });
         node.report();
-        return { response, node, token, end };
+        return { response, node, token, closed: this.closed, end };
       } catch (cause) {
         end();
-        if (call.signal?.aborted) throw cause;
+        if (call.signal?.aborted || this.closed.aborted) throw cause;
         const error = CableError.from(cause, node.url);
         // A connection that takes too long may be half open, or never open.
         if (error.connection && now() - start >= HALF_OPEN_MS) node.disconnect(true);
@@ -167,30 +172,35 @@ export class Calls implements Transport {
   }
 }
 
-async function connect({ channel, url }: Node, signal: AbortSignal | undefined, limitMs: number): Promise<void> {
+async function connect({ channel, url }: Node, signals: (AbortSignal | undefined)[], limitMs: number): Promise<void> {
   const refuse = (problem: string, cause?: unknown): never => {
     throw new CableError(`cannot reach ${url}: ${problem}`, Code.Unavailable, { connection: "refused", cause });
   };
   const connected = channel.connect?.().catch((cause: unknown) => refuse(describe(cause), cause));
   const late = () => refuse(`no connection within ${Math.round(limitMs)} ms`);
-  await within(Promise.resolve(connected), signal, limitMs, late);
+  await within(Promise.resolve(connected), signals, limitMs, late);
 }
 
 /** Returns the message with a request id, if it can have one: that of the caller, or a random one. */
 function withRequestId<I extends DescMessage>(schema: I, input: MessageInitShape<I>): MessageShape<I> {
-  const message = create(schema, input);
-  if (!("requestId" in message) || message.requestId !== "") return message;
-  return Object.assign(clone(schema, message), { requestId: hex(crypto.getRandomValues(new Uint8Array(16))) });
+  try {
+    const message = create(schema, input);
+    if (!("requestId" in message)) return message;
+    const requestId = message.requestId || hex(crypto.getRandomValues(new Uint8Array(16)));
+    return Object.assign(clone(schema, message), { requestId }); // The copy is checked, unlike what is encoded.
+  } catch (cause) { // A value of a wrong type, or a text with half of a surrogate pair.
+    throw new CableError(`request: ${describe(cause)}`, Code.InvalidArgument, { cause });
+  }
 }
 
 /** Returns the messages of an open stream. To leave the iteration closes the stream. */
-async function* messagesOf<T>(stream: AsyncIterable<T>, { node, end }: Opened<unknown>, options: StreamOptions) {
+async function* messagesOf<T>(stream: AsyncIterable<T>, { node, closed, end }: Opened<unknown>, options: StreamOptions) {
   const { signal, silenceMs = Number.POSITIVE_INFINITY } = options;
   try {
     const messages = stream[Symbol.asyncIterator]();
     for (;;) {
       // The timer belongs to this stream and this message.
-      const next = await within(messages.next(), signal, silenceMs, () => {
+      const next = await within(messages.next(), [signal, closed], silenceMs, () => {
         node.disconnect(true);
         const message = `no message from ${node.url} for ${silenceMs} ms`;
         throw new CableError(message, Code.Unavailable, { connection: "lost" });
@@ -199,8 +209,7 @@ async function* messagesOf<T>(stream: AsyncIterable<T>, { node, end }: Opened<un
       yield next.value;
     }
   } catch (cause) {
-    if (signal?.aborted) throw cancelled(signal);
-    const error = CableError.from(cause, node.url);
+    const error = stoppedBy(signal, closed) ?? CableError.from(cause, node.url);
     node.report(error);
     throw error;
   } finally {

@@ -42,6 +42,12 @@ export class CableError extends Error {
     if ([...error.metadata].length === 0) {
       if (text.startsWith("serialize ")) return new CableError(text, Code.InvalidArgument, { cause });
       if (text.startsWith("parse ")) return new CableError(`${endpoint}: ${text}`, Code.Internal, { cause });
+      const [, value = "", maximum] = /^message size (\d+) is larger than configured writeMaxBytes (\d+)$/.exec(text) ?? [];
+      if (maximum !== undefined) { // Not sent. The server would respond with the same error.
+        const details = { reason: "LIMIT_EXCEEDED", metadata: { limit: "write_request_bytes", value, maximum } };
+        const message = `request: ${value} exceeds the maximum of ${maximum} (write_request_bytes)`;
+        return new CableError(message, Code.InvalidArgument, details);
+      }
       if (text.includes("readMaxBytes")) return new CableError(text, Code.ResourceExhausted, { cause });
       const message = `connection to ${endpoint} lost: ${text}`;
       return new CableError(message, Code.Unavailable, { cause, connection: "lost" });
@@ -70,10 +76,11 @@ export class CableError extends Error {
 }
 
 /** Returns whether one attempt of a write may have been applied. */
-export function isOutcomeUnknown({ connection, code, reason }: CableError): boolean {
-  if (connection !== undefined) return connection === "lost";
-  if (code === Code.Unavailable) return reason === undefined || reason === "OUTCOME_UNKNOWN";
-  return [Code.DeadlineExceeded, Code.Canceled, Code.Unknown, Code.Internal].includes(code);
+export function isOutcomeUnknown(error: CableError): boolean {
+  // Not destructured in the signature: the typings of the package lack what is internal.
+  if (error.connection !== undefined) return error.connection === "lost";
+  if (error.code === Code.Unavailable) return error.reason === undefined || error.reason === "OUTCOME_UNKNOWN";
+  return [Code.DeadlineExceeded, Code.Canceled, Code.Unknown, Code.Internal].includes(error.code);
 }
 
 /** Returns whether a retry cannot help, on this node or another. */
@@ -88,9 +95,11 @@ export function isPermanent({ code, reason }: CableError): boolean {
 export const malformed = (problem: string): CableError =>
   new CableError(`malformed response: ${problem}`, Code.Internal);
 
-/** Returns the error of a call that its caller has cancelled. */
-export const cancelled = ({ reason }: AbortSignal): CableError =>
-  new CableError("cancelled by the caller", Code.Canceled, { cause: reason });
+/** Returns the error of what its caller has cancelled, or of a client that is closed. */
+export function stoppedBy(signal: AbortSignal | undefined, closed?: AbortSignal): CableError | undefined {
+  if (signal?.aborted) return new CableError("cancelled by the caller", Code.Canceled, { cause: signal.reason });
+  return closed?.aborted ? new CableError("the client is closed", Code.Canceled) : undefined;
+}
 
 /** Returns the text of any error. That of a refused connection can be empty. */
 export function describe(cause: unknown): string {

@@ -2,7 +2,7 @@ import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { once, type Calls } from "./calls.js";
-import { CableError, cancelled, isPermanent, malformed } from "./errors.js";
+import { CableError, isPermanent, malformed, stoppedBy } from "./errors.js";
 import * as v1 from "./gen/v1.js";
 import { consumerStore, isSamePosition, PositionSaver, type PositionStore } from "./position.js";
 import { backoff, sleep } from "./time.js";
@@ -106,7 +106,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   #trouble = { ...NO_TROUBLE };
   #pauseMs = 0;
 
-  /** @internal */
+  /** Use `feed` of a client instead. */
   constructor(private readonly calls: Calls, private readonly options: FeedOptions) {
     const { start, filter, view, bodyFormat, allowReset, includeBackfill, consumer } = options;
     this.#intervalMs = options.checkpointIntervalMs ?? 10_000;
@@ -152,10 +152,11 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
 
   async *#run(): AsyncGenerator<FeedEvent, undefined> {
     const { signal } = this.options;
-    const abort = () => this.#closing.abort();
+    const { closed } = this.calls;
+    const stop = () => this.#closing.abort(stoppedBy(signal, closed));
     let stream: WatchStream | undefined;
-    if (signal?.aborted) abort();
-    signal?.addEventListener("abort", abort);
+    if (signal?.aborted || closed.aborted) stop();
+    for (const source of [signal, closed]) source?.addEventListener("abort", stop);
     try {
       const saved = await this.#saver?.load();
       if (saved) this.#request.start = { case: "after", value: saved };
@@ -178,11 +179,12 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
         // The next event was requested, so this one is applied.
         if (this.#position) this.#saver?.markApplied(this.#position);
       }
-      if (signal?.aborted) throw cancelled(signal);
+      // The first cause counts: a feed that is closed ends without an error.
+      if (this.#closing.signal.reason instanceof CableError) throw this.#closing.signal.reason;
       return undefined;
     } finally {
       this.#isCaughtUp = false;
-      signal?.removeEventListener("abort", abort);
+      for (const source of [signal, closed]) source?.removeEventListener("abort", stop);
       void stream?.messages.return(undefined);
       await this.#saver?.flush();
     }
@@ -247,11 +249,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
     return part.moreFollows ? undefined : this.#takeParts();
   }
 
-  #takeParts(): v1.FeedChange[] {
-    const parts = this.#parts;
-    [this.#parts, this.#partBytes] = [[], 0];
-    return parts;
-  }
+  #takeParts(): v1.FeedChange[] { this.#partBytes = 0; return this.#parts.splice(0); }
 
   /** Records the position from which the next stream resumes. */
   #advance(position: Position | undefined, isCaughtUp = false): Position {

@@ -1,5 +1,5 @@
 import { Code } from "@connectrpc/connect";
-import { CableError } from "./errors.js";
+import { CableError, stoppedBy } from "./errors.js";
 import type { Entity, Feed, FeedEvent, FeedOptions } from "./feed.js";
 import type { Article, Position } from "./gen/v1.js";
 import { now, within } from "./time.js";
@@ -34,12 +34,12 @@ export class Mirror {
   #isClosed = false;
   #caughtUpAt = Number.NEGATIVE_INFINITY;
   #error: CableError | undefined;
-  /** For each iterator of changes, the names that it has not returned yet. */
-  readonly #watchers = new Set<Set<string>>();
+  /** For each iterator of changes, the names that it has not returned yet: until it ends or nobody can call it. */
+  readonly #watchers = new Set<WeakRef<Set<string>>>();
   #wake: () => void = () => {};
   #woken = new Promise<void>((resolve) => (this.#wake = resolve));
 
-  /** @internal */
+  /** Use `mirror` of a client instead. */
   constructor(private readonly feed: Feed) { void this.#run(); }
 
   /** Resolves once the first snapshot is complete and the changes since are applied. Rejects if the feed ends. */
@@ -55,9 +55,7 @@ export class Mirror {
   }
 
   /** The articles that have this tag, such as `tags/weather`. */
-  byTag(tag: string): readonly Article[] {
-    return (this.#byTag ??= this.#index()).get(tag) ?? [];
-  }
+  byTag(tag: string): readonly Article[] { return (this.#byTag ??= this.#index()).get(tag) ?? []; }
 
   #index(): Map<string, Article[]> {
     const byTag = new Map<string, Article[]>();
@@ -82,7 +80,7 @@ export class Mirror {
   /** Iterates over the changes from now on. Changes that come while the loop is busy are joined. */
   changes(signal?: AbortSignal): AsyncGenerator<MirrorUpdate, undefined> {
     const names = new Set<string>();
-    this.#watchers.add(names);
+    this.#watchers.add(new WeakRef(names));
     return this.#updates(names, signal);
   }
 
@@ -90,25 +88,22 @@ export class Mirror {
   async close(): Promise<void> { await this.feed.close(); }
 
   async *#updates(names: Set<string>, signal: AbortSignal | undefined): AsyncGenerator<MirrorUpdate, undefined> {
-    try {
-      for (;;) {
-        while (names.size === 0) {
-          if (this.#isClosed && !this.#error) return undefined;
-          await this.#changed(signal);
-        }
-        const update = { names: new Set(names), position: this.#position };
-        names.clear();
-        yield update;
+    for (;;) {
+      while (names.size === 0) {
+        if (this.#isClosed && !this.#error) return undefined;
+        await this.#changed(signal);
       }
-    } finally {
-      this.#watchers.delete(names);
+      const update = { names: new Set(names), position: this.#position };
+      names.clear();
+      yield update;
     }
   }
 
   async #changed(signal: AbortSignal | undefined): Promise<void> {
     if (this.#error) throw this.#error;
     if (this.#isClosed) throw new CableError("the mirror is closed", Code.Canceled);
-    await within(this.#woken, signal, Number.POSITIVE_INFINITY, () => undefined);
+    // The promise itself never rejects.
+    await within(this.#woken, [signal], Infinity, () => undefined).catch(() => Promise.reject(stoppedBy(signal)));
   }
 
   async #run(): Promise<void> {
@@ -116,7 +111,10 @@ export class Mirror {
       for await (const event of this.feed) {
         // No reader runs meanwhile, so each commit is visible as a whole.
         const names = this.#apply(event);
-        for (const watcher of this.#watchers) names.forEach((name) => watcher.add(name));
+        for (const watcher of this.#watchers) {
+          names.forEach((name) => watcher.deref()?.add(name));
+          if (!watcher.deref()) this.#watchers.delete(watcher);
+        }
         if (this.feed.isCaughtUp) this.#caughtUpAt = now();
         this.#notify();
       }
@@ -127,10 +125,7 @@ export class Mirror {
     this.#notify();
   }
 
-  #notify(): void {
-    this.#wake();
-    this.#woken = new Promise((resolve) => (this.#wake = resolve));
-  }
+  #notify(): void { this.#wake(); this.#woken = new Promise((resolve) => (this.#wake = resolve)); }
 
   /** Applies an event. Returns the names that have changed. */
   #apply(event: FeedEvent): string[] {

@@ -25,16 +25,21 @@ export const fileToken = (path: string) => (): Promise<string> => readFile(path,
 
 /** The intervals of HTTP/2 pings while calls are in flight, by which a dead connection shows. */
 const PINGS = { pingIntervalMs: 10_000, pingTimeoutMs: 5_000, idleConnectionTimeoutMs: 300_000 };
-/** The bytes that a server may send ahead of a slow reader. */
-const SETTINGS = { initialWindowSize: 2 ** 20 };
+/**
+ * The bytes that a server may send ahead of a slow reader; and the MB that a connection may hold, without which Node
+ * refuses more calls at 10 MB: 200 streams, each with a request of 4 MiB and a window of 1 MiB.
+ */
+const SESSION = { settings: { initialWindowSize: 2 ** 20 }, maxSessionMemory: 1_024 };
+/** The limit of a server, `write_request_bytes`. It reads no more of a larger request. */
+const MAX_REQUEST_BYTES = 4 * 2 ** 20;
 /** No message of a server is larger than 3.5 MiB. */
 const MAX_MESSAGE_BYTES = 8 * 2 ** 20;
 const RETIRE_INTERVAL_MS = 1_000;
 
 function openChannel(baseUrl: string, tls: NodeOptions["tls"]): Channel {
-  const sessionManager = new Http2SessionManager(baseUrl, PINGS, { ...tls, settings: SETTINGS });
+  const sessionManager = new Http2SessionManager(baseUrl, PINGS, { ...tls, ...SESSION });
   return {
-    transport: createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_MESSAGE_BYTES }),
+    transport: createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_MESSAGE_BYTES, writeMaxBytes: MAX_REQUEST_BYTES }),
     async connect() {
       if ((await sessionManager.connect()) === "error") throw sessionManager.error();
     },
@@ -58,13 +63,12 @@ export class FilePositionStore implements PositionStore {
   constructor(private readonly path: string) {}
 
   async load(): Promise<Position | undefined> {
-    const text = await readFile(this.path, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-    });
+    const missing = (error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? undefined : Promise.reject(error));
+    const text = await readFile(this.path, "utf8").catch(missing);
     if (text === undefined) return undefined;
     // Only a complete line is a position.
-    if (!text.endsWith("\n")) throw new Error(`${this.path}: not a whole line`);
-    return parsePosition(text.slice(0, -1));
+    if (/^[0-9a-f]{8}:\d+:[0-9a-f]+\n$/.test(text)) return parsePosition(text.slice(0, -1));
+    throw new Error(`${this.path}: not a position: restore the file, or delete it and take a snapshot`);
   }
 
   async save(position: Position): Promise<void> {

@@ -34,15 +34,11 @@ export class Node {
 
   /** Reports the outcome of a call. */
   report(error?: CableError): void {
-    const isFailure = error?.connection !== undefined || error?.reason === "DRAINING";
-    this.#avoidedUntil = isFailure ? now() + AVOIDED_MS : 0;
+    this.#avoidedUntil = error?.connection !== undefined || error?.reason === "DRAINING" ? now() + AVOIDED_MS : 0;
   }
 
   /** Gives up the connection: it ends with its calls or, if not graceful, before. New calls open another one. */
-  disconnect(isGraceful: boolean): void {
-    this.#channel?.close?.(isGraceful);
-    this.#channel = undefined;
-  }
+  disconnect(isGraceful: boolean): void { this.#channel?.close?.(isGraceful); this.#channel = undefined; }
 }
 
 /** Returns the nodes of a client. */
@@ -58,7 +54,5 @@ export function parseEndpoints(endpoints: string | readonly string[], open: Chan
 }
 
 /** Returns the nodes in the order in which to try them. */
-export function ranked(nodes: readonly Node[]): Node[] {
-  const ranks = nodes.map((node) => ({ node, rank: node.rank() }));
-  return ranks.sort((one, other) => one.rank - other.rank).map(({ node }) => node);
-}
+export const ranked = (nodes: readonly Node[]): Node[] =>
+  nodes.map((node) => ({ node, rank: node.rank() })).sort((a, b) => a.rank - b.rank).map(({ node }) => node);

@@ -6,7 +6,7 @@ const LONGEST_REQUESTED_MS = 300_000;
 /** The longest time of a timer. A longer one would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-type Signal = AbortSignal | undefined;
+type Signals = readonly (AbortSignal | undefined)[];
 
 /** Returns the time of a monotonic clock in milliseconds. */
 export const now = (): number => performance.now();
@@ -17,26 +17,26 @@ export function backoff(failures: number, longestMs: number, { retryAfterMs = 0 
   return Math.max(doubled * (0.5 + Math.random() / 2), Math.min(retryAfterMs, LONGEST_REQUESTED_MS));
 }
 
-/** Waits. Rejects with the reason of the signal when it aborts. */
-export const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
-  within(new Promise<void>(() => {}), signal, ms, () => undefined);
+/** Waits. Rejects with the reason of a signal that aborts. */
+export const sleep = (ms: number, ...signals: Signals): Promise<void> =>
+  within(new Promise<void>(() => {}), signals, ms, () => undefined);
 
 /**
- * Waits for a promise, for the signal or for the time. Rejects with the reason of the signal when it aborts. When the
- * time has passed, the result is that of `late`. The promise itself is not cancelled.
+ * Waits for a promise, for a signal or for the time. Rejects with the reason of a signal that aborts. When the time has
+ * passed, the result is that of `late`. The promise itself is not cancelled.
  */
-export function within<T>(promise: Promise<T>, signal: Signal, ms: number, late: () => T | Promise<T>): Promise<T> {
+export function within<T>(promise: Promise<T>, signals: Signals, ms: number, late: () => T | Promise<T>): Promise<T> {
   let clear = () => {};
   const outcome = new Promise<T>((resolve, reject) => {
-    const abort = () => reject(signal?.reason);
+    const abort = () => reject(signals.find((signal) => signal?.aborted)?.reason);
     const expire = () => new Promise<T>((done) => done(late())).then(resolve, reject);
     const timer = setTimeout(expire, Math.min(ms, MAX_TIMER_MS));
     clear = () => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
+      for (const signal of signals) signal?.removeEventListener("abort", abort);
     };
-    if (signal?.aborted) abort();
-    signal?.addEventListener("abort", abort);
+    if (signals.some((signal) => signal?.aborted)) abort();
+    for (const signal of signals) signal?.addEventListener("abort", abort);
     promise.then(resolve, reject);
   });
   return outcome.finally(() => clear());

@@ -45,7 +45,7 @@ export class Credentials {
   async #readSource(): Promise<string> {
     const late = () => Promise.reject(new Error(`no result within ${MAX_READ_MS} ms`));
     try {
-      const token = await within((async () => this.#source())(), undefined, MAX_READ_MS, late);
+      const token = await within((async () => this.#source())(), [], MAX_READ_MS, late);
       return (this.#token = check(token));
     } catch (cause) {
       throw new CableError(`cannot get a token: ${describe(cause)}`, Code.Unavailable, { cause, connection: "refused" });

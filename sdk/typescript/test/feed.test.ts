@@ -383,6 +383,10 @@ test("a position has a text, and a file holds it whole or not at all", async (t)
     await writeFile(path, "0123abcd:8:00ff10\n".slice(0, end));
     await assert.rejects(store.load(), `cut at ${end}`);
   }
+  for (const invalid of ["", "\n", ":\n", "::\n", ":8:00\n", "0123abcd:8:\n"]) {
+    await writeFile(path, invalid);
+    await assert.rejects(store.load(), /feed: not a position: .*delete it/, invalid);
+  }
   for (const invalid of ["0123abcd:x:00", "0123abcd 7 00", "0123abcd:7:0", "0123abcd:7:zz", ":", "123:7:", "0123abcd:-7:"]) {
     assert.throws(() => parsePosition(invalid), /LOG:REVISION:CHAIN/, invalid);
   }
