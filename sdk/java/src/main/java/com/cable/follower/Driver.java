@@ -124,7 +124,9 @@ public final class Driver {
               } catch (InterruptedException stopped) {
                 Thread.currentThread().interrupt();
               } catch (StatusRuntimeException error) {
-                emitError(id, error.getStatus(), Errors.reason(error), Errors.field(error));
+                if (!Thread.currentThread().isInterrupted()) { // Otherwise the handler was stopped while it was paused.
+                  emitError(id, error.getStatus(), Errors.reason(error), Errors.field(error));
+                }
               } catch (Exception error) {
                 emitError(id, Status.INTERNAL.withDescription(error.toString()));
               }

@@ -7,6 +7,7 @@ import com.cable.v1.Record;
 import com.cable.v1.WatchRequest;
 import com.cable.v1.WatchResponse;
 import com.google.protobuf.Duration;
+import com.google.protobuf.InvalidProtocolBufferException;
 import io.grpc.Context;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
@@ -15,6 +16,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -74,13 +76,6 @@ public final class Follower {
   private final Handler handler;
   private final long maxSilenceMs;
   private final WatchRequest.Builder request;
-  private final ScheduledExecutorService watchdogs =
-      Executors.newSingleThreadScheduledExecutor(
-          task -> {
-            Thread thread = new Thread(task, "cable-watchdog");
-            thread.setDaemon(true);
-            return thread;
-          });
   private Position last;
 
   /**
@@ -98,65 +93,117 @@ public final class Follower {
         Duration.newBuilder().setSeconds(checkpointMs / 1000).setNanos((int) (checkpointMs % 1000) * 1_000_000));
   }
 
-  /** Follows until the thread is interrupted, or until an error that no retry can help. */
+  /**
+   * Follows until the thread is interrupted, or until an error that no retry can help. An exception of the handler ends
+   * it, too: the event that the handler has not applied comes again when the next follower resumes.
+   */
   public void run() throws IOException, InterruptedException {
-    if (file != null && Files.exists(file)) {
-      request.setAfter(Position.parseFrom(Files.readAllBytes(file)));
+    last = file == null ? null : load();
+    if (last != null) {
+      request.setAfter(last);
     }
     last = request.hasAfter() ? request.getAfter() : null;
+    ScheduledExecutorService watchdogs =
+        Executors.newSingleThreadScheduledExecutor(
+            task -> {
+              Thread thread = new Thread(task, "cable-watchdog");
+              thread.setDaemon(true);
+              return thread;
+            });
+    try {
+      follow(watchdogs);
+    } finally {
+      watchdogs.shutdownNow();
+    }
+  }
+
+  /** Returns the position in the file, or null if there is no file. */
+  private Position load() throws IOException {
+    Position position;
+    try {
+      position = Position.parseFrom(Files.readAllBytes(file));
+    } catch (NoSuchFileException none) {
+      return null;
+    } catch (InvalidProtocolBufferException broken) {
+      position = Position.getDefaultInstance();
+    }
+    // A file that was cut can be a valid message: the fields come in this order, and the chain is the last one.
+    if (position.getLogId().isEmpty() || position.getChain().isEmpty()) {
+      throw new IOException(file + ": not a position: restore the file, or delete it and take a snapshot");
+    }
+    return position;
+  }
+
+  /** Opens one stream after the other. */
+  private void follow(ScheduledExecutorService watchdogs) throws IOException, InterruptedException {
     long pause = FIRST_PAUSE_MS;
     for (int attempt = 0; ; attempt++) {
       ManagedChannel channel = channels.get(attempt % channels.size());
       Position before = last;
-      long requested = 0;
-      try {
-        follow(channel);
-      } catch (StatusRuntimeException error) {
-        if (Thread.interrupted()) {
-          throw new InterruptedException();
-        }
-        if (PERMANENT.contains(error.getStatus().getCode())) {
-          throw error;
-        }
-        channel.enterIdle(); // The next stream gets a new connection: this one can be dead.
-        requested = Errors.retryMs(error);
-        handler.retry(error.getStatus());
+      StatusRuntimeException error = follow(channel, watchdogs);
+      if (Thread.interrupted()) {
+        throw new InterruptedException();
       }
+      if (PERMANENT.contains(error.getStatus().getCode())) {
+        throw error;
+      }
+      channel.enterIdle(); // The next stream gets a new connection: this one can be dead.
+      handler.retry(error.getStatus());
       pause = last == before ? Math.min(pause * 2, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
-      Thread.sleep(Math.max(requested, ThreadLocalRandom.current().nextLong(pause / 2, pause + 1)));
+      long random = ThreadLocalRandom.current().nextLong(pause / 2, pause + 1);
+      Thread.sleep(Math.max(Errors.retryMs(error), random));
     }
   }
 
-  /** Reads one stream until it ends, which it never does by itself. Its watchdog ends this stream, and no other. */
-  private void follow(ManagedChannel channel) throws IOException {
+  /**
+   * Reads one stream until it ends, and returns its error. Its watchdog ends this stream, and no other. Only the reads
+   * are in the context of the stream: a call that the handler makes does not end with it, and an exception of the
+   * handler is none of the feed.
+   */
+  private StatusRuntimeException follow(ManagedChannel channel, ScheduledExecutorService watchdogs)
+      throws IOException {
     try (Context.CancellableContext context = Context.current().withCancellation()) {
-      Context previous = context.attach();
-      try {
-        Iterator<WatchResponse> stream = FeedServiceGrpc.newBlockingStub(channel).watch(request.build());
-        List<Record> records = new ArrayList<>();
-        List<FeedChange> parts = new ArrayList<>();
-        while (next(stream, context)) {
-          accept(stream.next(), records, parts);
+      Iterator<WatchResponse> stream = null;
+      List<Record> records = new ArrayList<>();
+      List<FeedChange> parts = new ArrayList<>();
+      for (; ; ) {
+        WatchResponse message;
+        Context previous = context.attach();
+        try {
+          if (stream == null) {
+            stream = FeedServiceGrpc.newBlockingStub(channel).watch(request.build());
+          }
+          message = next(stream, context, watchdogs);
+        } catch (StatusRuntimeException error) {
+          return error;
+        } finally {
+          context.detach(previous);
         }
-      } finally {
-        context.detach(previous);
+        if (!accept(message, records, parts)) {
+          return Status.UNAVAILABLE.withDescription("incomplete snapshot").asRuntimeException();
+        }
       }
     }
   }
 
   /** Waits for a message, and no longer than for some checkpoints. */
-  private boolean next(Iterator<WatchResponse> stream, Context.CancellableContext context) {
+  private WatchResponse next(
+      Iterator<WatchResponse> stream, Context.CancellableContext context, ScheduledExecutorService watchdogs) {
     Throwable silence = Status.DEADLINE_EXCEEDED.withDescription("the stream is silent").asRuntimeException();
     ScheduledFuture<?> watchdog =
         watchdogs.schedule(() -> context.cancel(silence), maxSilenceMs, TimeUnit.MILLISECONDS);
     try {
-      return stream.hasNext();
+      if (stream.hasNext()) {
+        return stream.next();
+      }
+      throw Status.UNAVAILABLE.withDescription("the server ended the feed").asRuntimeException();
     } finally {
       watchdog.cancel(false);
     }
   }
 
-  private void accept(WatchResponse message, List<Record> records, List<FeedChange> parts) throws IOException {
+  /** Passes a message to the handler. Returns false for the end of a snapshot that is incomplete. */
+  private boolean accept(WatchResponse message, List<Record> records, List<FeedChange> parts) throws IOException {
     switch (message.getEventCase()) {
       case RESET -> {
         records.clear();
@@ -168,7 +215,7 @@ public final class Follower {
       case SNAPSHOT -> records.addAll(message.getSnapshot().getRecordsList());
       case SNAPSHOT_END -> {
         if (message.getSnapshotEnd().getCount() != records.size()) {
-          throw Status.UNAVAILABLE.withDescription("incomplete snapshot").asRuntimeException();
+          return false;
         }
         handler.snapshot(List.copyOf(records), message.getPosition());
         records.clear();
@@ -177,7 +224,7 @@ public final class Follower {
       case CHANGES -> {
         parts.addAll(message.getChanges().getChangesList());
         if (message.getChanges().getMoreFollows()) {
-          return; // The last part has the position.
+          return true; // The last part has the position.
         }
         if (!parts.isEmpty()) {
           handler.changes(List.copyOf(parts), message.getPosition());
@@ -191,6 +238,7 @@ public final class Follower {
       }
       default -> {} // An event of a later release.
     }
+    return true;
   }
 
   /** Saves a position, after what it stands for was applied: the file is the old one or the new one. */
