@@ -28,8 +28,8 @@ export class Cable {
   readonly #calls: Calls;
 
   /** Use `connect` of `@cable/client/node` or `@cable/client/web` instead. */
-  constructor(options: ClientOptions, open: ChannelFactory) {
-    this.#calls = new Calls(options, open);
+  constructor(options: ClientOptions, open: ChannelFactory, closing = new AbortController()) {
+    this.#calls = new Calls(options, open, closing);
     this.content = this.client(v1.ContentService);
     this.publishing = this.client(v1.PublishingService);
     this.status = this.client(v1.StatusService);

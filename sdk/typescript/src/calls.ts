@@ -49,11 +49,8 @@ export class Calls implements Transport {
   /** The deadline of a call that has none of its own. */
   readonly timeoutMs: number;
   readonly #credentials: Credentials | undefined;
-  readonly #closing = new AbortController();
-  /** Aborts when the client is closed. */
-  readonly closed = this.#closing.signal;
 
-  constructor(private readonly options: ClientOptions, open: ChannelFactory) {
+  constructor(private readonly options: ClientOptions, open: ChannelFactory, private readonly closing: AbortController) {
     const invalid = (["timeoutMs", "attemptTimeoutMs", "attempts"] as const).find((name) => !((options[name] ?? 1) > 0));
     if (invalid) throw new CableError(`${invalid}: must be above 0`, Code.InvalidArgument);
     this.timeoutMs = options.timeoutMs ?? 10_000;
@@ -93,7 +90,10 @@ export class Calls implements Transport {
     return { ...opened, messages: messagesOf(opened.response.message, opened, options) };
   }
 
-  close(): void { this.#closing.abort(); this.nodes.forEach((node) => node.disconnect(false)); }
+  /** The signal that aborts when the client is closed. */
+  get closed(): AbortSignal { return this.closing.signal; }
+
+  close(): void { this.closing.abort(); this.nodes.forEach((node) => node.disconnect(false)); }
 
   /** Returns whether there is another token than the one that a server has refused. */
   async replaceToken(token: string | undefined, error: CableError): Promise<boolean> {

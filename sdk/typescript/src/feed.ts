@@ -134,10 +134,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   next(): Promise<IteratorResult<FeedEvent, undefined>> { return this.#events.next(); }
 
   /** Closes the feed, and saves the position of the events that were applied. */
-  return(): Promise<IteratorResult<FeedEvent, undefined>> {
-    this.#closing.abort();
-    return this.#events.return(undefined);
-  }
+  return(): Promise<IteratorResult<FeedEvent, undefined>> { this.#closing.abort(); return this.#events.return(undefined); }
 
   /** Closes the feed, also while it waits. The loop over it ends. */
   async close(): Promise<void> { await this.return(); }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { open, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { SecureClientSessionOptions } from "node:http2";
@@ -18,7 +19,11 @@ export interface NodeOptions extends ClientOptions {
 }
 
 /** Returns a client over gRPC, for Node. */
-export const connect = ({ tls, ...options }: NodeOptions): Cable => new Cable(options, (url) => openChannel(url, tls));
+export function connect({ tls, ...options }: NodeOptions): Cable {
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // Each call in flight has one. Node warns of more than ten.
+  return new Cable(options, (url) => openChannel(url, tls), closing);
+}
 
 /** Returns a token source that reads a file. A rotation needs no restart. */
 export const fileToken = (path: string) => (): Promise<string> => readFile(path, "utf8");

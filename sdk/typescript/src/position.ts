@@ -67,10 +67,7 @@ export class PositionSaver {
   }
 
   /** Waits until the position is written. */
-  async flush(): Promise<void> {
-    await this.#writing;
-    if (this.#error) throw this.#error;
-  }
+  async flush(): Promise<void> { await this.#writing; if (this.#error) throw this.#error; }
 
   async #write(): Promise<void> {
     try {
