@@ -20,7 +20,7 @@ mod scope_table;
 mod token;
 
 pub(crate) use access::Access;
-pub use file::{CredentialError, CredentialFile, Entry, NewCredential};
+pub use file::{CredentialError, CredentialFile, Entry, NewCredential, Rotation};
 pub(crate) use roles::{audited, publishes, required_role, writes};
 pub use scope::Scope;
 pub(crate) use scope::ScopeId;

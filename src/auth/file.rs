@@ -34,6 +34,11 @@ const MAX_TOKENS_PER_NAME: usize = 2;
 /// The minimum time for which a new credential is valid.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
+/// The maximum time for which a new credential is valid, and for which a replaced one remains so: ten years. A longer
+/// time is more likely a slip than intended, since a credential may also be without an expiry. Dates of the file have
+/// four digits for the year, so a time that is much longer could not be read again.
+const MAX_LIFETIME: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
+
 /// The maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -106,6 +111,15 @@ pub struct NewCredential {
     /// The name in a client certificate, with its kind: `CN:`, `DNS:`, `URI:` or `email:`. `None`: the credential is a
     /// token.
     pub certificate: Option<String>,
+}
+
+/// A token that replaces others.
+#[derive(Debug)]
+pub struct Rotation {
+    /// The new token, which cannot be read again.
+    pub token: Token,
+    /// The ids of the tokens that have ended at once, because a newer one of the name remains valid for the overlap.
+    pub ended: Vec<String>,
 }
 
 /// The reason why the credentials cannot be used or edited.
@@ -218,38 +232,43 @@ impl CredentialFile {
         Ok(token)
     }
 
-    /// Creates a token with the name, role and filter of an existing one. The existing tokens of the name expire after
-    /// `overlap`.
+    /// Creates a token with the name, role and filter of an existing one. The newest existing token of the name expires
+    /// after `overlap`. An older one, which an earlier rotation has left valid, ends at once: a name has at most two
+    /// valid tokens.
     ///
     /// # Errors
-    /// The name has no valid token, or the file cannot be read or written.
+    /// The name has no valid token, a time is too short or too long, or the file cannot be read or written.
     pub fn rotate(
         &self,
         name: &str,
         overlap: Duration,
         lifetime: Option<Duration>,
         now: i64,
-    ) -> Result<Token, CredentialError> {
+    ) -> Result<Rotation, CredentialError> {
         let _lock = self.lock()?;
         check_lifetime(lifetime)?;
+        check_overlap(overlap)?;
         let mut entries = self.read()?;
-        let (end, mut newest) = (end(now, overlap), None);
-        for entry in &mut entries {
-            if entry.name == name && entry.certificate().is_none() && entry.is_valid(now) {
-                newest = Some((entry.role, entry.scope.clone()));
-                entry.expires = Some(entry.expires.map_or(end, |expires| expires.min(end)));
-            }
-        }
-        let Some((role, scope)) = newest else {
+        let is_replaced =
+            |entry: &Entry| entry.name == name && entry.certificate().is_none() && entry.is_valid(now);
+        let newest = entries.iter().filter(|entry| is_replaced(entry)).max_by_key(|entry| entry.created);
+        let Some((id, role, scope)) = newest.map(|entry| (entry.id.clone(), entry.role, entry.scope.clone()))
+        else {
             let problem = format!("{name} has no valid token; create one with `cable token new`");
             return Err(CredentialError::Refused(problem));
         };
+        let mut ended = Vec::new();
+        for entry in entries.iter_mut().filter(|entry| is_replaced(entry)) {
+            let end = if entry.id == id { end(now, overlap) } else { now };
+            entry.expires = Some(entry.expires.map_or(end, |expires| expires.min(end)));
+            ended.extend((entry.id != id).then(|| entry.id.clone()));
+        }
         let token = self.random()?;
-        let expires = lifetime.map(|lifetime| self::end(now, lifetime));
+        let expires = lifetime.map(|lifetime| end(now, lifetime));
         let (id, proof) = (token.id().to_owned(), Proof::Token(token.hash()));
         entries.push(Entry { id, name: name.to_owned(), role, scope, created: now, expires, proof });
         self.write(&entries)?;
-        Ok(token)
+        Ok(Rotation { token, ended })
     }
 
     /// Returns the day of the last use of each credential, by its id. A node records it.
@@ -304,10 +323,12 @@ impl CredentialFile {
         Ok(directory)
     }
 
-    /// Replaces the file atomically. The new one belongs to the owner of the old one, or of the directory: the node may
+    /// Replaces the file atomically, if it can be read again. The new one belongs to the owner of the old one, or of the directory: the node may
     /// run as another user than the command.
     fn write(&self, entries: &[Entry]) -> Result<(), CredentialError> {
         let failed = |source| self.io_error("write", source);
+        let text = show(entries);
+        check_text(&text).map_err(CredentialError::Refused)?;
         let directory = self.directory();
         let owner = fs::metadata(&self.path).or_else(|_| fs::metadata(directory)).map_err(failed)?;
         let mut temporary = self.path.clone().into_os_string();
@@ -320,7 +341,7 @@ impl CredentialFile {
         if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
             fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
         }
-        let written = file.write_all(show(entries).as_bytes()).and_then(|()| file.sync_all());
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         written.and_then(|()| fs::rename(&temporary, &self.path)).map_err(failed)?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
     }
@@ -397,13 +418,41 @@ fn parse_scope(role: Role, filter: Option<ArticleFilter>) -> Result<Option<Arc<S
 
 /// Checks that a credential can be used at all. One that has expired would still close the node to anonymous callers.
 fn check_lifetime(lifetime: Option<Duration>) -> Result<(), CredentialError> {
-    if lifetime.is_some_and(|lifetime| lifetime < MIN_LIFETIME) {
-        return Err(CredentialError::Refused(format!(
-            "a credential must be valid for at least {} s; leave out the expiry for one that does not expire",
-            MIN_LIFETIME.as_secs()
-        )));
+    let problem = match lifetime {
+        Some(lifetime) if lifetime < MIN_LIFETIME => format!("at least {} s", MIN_LIFETIME.as_secs()),
+        Some(lifetime) if lifetime > MAX_LIFETIME => format!("at most {} d", days(MAX_LIFETIME)),
+        _ => return Ok(()),
+    };
+    Err(CredentialError::Refused(format!(
+        "a credential must be valid for {problem}; leave out the expiry for one that does not expire"
+    )))
+}
+
+/// Checks the time for which a replaced token remains valid. At 0 it ends at once.
+fn check_overlap(overlap: Duration) -> Result<(), CredentialError> {
+    if overlap <= MAX_LIFETIME {
+        return Ok(());
     }
-    Ok(())
+    let most = days(MAX_LIFETIME);
+    Err(CredentialError::Refused(format!("a replaced token may remain valid for at most {most} d")))
+}
+
+fn days(time: Duration) -> u64 {
+    time.as_secs() / (24 * 60 * 60)
+}
+
+/// Checks that the text of a file can be read again. A file that cannot would lock out the commands that edit it, and
+/// the next start of the node.
+fn check_text(text: &str) -> Result<(), String> {
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!(
+            "the credentials would take more than {MAX_FILE_BYTES} bytes: revoke some that have expired"
+        ));
+    }
+    match parse(text) {
+        Ok(_) => Ok(()),
+        Err(problem) => Err(format!("the credentials could not be read again, and are unchanged: {problem}")),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -602,19 +651,61 @@ mod tests {
         let (_dir, file) = file();
         assert!(file.rotate("render", HOUR, None, NOW).unwrap_err().to_string().contains("cable token new"));
         let old = file.create(new("render", Role::Editor), NOW).unwrap().unwrap();
-        let young = file.rotate("render", HOUR, None, NOW).unwrap();
+        let young = file.rotate("render", HOUR, None, NOW).unwrap().token;
         let [first, second] = &file.read().unwrap()[..] else { panic!() };
         assert_eq!((&first.id[..], first.expires), (old.id(), Some(NOW + 3_600_000_000)));
         assert_eq!((&second.id[..], second.expires, second.role), (young.id(), None, Role::Editor));
         let expired = file.rotate("render", HOUR, Some(Duration::ZERO), NOW).unwrap_err().to_string();
         assert!(expired.contains("at least 1 s"), "{expired}");
-        let later = NOW + 1_000_000;
-        file.rotate("render", 2 * HOUR, None, later).unwrap();
-        assert_eq!(
-            file.read().unwrap()[0].expires,
-            Some(NOW + 3_600_000_000),
-            "an overlap never extends a token"
-        );
+        let brief = NewCredential { lifetime: Some(HOUR), ..new("brief", Role::Editor) };
+        file.create(brief, NOW).unwrap();
+        file.rotate("brief", 2 * HOUR, None, NOW).unwrap();
+        let brief = file.read().unwrap().into_iter().find(|entry| entry.name == "brief").unwrap();
+        assert_eq!(brief.expires, Some(NOW + 3_600_000_000), "an overlap never extends a token");
+    }
+
+    #[test]
+    fn each_rotation_leaves_two_valid_tokens() {
+        let (_dir, file) = file();
+        let mut tokens = vec![file.create(new("render", Role::Editor), NOW).unwrap().unwrap()];
+        for turn in 1..4 {
+            // Two turns at the same time: the newest is then the one that was written last.
+            let now = NOW + i64::from(turn / 2);
+            let Rotation { token, ended } = file.rotate("render", HOUR, None, now).unwrap();
+            let older = tokens.len().checked_sub(2).map(|at| tokens[at].id().to_owned());
+            assert_eq!(ended, older.as_slice());
+            tokens.push(token);
+            let valid: Vec<_> =
+                file.read().unwrap().into_iter().filter(|entry| entry.is_valid(now)).collect();
+            let ids: Vec<_> = valid.iter().map(|entry| &entry.id[..]).collect();
+            assert_eq!(ids, tokens[tokens.len() - 2..].iter().map(Token::id).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_time_that_could_not_be_read_again_is_refused() {
+        let (_dir, file) = file();
+        file.create(new("render", Role::Reader), NOW).unwrap();
+        let before = fs::read_to_string(file.path()).unwrap();
+        for lifetime in [MAX_LIFETIME + Duration::from_millis(1), Duration::MAX] {
+            let endless = NewCredential { lifetime: Some(lifetime), ..new("a", Role::Reader) };
+            let problems = [
+                file.create(endless, NOW).unwrap_err(),
+                file.rotate("render", HOUR, Some(lifetime), NOW).unwrap_err(),
+                file.rotate("render", lifetime, None, NOW).unwrap_err(),
+            ];
+            assert!(problems.iter().all(|problem| problem.to_string().contains("at most 3650 d")));
+        }
+        // Any other cause: what is written is read first.
+        let mut entries = file.read().unwrap();
+        entries[0].expires = Some(i64::MAX);
+        let problem = file.write(&entries).unwrap_err().to_string();
+        assert!(problem.contains("could not be read again"), "{problem}");
+        let many = vec![entries[0].clone(); MAX_FILE_BYTES as usize / 100];
+        assert!(file.write(&many).unwrap_err().to_string().contains("revoke some"));
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), before);
+        file.rotate("render", MAX_LIFETIME, Some(MAX_LIFETIME), NOW).unwrap();
+        assert_eq!(file.read().unwrap().len(), 2);
     }
 
     #[test]

@@ -137,8 +137,10 @@ impl Contexts {
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         let mut contexts = read(&path)?;
         let changed = change(&mut contexts)?;
+        let text = contexts.to_toml();
+        check_text(&text).map_err(|problem| Error::Usage(format!("{}: {problem}", path.display())))?;
         let mut replacement = Replacement::create_with_mode(&path, FILE_MODE)?;
-        replacement.write_all(contexts.to_toml().as_bytes()).map_err(failed)?;
+        replacement.write_all(text.as_bytes()).map_err(failed)?;
         replacement.commit()?;
         Ok(changed)
     }
@@ -182,6 +184,15 @@ impl Contexts {
         }
         text
     }
+}
+
+/// Checks that the text of a file can be read again, since every command reads it.
+fn check_text(text: &str) -> Result<(), String> {
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("would be larger than {MAX_FILE_BYTES} bytes; remove contexts first"));
+    }
+    let unreadable = |(_, problem)| format!("could not be read again, and is unchanged: {problem}");
+    Contexts::parse(text).map(drop).map_err(unreadable)
 }
 
 /// Parses the settings of a context. An error has the offset of its key, if it is that of a key.
@@ -266,6 +277,16 @@ mod tests {
         }
         let context = contexts().all.remove("prod.eu").unwrap();
         assert_eq!(context.settings().iter().map(|(key, _)| *key).collect::<Vec<_>>(), KEYS);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_again_is_refused() {
+        assert_eq!(check_text(&contexts().to_toml()), Ok(()));
+        let mut many = contexts();
+        let context = many.all.values().next().unwrap().clone();
+        many.all.extend((0..MAX_FILE_BYTES / 10).map(|at| (format!("c{at}"), context.clone())));
+        assert!(check_text(&many.to_toml()).unwrap_err().contains("larger than"));
+        assert!(check_text("[contexts.\"\"]").unwrap_err().contains("could not be read again"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cable::{
-    auth::{CredentialFile, Entry, NewCredential, Role, Scope},
+    auth::{CredentialFile, Entry, NewCredential, Role, Rotation, Scope},
     clock::Clock,
     config,
 };
@@ -41,7 +41,8 @@ pub(crate) enum Command {
     New(Box<New>),
     /// List the credentials.
     Ls(Ls),
-    /// Create a token with the role and filter of an existing one, which expires after an overlap.
+    /// Create a token with the role and filter of an existing one, which expires after an overlap. Older ones end at
+    /// once.
     Rotate(Rotate),
     /// Revoke credentials. Calls with them are refused, and their open feeds end, within 5 seconds.
     Revoke(Revoke),
@@ -54,7 +55,7 @@ pub(crate) struct New {
     /// Role of the caller: reader, editor, publisher or admin, each including those before it.
     #[arg(long)]
     role: Role,
-    /// Time for which the credential is valid, such as 90d. If unset, it does not expire.
+    /// Time for which the credential is valid, such as 90d, at most 3650d. If unset, it does not expire.
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     expires: Option<Duration>,
     /// Accept client certificates with this name instead of a token: CN:, DNS:, URI: or email:, and the name.
@@ -78,10 +79,10 @@ pub(crate) struct Ls {
 pub(crate) struct Rotate {
     /// Name of the caller.
     name: String,
-    /// Time for which the existing tokens remain valid.
+    /// Time for which the existing token remains valid, at most 3650d.
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = DEFAULT_OVERLAP)]
     overlap: Duration,
-    /// Time for which the new token is valid, such as 90d. If unset, it does not expire.
+    /// Time for which the new token is valid, such as 90d, at most 3650d. If unset, it does not expire.
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     expires: Option<Duration>,
     #[command(flatten)]
@@ -104,8 +105,11 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
         Command::Ls(Ls { data, output }) => list(&file(data)?, &mut output.stdout()),
         Command::Rotate(Rotate { name, overlap, expires, data }) => {
             let file = file(data)?;
-            let token = file.rotate(&name, overlap, expires, now())?;
-            print_token(&file, token.expose(), output)
+            let Rotation { token, ended } = file.rotate(&name, overlap, expires, now())?;
+            print_token(&file, token.expose(), output)?;
+            ended.iter().try_for_each(|id| {
+                note(&format!("{id}: ended now; a name has at most two valid tokens ({name})"))
+            })
         }
         Command::Revoke(Revoke { id_or_name, data }) => {
             for Entry { id, name, role, .. } in file(data)?.revoke(&id_or_name)? {
