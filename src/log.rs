@@ -16,6 +16,7 @@ use crate::{
 mod audited;
 mod commit;
 pub(crate) mod local;
+mod moves;
 mod paths;
 
 /// An entry with the state of its name for which it was planned.
@@ -122,6 +123,9 @@ pub(crate) enum Outcome {
     Conflict,
     /// Another live article owns the path that this step would give its article. Nothing was written.
     PathTaken { step: usize, path: String, owner: Name },
+    /// The name that this step moves to leads back to the one that it removes or, if not `is_back`, through more moves
+    /// than are followed. Nothing was written.
+    MovedInLoop { step: usize, target: Name, is_back: bool },
 }
 
 /// The order of writes, independent of the engine that stores it.

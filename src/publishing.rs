@@ -176,6 +176,13 @@ impl Publishing {
                     let field = drafts.get(step).map(|draft| draft.field.as_str()).unwrap_or_default();
                     return Err(path_taken(field, path, owner));
                 }
+                Some(Outcome::MovedInLoop { step, target, is_back }) => {
+                    let refusal = moved_in_loop(&target, is_back);
+                    return Err(match drafts.get(step) {
+                        Some(draft) => refusal.within(&draft.field),
+                        None => refusal,
+                    });
+                }
                 Some(Outcome::Conflict) => {}
                 None => return Err(Refusal::Internal("the log returned no outcome")),
             }
@@ -253,6 +260,16 @@ impl Publishing {
 
 fn path_taken(field: &str, path: String, owner: Name) -> Refusal {
     Refusal::PathTaken { field: "path".into(), path, owner }.within(field)
+}
+
+/// Returns the refusal of a removal whose new name leads nowhere.
+fn moved_in_loop(target: &Name, is_back: bool) -> Refusal {
+    let problem = if is_back {
+        format!("{target} leads back to the name that is removed; put it again first, or use another name")
+    } else {
+        format!("{target} leads through too many other moves; use the name at their end")
+    };
+    Refusal::field("moved_to", problem)
 }
 
 fn check_drafts(changes: Vec<Change>, now: i64, stop: &Stop) -> Result<Vec<Draft>, Refusal> {

@@ -1,6 +1,6 @@
 //! The application of one commit: either all of its conditions hold and all of its entries are applied, or none is.
 
-use super::{Change, Commit, Expected, Outcome, Position, Step, paths};
+use super::{Change, Commit, Expected, Outcome, Position, Step, moves, paths};
 use crate::{
     entry,
     model::{Kind, Name, Slot},
@@ -38,6 +38,9 @@ pub(super) fn apply(
     }
     if let Some(conflict) = paths::find_conflict(applier, commit)? {
         return Ok(Some(conflict));
+    }
+    if let Some(found) = moves::find_loop(applier, commit)? {
+        return Ok(Some(found));
     }
     let mut outcomes: Vec<WriteOutcome> = Vec::with_capacity(commit.steps.len());
     for step in &commit.steps {

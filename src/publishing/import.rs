@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Change, MAX_ATTEMPTS, Publishing, Single, content_bytes, encode_single,
+    Change, MAX_ATTEMPTS, Publishing, Single, content_bytes, encode_single, moved_in_loop,
     plan::{Decision, Draft, Found, Planned, Rehearsal, plan_each},
     workers::{Stop, Workers},
 };
@@ -387,6 +387,10 @@ impl Progress {
                 // The article is written without the path. An owner that is planned again may release it.
                 Outcome::PathTaken { owner, .. } if !replanned.contains(&owner) => {
                     draft.path_owner = Some(owner);
+                }
+                Outcome::MovedInLoop { target, is_back, .. } => {
+                    self.results[index] = Some(Err(moved_in_loop(&target, is_back)));
+                    continue;
                 }
                 _ => is_conflict = true,
             }

@@ -105,6 +105,15 @@ impl Applier<'_> {
         Ok(Snapshot::within(self.transaction).path_owners(path)?.into_iter().next())
     }
 
+    /// Returns the name that a removed name has moved to. A record that cannot be read leads nowhere.
+    pub(crate) fn moved_to(&self, name: &Name) -> Result<Option<Name>, Error> {
+        match Snapshot::within(self.transaction).newest(name, Slot::Live) {
+            Ok(record) => Ok(record.and_then(|record| record.tombstone()?.moved_to)),
+            Err(Error::Corrupt(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Applies the next entry of the log and returns its revision.
     pub(crate) fn apply(&mut self, entry: &Entry, packed: &Packed) -> Result<Revision, Error> {
         let revision = self.head.revision + 1;

@@ -403,6 +403,59 @@ async fn a_removed_author_is_gone_and_not_listed() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn a_name_does_not_move_to_one_that_leads_back() {
+    let (_dir, node, cable) = start().await;
+    let tag = |id: &str| {
+        let mut tag = v1::Tag::default();
+        (tag.name, tag.display_name) = (format!("tags/{id}"), id.to_owned());
+        tag
+    };
+    for id in ["a", "b", "c", "d", "e"] {
+        cable.put(tag(id)).await.unwrap();
+    }
+    let moved = |from: &str, to: &str| {
+        cable.remove(format!("tags/{from}"), RemovalReason::Moved).moved_to(format!("tags/{to}"))
+    };
+    moved("a", "b").await.unwrap();
+    moved("b", "c").await.unwrap();
+    let refused = moved("c", "a").await.unwrap_err();
+    assert_eq!(refused.reason(), Some(ErrorReason::FieldInvalid));
+    assert_eq!(refused.violations()[0].field, "moved_to");
+    assert!(refused.message().contains("tags/a leads back"), "{refused}");
+    let change = |from: &str, to: &str| {
+        Change::remove(format!("tags/{from}"), RemovalReason::Moved).moved_to(format!("tags/{to}"))
+    };
+    let both = cable.commit().change(change("d", "e")).change(change("e", "d")).await.unwrap_err();
+    assert!(
+        both.violations()[0].field.ends_with("moved_to") && both.message().contains("leads back"),
+        "{both}"
+    );
+    cable.tag("c").await.expect("nothing was written");
+
+    // A name on the way that is put again is the end of the moves.
+    cable.put(tag("b")).await.unwrap();
+    moved("c", "a").await.unwrap();
+    let back = moved("b", "c").await.unwrap_err();
+    assert!(back.message().contains("tags/c leads back"), "{back}");
+    cable.commit().put(tag("a")).change(change("b", "c")).await.expect("the commit ends the moves at a");
+
+    // Moves that never end, or not soon enough, are not followed.
+    for number in 0..102 {
+        cable.put(tag(&format!("n{number}"))).await.unwrap();
+    }
+    for number in (0..101).rev() {
+        let step = moved(&format!("n{number}"), &format!("n{}", number + 1)).await;
+        match step {
+            Ok(_) => assert!(number > 0, "{number}"),
+            Err(error) => {
+                assert!(number == 0 && error.message().contains("too many other moves"), "{number} {error}");
+            }
+        }
+    }
+    node.stop().await;
+}
+
 /// Many clients send an empty mask instead of none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patch_with_an_empty_mask_replaces_the_fields_that_are_set() {

@@ -81,7 +81,8 @@ impl Action {
     fn random(rng: &mut Rng, of: usize) -> Action {
         if rng.one_in(3) {
             let reason = ["DELETED", "WITHDRAWN", "MOVED", "KILLED"][rng.between(0, 3) as usize];
-            return Action::Remove(reason, (reason == "MOVED").then(|| (of + 1) % NAMES as usize));
+            // Moves of all names in a circle would be refused.
+            return Action::Remove(reason, (reason == "MOVED").then_some(of + 1));
         }
         let path = |rng: &mut Rng| rng.between(0, PATHS.len() as u64 - 1) as usize;
         let own = (!rng.one_in(4)).then(|| (path(rng), rng.between(0, 1) as usize));
