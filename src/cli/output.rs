@@ -122,6 +122,12 @@ impl Output {
         written.map_err(Error::stdout)
     }
 
+    /// Clears the terminal, so that the next text replaces the last one. Does nothing if standard output is not a
+    /// terminal.
+    pub(crate) fn clear(&mut self) -> Result<(), Error> {
+        self.to.flush().and_then(|()| terminal::clear()).map_err(Error::stdout)
+    }
+
     /// Prints a body in Markdown for people, wrapped on a terminal.
     pub(crate) fn markdown(&mut self, text: &str) -> Result<(), Error> {
         match self.width {

@@ -42,6 +42,20 @@ pub(crate) fn width() -> Option<u16> {
     Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
+/// Moves the cursor home and clears the screen, in the control sequences of ECMA-48. They are not text, so they pass by
+/// the writer that escapes text.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+/// Clears the terminal. Does nothing if standard output is not one.
+pub(crate) fn clear() -> io::Result<()> {
+    let mut stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Ok(());
+    }
+    stdout.write_all(CLEAR)?;
+    stdout.flush()
+}
+
 /// A writer that escapes text. Each write has complete characters, as those of the formatting macros have.
 struct Escaped<W>(W);
 

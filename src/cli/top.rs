@@ -14,17 +14,33 @@ use cable::config;
 /// The maximum number of frames without `--frames`.
 const ENDLESS: u64 = u64::MAX;
 
+/// The minimum time between two frames. A node takes some milliseconds to write its metrics, and rates over less have no
+/// meaning.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The width of the first column of the table. With it, a row fits into a terminal of 80 columns.
+const METHOD_WIDTH: usize = 26;
+
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Address of the node's metrics.
     #[arg(long, value_name = "ADDRESS", env = "CABLE_OPS", default_value = "127.0.0.1:7191")]
     ops: String,
-    /// Time between two frames. Rates are those of this time.
-    #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "2s")]
+    /// Time between two frames, at least 100ms. Rates are those of this time.
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "2s")]
     interval: Duration,
     /// Number of frames. If unset, frames continue on a terminal, and there is one in a pipe.
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
+}
+
+/// Parses the time between two frames.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = config::duration(text)?;
+    if interval < MIN_INTERVAL {
+        return Err(format!("expected at least {}ms", MIN_INTERVAL.as_millis()));
+    }
+    Ok(interval)
 }
 
 /// Runs the command.
@@ -35,8 +51,8 @@ pub(crate) fn run(top: &Top, output: &mut Output) -> Result<(), Error> {
     for _ in 0..frames {
         std::thread::sleep(top.interval);
         let after = Scrape::get(&top.ops)?;
-        let clear = if is_terminal { "\x1b[H\x1b[2J" } else { "" };
-        output.text(&format!("{clear}{}", frame(&before, &after)))?;
+        output.clear()?;
+        output.text(&frame(&before, &after))?;
         before = after;
     }
     Ok(())
@@ -102,10 +118,12 @@ fn frame(before: &Scrape, after: &Scrape) -> String {
     let (hits, misses) = (rate("cable_cache_hits_total"), rate("cable_cache_misses_total"));
     let ratio = 100.0 * hits / (hits + misses).max(1e-9);
     let mut text = format!(
-        "{state}   head {:.0}   connections {:.0}   feeds {:.0}, {:.0} behind   pending {:.0}, {:.0} due\n\
+        "{state}   head {:.0}\n\
+         connections {:.0}   feeds {:.0}, {:.0} behind   pending {:.0}, {:.0} due\n\
          cpu {:.0} %   memory {:.1} MiB   files {:.0}   store {:.1} MiB   disk free {:.1} MiB\n\
-         cache {:.1} MiB, {:.0} entries, {ratio:.1} % hits   queues {:.0} read, {:.0} write   entries {:.1}/s\n\n\
-         {:<48} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11}\n",
+         cache {:.1} MiB, {:.0} entries, {ratio:.1} % hits   entries {:.1}/s\n\
+         queues {:.0} read, {:.0} write\n\n\
+         {:<METHOD_WIDTH$} {:>8} {:>8} {:>6} {:>8} {:>8} {:>9}\n",
         gauge("cable_head_revision"),
         gauge("cable_connections"),
         gauge("cable_feeds"),
@@ -119,13 +137,13 @@ fn frame(before: &Scrape, after: &Scrape) -> String {
         mib("cable_disk_free_bytes"),
         mib("cable_cache_bytes"),
         gauge("cable_cache_entries"),
+        rate("cable_entries_applied_total"),
         gauge("cable_queue_length{queue=\"read\"}"),
         gauge("cable_queue_length{queue=\"write\"}"),
-        rate("cable_entries_applied_total"),
         "METHOD",
         "CALLS/S",
         "ERRORS/S",
-        "IN FLIGHT",
+        "OPEN",
         "MEDIAN <=",
         "99 % <=",
         "KIB/S",
@@ -152,9 +170,15 @@ fn row(method: &str, before: &Scrape, after: &Scrape, seconds: f64) -> Option<St
     let bytes_name = format!("cable_rpc_sent_bytes_total{{method=\"{method}\"}}");
     let bytes = after.value(&bytes_name) - before.value(&bytes_name);
     let [median, p99] = [0.5, 0.99].map(|quantile| display_quantile(method, before, after, quantile));
+    // No two services of the API have a method of the same name.
+    let name = match method.strip_prefix("cable.v1.") {
+        Some(own) => own.rsplit('/').next(),
+        None => method.rsplit('.').next(),
+    };
+    let name: String = name.unwrap_or(method).chars().take(METHOD_WIDTH).collect();
     (called || in_flight > 0.0).then(|| {
         format!(
-            "{method:<48} {:>9.1} {:>9.1} {in_flight:>9.0} {median:>9} {p99:>9} {:>11.1}\n",
+            "{name:<METHOD_WIDTH$} {:>8.1} {:>8.1} {in_flight:>6.0} {median:>8} {p99:>8} {:>9.1}\n",
             (ok + errors) / seconds,
             errors / seconds,
             bytes.max(0.0) / 1_024.0 / seconds,
@@ -213,7 +237,16 @@ mod tests {
         let frame = frame(&before, &after);
         assert!(frame.starts_with("disk_full   head 42 "), "{frame}");
         let row: Vec<_> = frame.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(row, ["a.B/Get", "11.0", "1.0", "3", "200µs", "more", "0.0"]);
+        assert_eq!(row, ["B/Get", "11.0", "1.0", "3", "200µs", "more", "0.0"]);
         assert!(!frame.contains("Never"), "{frame}");
+        assert!(frame.lines().all(|line| line.chars().count() <= 80), "{frame}");
+    }
+
+    #[test]
+    fn a_frame_takes_a_time() {
+        for text in ["0s", "99ms"] {
+            assert!(interval(text).unwrap_err().contains("at least 100ms"), "{text}");
+        }
+        assert_eq!(interval("100ms"), Ok(MIN_INTERVAL));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Read as _,
+    io::{Read as _, Write as _},
+    net::TcpListener,
     os::unix::ffi::OsStrExt as _,
     path::Path,
     process::Stdio,
@@ -120,6 +121,40 @@ fn every_command_works_on_a_terminal() {
     let refused = run_on_terminal(&demo, dir.path(), "export --as binary");
     assert_eq!((refused.code, &*refused.stdout), (2, ""), "{}", refused.stderr);
     assert!(refused.stderr.contains("--to"), "{}", refused.stderr);
+}
+
+/// Responds to two requests as the operations address of a node would. Returns its address.
+fn serve_metrics() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for peer in listener.incoming().take(2) {
+            let (mut peer, mut head) = (peer.unwrap(), [0; 4096]);
+            let _ = peer.read(&mut head).unwrap();
+            peer.write_all(b"HTTP/1.0 200 OK\r\n\r\ncable_head_revision 42\n").unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_frame_of_top_clears_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (user, terminal) = open_terminal(80);
+    let mut command = cable(dir.path());
+    command.args(["top", "--frames", "1", "--interval", "100ms", "--ops", &serve_metrics()]);
+    let mut process = command.stdin(Stdio::null()).stdout(terminal).spawn().unwrap();
+    drop(command);
+    let shown = read_terminal(user);
+    assert!(process.wait().unwrap().success(), "{shown}");
+    assert!(shown.starts_with("\u{1b}[H\u{1b}[2Jready   head 42\n"), "{shown:?}");
+    assert!(!shown.contains("\\u001b") && shown.lines().all(|line| line.chars().count() <= 87), "{shown:?}");
+    let piped = cable(dir.path()).args(["top", "--interval", "100ms", "--ops", &serve_metrics()]).output();
+    let piped = piped.unwrap();
+    assert!(piped.status.success() && piped.stdout.starts_with(b"ready   head 42\n"), "{piped:?}");
+    let refused = cable(dir.path()).args(["top", "--interval", "0s"]).output().unwrap();
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("at least 100ms"), "{}", stderr(&refused));
 }
 
 #[test]
