@@ -42,6 +42,12 @@ impl Effective {
         for (name, value) in &layers.env {
             if let Some(rest) = name.strip_prefix(ENV_PREFIX) {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
+                if let Origin::Env(other) = effective.origin(&key) {
+                    let mut names = [other, name.clone()];
+                    names.sort_by_key(|name| name.bytes().any(|byte| byte.is_ascii_lowercase()));
+                    errors.push(Error::Repeated { names });
+                    continue;
+                }
                 errors.extend(effective.set(&key, value, Origin::Env(name.clone())).err());
             } else {
                 effective.warnings.extend(spelling::misspelling_warning(name));

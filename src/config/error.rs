@@ -37,7 +37,7 @@ pub enum Error {
         source: toml::de::Error,
     },
     /// The setting does not exist.
-    #[error("{origin}: unknown setting `{key}`{}", did_you_mean(nearest.as_deref()))]
+    #[error("{origin}: unknown setting `{key}`{}", did_you_mean(key, nearest.as_deref()))]
     UnknownKey {
         /// The key as given.
         key: String,
@@ -45,6 +45,12 @@ pub enum Error {
         origin: Origin,
         /// The setting that the key is likely to mean, as that layer writes it.
         nearest: Option<String>,
+    },
+    /// Two variables of the environment set one setting, in different spellings. Their order is not defined.
+    #[error("environment variables {} and {} set the same setting: unset the second", names[0], names[1])]
+    Repeated {
+        /// The variables, that in the usual spelling first.
+        names: [String; 2],
     },
     /// The value of a setting is not allowed.
     #[error("{origin}: invalid value {value:?} for `{key}`: {expected}")]
@@ -143,6 +149,12 @@ fn without_tls(key: &str) -> &'static str {
     }
 }
 
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
+fn did_you_mean(key: &str, nearest: Option<&str>) -> String {
+    match nearest {
+        Some(section) if section == key => {
+            format!(": it is a section; write `[{section}]` above its settings")
+        }
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => String::new(),
+    }
 }

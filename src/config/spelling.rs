@@ -73,6 +73,11 @@ mod tests {
             let error = load_error(text);
             assert!(error.contains(expected), "{text:?}: {error}");
         }
+        for text in ["web = 3", "tls = 'x'", "server = []"] {
+            let (section, error) = (text.split(' ').next().unwrap(), load_error(text));
+            let expected = format!("unknown setting `{section}`: it is a section; write `[{section}]`");
+            assert!(error.contains(&expected) && !error.contains("did you mean"), "{error}");
+        }
         for text in ["[tls]\nquota = 'x'", "quota = 1", "[server]\ntoken = 'x'", "[quotas]\n"] {
             let error = load_error(text);
             assert!(
@@ -84,6 +89,21 @@ mod tests {
         let error = Effective::load(layers).unwrap_err().to_string();
         assert!(error.contains("variable CABLE__CACHE__MAX_BYTE"), "{error}");
         assert!(error.contains("did you mean `CABLE__CACHE__MAX_BYTES`?"), "{error}");
+    }
+
+    #[test]
+    fn two_spellings_of_one_variable_are_refused() {
+        let [lower, upper] = ["CABLE__web__max_age", "CABLE__WEB__MAX_AGE"];
+        for names in [[lower, upper], [upper, lower]] {
+            let layers = Layers { env: env(&names.map(|name| (name, "1s"))), ..Default::default() };
+            let error = Effective::load(layers).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("environment variables {upper} and {lower} set the same setting: unset the second")
+            );
+        }
+        let layers = Layers { env: env(&[(lower, "1s")]), ..Default::default() };
+        assert_eq!(Effective::load(layers).unwrap().config().web.max_age.as_secs(), 1);
     }
 
     #[test]
