@@ -45,7 +45,7 @@ pub fn restore(
     on_phase("copying");
     copy(from, &store).map_err(Error::write(to))?;
     on_phase("verifying the copy");
-    let verified = verify_store(&store)?;
+    let verified = verify_store(&store).map_err(|error| not_restored(from, error))?;
     let log_id = assign_log_id(&store, identity(keep_log_id))?;
     rename(&store, to)?;
     Ok(Restored { verified, new_log_id: (!keep_log_id).then_some(log_id) })
@@ -67,6 +67,26 @@ fn check_source(from: &Path) -> Result<(), Error> {
         return Err(Error::path(from, problem));
     }
     Ok(())
+}
+
+/// Returns the error of a backup whose copy is no complete store. It names the backup: the copy is deleted.
+fn not_restored(from: &Path, error: Error) -> Error {
+    match error {
+        Error::Damaged { faults, .. } => Error::Damaged { path: from.to_owned(), faults },
+        Error::Store(cause) => {
+            let version = cause.downcast_ref::<store::OpenError>().and_then(store::OpenError::version);
+            Error::path(
+                from,
+                match version {
+                    Some(version) => {
+                        format!("a backup of store version {version}, which this release cannot read")
+                    }
+                    None => "not a complete backup; use a file that cable backup wrote".to_owned(),
+                },
+            )
+        }
+        other => other,
+    }
 }
 
 fn check_target(to: &Path) -> Result<(), Error> {

@@ -87,6 +87,14 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
+    /// Returns the version of the store, if this release cannot read it.
+    pub(crate) fn version(&self) -> Option<i64> {
+        match self {
+            OpenError::Version { version, .. } => Some(*version),
+            _ => None,
+        }
+    }
+
     /// Converts an error of the engine. Damage is a separate case, because it has a remedy of its own.
     pub(super) fn engine(path: &Path, source: rusqlite::Error) -> OpenError {
         let path = path.to_owned();

@@ -97,6 +97,19 @@ fn a_restore_assigns_a_new_log_id_by_default() {
     assert_eq!(code(&after(&node)), 0);
     assert_eq!(node.stop(), 0);
 
+    fs::write(dir.join("text"), "not a database").unwrap();
+    let whole = fs::read(dir.join("backup")).unwrap();
+    fs::write(dir.join("half"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(dir.join("void"), "").unwrap();
+    for name in ["text", "half", "void"] {
+        let output = run(dir, &format!("restore --from {name} --to new"));
+        assert!(code(&output) != 0 && !dir.join("new").exists(), "{name}");
+        let problem = stderr(&output);
+        assert!(problem.contains(&format!("cable: {name}: ")), "{problem}");
+        assert!(!problem.contains("cable.db") && !problem.contains("restore a backup"), "{problem}");
+        assert!(problem.contains("not a complete backup") || name == "half", "{problem}");
+    }
+
     let damaged = Connection::open(dir.join("backup")).unwrap();
     assert_eq!(damaged.execute("UPDATE doc SET entry = zeroblob(9)", []).unwrap(), 1);
     damaged.close().unwrap();
