@@ -3,7 +3,10 @@
 
 use std::{
     fmt::{self, Display},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -105,14 +108,24 @@ impl Display for Conditions {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     conditions: watch::Sender<Conditions>,
+    /// Whether the node was dropped before it ended, so that its tasks end early.
+    is_abandoned: AtomicBool,
     /// The task that a test ends, and how.
     #[cfg(test)]
     pub(crate) kill: watch::Sender<Option<(String, crate::supervise::failpoint::Kill)>>,
 }
 
 impl Health {
+    /// Ends the reports of tasks that end. Call it when the tasks are dropped on purpose.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
     /// Reports that a condition is active. The first report is logged, with its cause.
     pub(crate) fn report(&self, condition: Condition, cause: impl Display) {
+        if condition == Condition::TaskFailed && self.is_abandoned.load(Ordering::Relaxed) {
+            return;
+        }
         let is_new = self.conditions.send_if_modified(|conditions| {
             let found = &mut conditions.0[condition as usize];
             let is_new = found.is_none();
@@ -174,6 +187,16 @@ mod tests {
             health.clear(condition);
             assert!(health.conditions().is_serving(PUBLISHING), "{condition:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_is_dropped_has_no_failed_task() {
+        let health = Health::default();
+        health.abandon();
+        health.report(Condition::TaskFailed, "the task `accept` ended early");
+        assert_eq!(health.cause(Condition::TaskFailed), None);
+        health.report(Condition::DiskFull, "a test");
+        assert!(health.cause(Condition::DiskFull).is_some());
     }
 
     #[test]

@@ -293,6 +293,8 @@ async fn run_with(
     let accepting = listeners.into_iter().flatten();
     let accepting = accepting.map(|listener| accept::run(listener, &cores, limiter.clone(), &proxies));
     let accepting = supervise::run_endless("accept", health.clone(), join_all(accepting).map(drop));
+    // The last local variable, so that it is dropped before the tasks and queues of the node.
+    let _abandon_at_drop = AbandonAtDrop(&health);
     let reason = accept_until_stopped(accepting, control, config.server.lame_duck, &health).await;
     tracing::info!("draining");
     health.report(Condition::Draining, SHUTTING_DOWN);
@@ -320,6 +322,15 @@ async fn run_with(
     traces.stop().await;
     audit.stop(failure.clone());
     failure.map_or(Ok(()), |cause| Err(Error::TaskFailed(cause)))
+}
+
+/// Ends the reports of tasks when the node is dropped, as by a second signal: they end because of that.
+struct AbandonAtDrop<'a>(&'a Health);
+
+impl Drop for AbandonAtDrop<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 /// Accepts connections until the node must stop, and for the time `lame_duck` after that. In this time the node is not

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, net::IpAddr};
 use super::Origin;
 use crate::{
     model::{LogId, Revision},
+    reload::Settings,
     wire::fields,
 };
 
@@ -34,8 +35,8 @@ pub(crate) enum Event {
     Denial { origin: Origin, code: &'static str, reason: String },
     /// More calls were refused than the log records.
     DenialsOmitted { count: u64 },
-    /// The credentials were read again.
-    Reload { credentials: Option<usize> },
+    /// The credentials were read again, at a request after the settings.
+    Reload { credentials: Option<usize>, settings: Settings },
     /// The log can be written again, after it could not.
     Resumed,
     /// The oldest file of the log is removed, because there are as many as the settings allow. `lines` is the hash of
@@ -118,8 +119,12 @@ impl Event {
             Event::DenialsOmitted { count } => {
                 line.number("count", count);
             }
-            Event::Reload { credentials } => {
-                line.text("outcome", if credentials.is_some() { "ok" } else { "failed" });
+            Event::Reload { credentials, settings } => {
+                let is_ok = credentials.is_some() && *settings == Settings::Valid;
+                line.text("outcome", if is_ok { "ok" } else { "failed" });
+                if *settings == Settings::Invalid {
+                    line.text("settings", "invalid");
+                }
                 if let Some(count) = credentials {
                     line.number("credentials", count);
                 }

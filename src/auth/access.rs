@@ -24,7 +24,7 @@ use crate::{
     config,
     rate::{NetworkRates, network},
     refusal::Refusal,
-    reload::Requests,
+    reload::{Requests, Settings},
     wire::fields,
 };
 
@@ -306,7 +306,8 @@ impl Access {
                 Some(_) if error == failure => continue,
                 Some(error) => tracing::error!(error, "credentials not reloaded"),
             }
-            audit.submit(Event::Reload { credentials: error.is_none().then(|| self.count()) });
+            let settings = if requested { requests.settings() } else { Settings::Valid };
+            audit.submit(Event::Reload { credentials: error.is_none().then(|| self.count()), settings });
             failure = error;
         }
     }

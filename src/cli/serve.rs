@@ -193,15 +193,18 @@ impl Reloader {
     fn reload(&self) {
         self.notifier.reloading();
         match Effective::load_again(self.layers.clone()) {
-            Ok(loaded) => self.take_over(&loaded),
+            Ok(loaded) => {
+                self.take_over(&loaded);
+                self.node.request();
+            }
             Err(error) => {
                 for error in error.each() {
                     let error = error as &dyn std::error::Error;
                     tracing::error!(error, "reload: invalid settings; the previous ones remain in effect");
                 }
+                self.node.request_without_settings();
             }
         }
-        self.node.request();
         self.notifier.ready();
     }
 

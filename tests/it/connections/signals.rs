@@ -78,6 +78,7 @@ fn a_reload_takes_over_the_log_level_and_names_the_settings_that_need_a_restart(
     // The level applies: at `error`, nothing follows the line that announces the reload.
     reload("[log]\nlevel = 'error'\n[cache]\nmax_bytes = '16MiB'\n");
     program.wait_for_line("reloading");
+    assert_eq!(program.count_log_lines("settings=\"invalid\""), 0);
     for invalid in ["[log", "[log]\nlevel = 'info,=,'", "[log]\nlevels = 'info'", "[cache]\nmax_bytes = 0"] {
         reload(invalid);
         program.wait_for_line("reload: invalid settings; the previous ones remain in effect");
@@ -230,7 +231,10 @@ async fn a_second_signal_ends_a_lame_duck() {
     peer.call(3).await;
     program.signal("TERM");
     peer.wait_for_close().await;
-    assert_eq!(program.wait_for_exit(), Some(1));
+    let (code, last_lines) = program.wait_for_end();
+    assert_eq!(code, Some(1));
+    let failed: Vec<_> = last_lines.iter().filter(|line| line.contains("task_failed")).collect();
+    assert!(failed.is_empty(), "the tasks were told to end: {failed:?}");
 }
 
 #[test]
