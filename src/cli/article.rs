@@ -312,11 +312,12 @@ async fn run_get(Get { ids, path, shape }: Get, cable: &Cable, output: &mut Outp
         let resolved = cable.resolve(path).view(view).body_format(format).await?.into_inner();
         return print(&resolved.article, &shape, output);
     }
+    let is_single = ids.len() == 1;
     let get = |id: String| async { Ok(cable.article(id).view(view).body_format(format).await?.into_inner()) };
     let (articles, missing) = noun::get_each(ids, get).await?;
     let is_json = output.is_explicit() && output.format() != Format::Table;
     if is_json || (shape.body_format.is_none() && output.format() != Format::Table) {
-        noun::print_entities(&ARTICLE, &articles, output)?;
+        noun::print_entities(&ARTICLE, &articles, is_single, output)?;
     } else {
         noun::print_each(&articles, output, |article, output| print(article, &shape, output))?;
     }

@@ -23,7 +23,7 @@ use super::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Print changes as they happen, until interrupted.
+    /// Print changes as they happen, until interrupted. With -o json each is an object on one line, as with -o jsonl.
     Watch(Watch),
 }
 

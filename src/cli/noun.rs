@@ -141,8 +141,9 @@ async fn run<K: Kind>(
 ) -> Result<(), Error> {
     match command {
         Command::Get { ids } => {
+            let is_single = ids.len() == 1;
             let (entities, missing) = get_each(ids, |id| K::get(id, BodyFormat::Blocks, cable)).await?;
-            print_entities(K::NOUN, &entities, output)?;
+            print_entities(K::NOUN, &entities, is_single, output)?;
             missing
         }
         Command::Ls => print_all(K::NOUN, all, output).await,
@@ -192,18 +193,22 @@ pub(crate) fn print_each<T>(
     Ok(())
 }
 
-/// Prints one entity, or several: one after the other as tables, and as a listing in the other formats.
+/// Prints the entities that were found: one after the other as tables, and as a listing in the other formats, unless a
+/// single one was requested.
 pub(crate) fn print_entities<M: Message>(
     noun: &Noun,
     entities: &[M],
+    is_single: bool,
     output: &mut Output,
 ) -> Result<(), Error> {
     match entities {
-        [_] => print_each(entities, output, |entity, output| output.one(&Entity::new(noun, entity))),
+        [_] if is_single => {
+            print_each(entities, output, |entity, output| output.one(&Entity::new(noun, entity)))
+        }
         _ if output.format() == Format::Table => {
             print_each(entities, output, |entity, output| output.one(&Entity::new(noun, entity)))
         }
-        [] => Ok(()),
+        [] if is_single => Ok(()),
         _ => print_list(noun, entities, output),
     }
 }

@@ -134,8 +134,7 @@ fn create(new: New, output: &mut Output) -> Result<(), Error> {
     }
     match scope {
         Ok(Some(scope)) if !scope.has_feeds() => note(
-            "feeds are refused to this credential: they follow only a filter of one tag, any tags, one section or any \
-             authors",
+            "this credential cannot open feeds: a feed needs a filter of one tag, any tags, one section or any authors",
         ),
         _ => Ok(()),
     }

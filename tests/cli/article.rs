@@ -17,6 +17,27 @@ fn invalid_article_json_is_refused_before_any_call() {
 }
 
 #[test]
+fn json_of_several_ids_is_an_array_however_many_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = Demo::start(dir.path());
+    for (line, exit_code, count) in [
+        ("article get station-lamp-23 nope -o json", 3, 1),
+        ("tag get russia nope -o json", 3, 1),
+        ("tag get no nope -o json", 3, 0),
+        ("article get station-lamp-23 murmansk-pilots-wait -o json", 0, 2),
+    ] {
+        let output = demo.run(dir.path(), line);
+        assert_eq!(code(&output), exit_code, "{line}: {}", stderr(&output));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found.as_array().map(Vec::len), Some(count), "{line}");
+    }
+    let one = demo.run(dir.path(), "tag get russia -o json");
+    assert!(serde_json::from_slice::<serde_json::Value>(&one.stdout).unwrap().is_object());
+    let none = demo.run(dir.path(), "tag get nope -o json");
+    assert!(none.stdout.is_empty(), "{none:?}");
+}
+
+#[test]
 fn a_missing_name_exits_with_3_and_a_conflict_with_4() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());

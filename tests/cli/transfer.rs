@@ -35,6 +35,14 @@ fn an_export_imported_elsewhere_has_the_same_digest() {
 }
 
 #[test]
+fn an_import_without_a_record_prints_only_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), "import jsonl none.jsonl --endpoint http://127.0.0.1:1");
+    assert_ne!(code(&output), 0);
+    assert_eq!((stdout(&output), stderr(&output).matches("none.jsonl").count()), (String::new(), 1));
+}
+
+#[test]
 fn an_import_reports_refused_records_and_writes_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let demo = Demo::start(dir.path());
