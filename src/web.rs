@@ -5,7 +5,7 @@ pub(crate) mod caching;
 pub(crate) mod errors;
 pub(crate) mod files;
 pub(crate) mod live;
-mod openapi;
+pub(crate) mod openapi;
 pub(crate) mod request;
 pub(crate) mod syndication;
 

@@ -10,6 +10,7 @@ use http::{
     header::{HOST, ORIGIN},
     uri::Scheme,
 };
+use tonic::Code;
 
 /// The hosts and origins whose requests are served.
 #[derive(Debug, Clone)]
@@ -40,36 +41,37 @@ pub(crate) const ANY: &str = "*";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) status: StatusCode,
-    /// The part of the head at fault, if the head is not valid.
-    pub(crate) field: Option<&'static str>,
+    /// The code of gRPC.
+    pub(crate) code: Code,
+    /// The part of the head at fault.
+    pub(crate) field: &'static str,
     pub(crate) problem: &'static str,
 }
 
 impl Rejection {
     const fn malformed(field: &'static str, problem: &'static str) -> Rejection {
-        Rejection { status: StatusCode::BAD_REQUEST, field: Some(field), problem }
+        Rejection { status: StatusCode::BAD_REQUEST, code: Code::InvalidArgument, field, problem }
     }
 
     /// Returns the response as a line of text.
     pub(crate) fn text(&self) -> String {
-        match self.field {
-            Some(field) => format!("{field}: {}\n", self.problem),
-            None => format!("{}\n", self.problem),
-        }
+        format!("{}: {}\n", self.field, self.problem)
     }
 }
 
 const HOST_REJECTED: Rejection = Rejection {
     status: StatusCode::MISDIRECTED_REQUEST,
-    field: None,
-    problem: "host not allowed: this node listens on loopback; use localhost, an IP address, \
+    code: Code::FailedPrecondition,
+    field: "Host",
+    problem: "not allowed: this node listens on loopback; use localhost, an IP address, \
               or the host of an origin in `web.origins`",
 };
 
 pub(crate) const ORIGIN_REJECTED: Rejection = Rejection {
     status: StatusCode::FORBIDDEN,
-    field: None,
-    problem: "origin not allowed: not listed in `web.origins`",
+    code: Code::PermissionDenied,
+    field: "Origin",
+    problem: "not allowed: not listed in `web.origins`",
 };
 
 const HOST_MISSING: Rejection = Rejection::malformed(
@@ -123,8 +125,7 @@ impl OriginPolicy {
         check_target(request)?;
         check_host(request)?;
         let headers = request.headers();
-        if self.loopback && !authorities(request.uri(), headers).all(|authority| self.is_own_host(authority))
-        {
+        if self.loopback && !authority(request.uri(), headers).is_none_or(|host| self.is_own_host(host)) {
             return Err(HOST_REJECTED);
         }
         let mut page = Page::Own;
@@ -143,11 +144,15 @@ impl OriginPolicy {
     }
 
     fn is_own_host(&self, authority: &str) -> bool {
-        is_local(authority) || self.origins.iter().any(|origin| parse_authority(origin) == Some(authority))
+        is_local(authority) || self.origins.iter().any(|origin| is_host_of(origin, authority))
     }
 
     fn is_allowed_origin(&self, origin: &str) -> bool {
-        self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        let is_same = |allowed: &String| match (split_origin(allowed), split_origin(origin)) {
+            (Some((scheme, host)), Some((other, of))) => scheme == other && is_same_host(&scheme, host, of),
+            _ => false,
+        };
+        self.origins.iter().any(is_same)
     }
 }
 
@@ -182,7 +187,8 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Rejection> {
         (Some(host), None) if !is_host(host.as_bytes()) => Err(HOST_INVALID),
         (Some(host), None) => {
             let is_same = authority.is_none_or(|authority| {
-                host.to_str().is_ok_and(|host| is_same_host(uri.scheme(), host, authority))
+                let scheme = uri.scheme().unwrap_or(&Scheme::HTTP);
+                host.to_str().is_ok_and(|host| is_same_host(scheme, host, authority))
             });
             if is_same || !is_http2 { Ok(()) } else { Err(HOST_DIFFERS) }
         }
@@ -215,8 +221,8 @@ fn is_registered_name(host: &str) -> bool {
 }
 
 /// Whether two hosts with their ports are the same. A port that is left out is that of the scheme.
-fn is_same_host(scheme: Option<&Scheme>, one: &str, other: &str) -> bool {
-    let default = if scheme == Some(&Scheme::HTTPS) { "443" } else { "80" };
+fn is_same_host(scheme: &Scheme, one: &str, other: &str) -> bool {
+    let default = if *scheme == Scheme::HTTPS { "443" } else { "80" };
     let [one, other] = [one, other].map(|authority| match split_port(authority) {
         (host, "") => (host, default),
         whole => whole,
@@ -232,22 +238,31 @@ fn split_port(authority: &str) -> (&str, &str) {
     }
 }
 
-/// Returns the hosts that a request names, in its headers and in its target.
-fn authorities<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-    let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or("?"));
-    named.chain(uri.authority().map(http::uri::Authority::as_str))
+/// Returns the host that a request names. A whole address as the target of HTTP/1.1 replaces `Host` (RFC 9112, 3.2.2);
+/// over HTTP/2 both are the same.
+fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let of_header = || headers.get(HOST).map(|host| host.to_str().unwrap_or("?"));
+    uri.authority().map(http::uri::Authority::as_str).or_else(of_header)
 }
 
 /// Whether a page comes from the node itself, under a name that no other site can have.
 fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
-    let Some(own) = parse_authority(origin).filter(|own| is_local(own)) else { return false };
-    let mut authorities = authorities(uri, headers).peekable();
-    authorities.peek().is_some() && authorities.all(|authority| authority.eq_ignore_ascii_case(own))
+    let is_local_origin = split_origin(origin).is_some_and(|(_, host)| is_local(host));
+    is_local_origin && authority(uri, headers).is_some_and(|authority| is_host_of(origin, authority))
 }
 
-/// Returns the host and port of an origin.
-fn parse_authority(origin: &str) -> Option<&str> {
-    origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))
+/// Whether an authority is the host and port of an origin.
+fn is_host_of(origin: &str, authority: &str) -> bool {
+    split_origin(origin).is_some_and(|(scheme, host)| is_same_host(&scheme, host, authority))
+}
+
+/// Splits an origin into its scheme, and its host and port.
+fn split_origin(origin: &str) -> Option<(Scheme, &str)> {
+    let with = |start: &str, scheme| {
+        let found = origin.get(..start.len()).filter(|found| found.eq_ignore_ascii_case(start));
+        found.map(|_| (scheme, &origin[start.len()..]))
+    };
+    with("http://", Scheme::HTTP).or_else(|| with("https://", Scheme::HTTPS))
 }
 
 /// Whether the host is an IP address or localhost, with or without a port.
@@ -299,8 +314,12 @@ mod tests {
         {
             assert_eq!(at("/x", &[host]), Err(421), "{host}");
         }
+        for host in ["DESK.example", "desk.example:443", "Desk.Example:443"] {
+            assert_eq!(at("/x", &[host]), Ok(false), "{host}");
+        }
+        assert_eq!(at("/x", &["desk.example:80"]), Err(421), "another port than that of the origin");
         assert_eq!(at("http://evil.example/x", &["localhost"]), Err(421), "the target is checked");
-        assert_eq!(at("http://localhost/x", &["evil.example"]), Err(421), "and Host, too");
+        assert_eq!(at("http://localhost/x", &["evil.example"]), Ok(false), "and replaces Host");
         assert_eq!(at("http://127.0.0.1:7190/x", &["localhost"]), Ok(false));
         assert_eq!(check(Ipv4Addr::UNSPECIFIED, "/x", &[("host", "cable.example")]), Ok(false));
     }
@@ -383,7 +402,11 @@ mod tests {
     fn a_page_needs_an_allowed_or_local_origin() {
         for listen in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
             let from = |origin, host| check(listen, "/x", &[("host", host), ("origin", origin)]);
-            assert_eq!(from("https://desk.example", "localhost:7190"), Ok(true));
+            for desk in ["https://desk.example", "https://DESK.example", "https://desk.example:443"] {
+                assert_eq!(from(desk, "localhost:7190"), Ok(true), "{desk}");
+            }
+            assert_eq!(from("http://localhost", "localhost:80"), Ok(false));
+            assert_eq!(from("http://LOCALHOST:80", "localhost"), Ok(false));
             assert_eq!(from("http://localhost:7190", "localhost:7190"), Ok(false));
             assert_eq!(from("http://[::1]:7190", "[::1]:7190"), Ok(false));
             for origin in [

@@ -140,17 +140,11 @@ pub(super) async fn respond(
     response
 }
 
-/// Responds to a request that is refused. A head that is not valid is an error as of any resource.
+/// Responds to a request that is refused. Caches may not store the error: their key contains no origin, for one, and the
+/// refusal of one page must not reach the others.
 fn reject(rejection: &Rejection, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
-    let Some(field) = rejection.field else {
-        let mut response = plain_text(rejection.status, rejection.text());
-        // The key of a cache contains no origin: the refusal of one page must not reach the others.
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        return deliver(response, streams);
-    };
-    let status = Status::from(Refusal::field(field, rejection.problem));
-    let error = HttpError::new(status.code() as i32, status.message(), status.details());
-    documents::malformed(&error, is_head, streams)
+    let Rejection { status, code, field, problem } = *rejection;
+    documents::malformed(&HttpError::of_head(status, code, field, problem), is_head, streams)
 }
 
 /// Whether a request asks for nothing that a page of any origin may not have.
@@ -180,13 +174,16 @@ async fn dispatch(
     if outputs.is_enabled {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         if !reads && files::is_file(path) {
-            return deliver(documents::read_only(), streams);
+            return documents::read_only(streams);
         }
         let is_resource =
             path.strip_prefix(request::ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_resource = is_resource || syndication::is_within(path);
         if reads && files::is_file(path) || reads && !is_resource && !calls.is_method(path) {
-            return deliver(files::respond(&request, outputs.site.is_some()), streams);
+            return match files::refuse(&request) {
+                Some(error) => documents::malformed(&error, request.method() == Method::HEAD, streams),
+                None => deliver(files::respond(&request, outputs.site.is_some()), streams),
+            };
         }
         if is_resource {
             let (parts, _) = request.into_parts();
@@ -202,6 +199,7 @@ async fn dispatch(
             "method not allowed: use POST for gRPC and gRPC-Web\n",
         );
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return deliver(response, streams);
     }
     if is_web(headers) {

@@ -73,17 +73,28 @@ fn max_age(now: i64, configured: i64, horizon: i64, next_change: Option<i64>) ->
 /// Whether a value of `if-none-match` names an etag (RFC 9110, 13.1.2): `*`, or a list of etags, weak ones among them.
 /// The etags of others may contain commas. The list ends at a text that is no etag.
 pub(crate) fn names_etag(value: &[u8], etag: &[u8]) -> bool {
+    find_etag(value, etag, true)
+}
+
+/// Whether a value of `if-match` names an etag (RFC 9110, 13.1.1), as [`names_etag`], but weak etags name none.
+pub(crate) fn names_etag_strongly(value: &[u8], etag: &[u8]) -> bool {
+    find_etag(value, etag, false)
+}
+
+fn find_etag(value: &[u8], etag: &[u8], allows_weak: bool) -> bool {
     let mut rest = value.trim_ascii();
     if rest == b"*" {
         return true;
     }
     loop {
         let start = rest.iter().position(|byte| !b", \t".contains(byte)).unwrap_or(rest.len());
-        rest = rest[start..].strip_prefix(b"W/").unwrap_or(&rest[start..]);
+        let strong = rest[start..].strip_prefix(b"W/");
+        let is_weak = strong.is_some();
+        rest = strong.unwrap_or(&rest[start..]);
         let end = rest.strip_prefix(b"\"").and_then(|text| text.iter().position(|byte| *byte == b'"'));
         let Some(end) = end else { return false };
         let (listed, others) = rest.split_at(end + 2);
-        if listed == etag {
+        if listed == etag && (allows_weak || !is_weak) {
             return true;
         }
         rest = others;
@@ -168,6 +179,8 @@ mod tests {
             "\"\",\"a,b\",\t\"abc.json\"",
         ] {
             assert!(names_etag(value.as_bytes(), etag), "{value}");
+            let is_weak = value.contains("W/");
+            assert_eq!(names_etag_strongly(value.as_bytes(), etag), !is_weak, "{value}");
         }
         for value in [
             "",

@@ -62,7 +62,21 @@ pub(crate) fn request(query: Option<&str>, last_event_id: Option<&[u8]>) -> Resu
     Ok(request.encode_to_vec().into())
 }
 
-const KINDS: &str = "article, author, section, tag and collection, separated by commas";
+/// Returns the one value of the header of the last event.
+///
+/// # Errors
+/// It has several. Any of them could be meant.
+pub(crate) fn last_event_id<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<&'a [u8]>, Refusal> {
+    let first = values.next();
+    if values.any(|other| Some(other) != first) {
+        return Err(Refusal::field(LAST_EVENT_ID, "repeated with another value: send it once"));
+    }
+    Ok(first)
+}
+
+const KINDS: &str = "one or more of article, author, section, tag and collection, separated by commas";
 
 /// Returns a refusal with the parameter at fault in place of the field that it sets.
 pub(crate) fn name_fault(refusal: Refusal) -> Refusal {
@@ -107,6 +121,17 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_one_last_event() {
+        let one = |values: &[&'static str]| {
+            last_event_id(values.iter().map(|value| value.as_bytes())).map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(one(&[]), Ok(None));
+        assert_eq!(one(&["0000000a:1", "0000000a:1"]), Ok(Some(&b"0000000a:1"[..])));
+        let refused = one(&["0000000a:1", "0000000a:2"]).unwrap_err();
+        assert!(refused.starts_with("last-event-id: repeated"), "{refused}");
+    }
+
+    #[test]
     fn a_parameter_that_is_not_valid_is_named() {
         for (query, last, field) in [
             ("tags=a", None, "tags"),
@@ -127,6 +152,8 @@ mod tests {
             ("", Some("0000000A:1"), "last-event-id"),
             ("after=news:1", None, "after"),
             ("kind=articles", None, "kind"),
+            ("kind=tag,tag", None, "kind"),
+            ("=x", None, "query"),
             ("kind=unspecified", None, "kind"),
             ("view=FULL", None, "view"),
             ("", Some("x"), "last-event-id"),

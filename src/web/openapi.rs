@@ -138,7 +138,11 @@ fn path_parameter(path: &str) -> Option<Json> {
     let (name, about, schema) = if path.contains("{id}") {
         ("id", "The client's id of the entity: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -.", string())
     } else if path.contains("{path}") {
-        ("path", "The path on the site without its first slash. Its slashes may be encoded or not.", string())
+        (
+            "path",
+            "The path on the site without its first slash. Its slashes and other characters may be encoded or not.",
+            string(),
+        )
     } else if path.contains("{month}") {
         let mut month = string();
         month.push(("pattern".to_owned(), text("^[0-9]{4}-(0[1-9]|1[0-2])(-[1-9][0-9]*)?$")));
@@ -229,6 +233,14 @@ fn id_of(format: Format) -> String {
     format.name().split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// The errors of the head of a request, which any resource can have.
+const NOT_READ: (&str, &str) = ("405", "The method is neither GET nor HEAD.");
+const MISDIRECTED: (&str, &str) =
+    ("421", "The node listens on loopback, and `Host` is neither an IP address nor `localhost`.");
+const TOO_LARGE: (&str, &str) = ("431", "The headers are larger than 16 KiB. The response has no body.");
+const CONDITION_FAILED: (&str, &str) =
+    ("412", "No etag in `If-Match` is that of the response; the error has the current one.");
+
 /// Describes the GET of a document. `outcomes` are the statuses that only some documents have.
 fn document(
     path: &str,
@@ -243,18 +255,29 @@ fn document(
         "If-None-Match",
         "Etags of responses that the client has; the response is 304 if one is current.",
     ));
+    parameters.push(header_parameter(
+        "If-Match",
+        "Etags of the response that the client expects; the response is 412 if none is current.",
+    ));
     parameters.push(header_parameter("Cable-At-Least", "As `at_least_revision`. The larger one counts."));
     let found = object([
         ("description", text(about)),
         ("headers", response_headers()),
         ("content", object([(media_type, object([("schema", body)]))])),
     ]);
-    let current = object([("description", text("The response that the client has is current."))]);
+    let current = object([
+        ("description", text("The response that the client has is current.")),
+        ("headers", response_headers()),
+    ]);
     let mut responses = vec![("200".to_owned(), found), ("304".to_owned(), current)];
     let mut errors = vec![
-        ("400", "A parameter is not valid; the error names it."),
+        ("400", "A parameter or the head of the request is not valid; the error names the part at fault."),
         ("401", "The credential is missing or not valid."),
-        ("403", "The role of the caller does not allow it."),
+        ("403", "The role of the caller, or the origin of the page, does not allow it."),
+        NOT_READ,
+        CONDITION_FAILED,
+        MISDIRECTED,
+        TOO_LARGE,
         ("429", "The caller makes too many calls: wait for `Retry-After`."),
         ("503", "The node cannot serve the request now: retry after `Retry-After`, or at another node."),
     ];
@@ -276,13 +299,32 @@ fn document(
 fn own_operation() -> Json {
     let body = object([("type", text("object"))]);
     let content = object([("application/json", object([("schema", body)]))]);
-    let found = object([("description", text("The description.")), ("content", content)]);
-    let current = object([("description", text("The description that the client has is current."))]);
+    let headers = || {
+        object([
+            ("ETag", response_header("The etag of the description, for `If-None-Match`.")),
+            cache_control(),
+        ])
+    };
+    let found =
+        object([("description", text("The description.")), ("headers", headers()), ("content", content)]);
+    let about = "The description that the client has is current.";
+    let current = object([("description", text(about)), ("headers", headers())]);
+    let mut responses = vec![("200".to_owned(), found), ("304".to_owned(), current)];
+    for (status, about) in [
+        ("400", "The request has a parameter, or its head is not valid; the error names the part at fault."),
+        ("403", "The origin of the page does not allow it."),
+        NOT_READ,
+        CONDITION_FAILED,
+        MISDIRECTED,
+        TOO_LARGE,
+    ] {
+        responses.push((status.to_owned(), error_response(status, about)));
+    }
     let get = object([
         ("operationId", text("Describe")),
         ("summary", text("Returns this description.")),
         ("parameters", Json::Array(Vec::new())),
-        ("responses", object([("200", found), ("304", current)])),
+        ("responses", Json::Object(responses)),
     ]);
     object([("get", get)])
 }
@@ -298,10 +340,14 @@ fn header_parameter(name: &str, about: &str) -> Json {
 
 /// Describes the response with an error.
 fn error_response(status: &str, about: &str) -> Json {
+    if status == TOO_LARGE.0 {
+        return object([("description", text(about))]);
+    }
     let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
     let mut headers = vec![cache_control()];
     headers.extend(match status {
         "308" => Some(("Location", response_header("The new address, with the parameters of the request."))),
+        "405" => Some(("Allow", response_header("`GET, HEAD`."))),
         "401" => Some(("WWW-Authenticate", response_header("`Bearer`."))),
         "429" | "503" => {
             Some(("Retry-After", response_header("The seconds to wait, where a later attempt can succeed.")))
@@ -323,7 +369,10 @@ fn cache_control() -> (&'static str, Json) {
 }
 
 fn surrogate_key() -> (&'static str, Json) {
-    ("Surrogate-Key", response_header("The keys of all that the response rests on, separated by spaces."))
+    (
+        "Surrogate-Key",
+        response_header("The keys of everything that the response depends on, separated by spaces."),
+    )
 }
 
 fn response_headers() -> Json {
@@ -370,15 +419,16 @@ fn describe_parameter(parameter: Parameter) -> Json {
             "The format of bodies, in the full view. Unset: blocks.",
             one_of(&["blocks", "html", "markdown", "plain_text"]),
         ),
-        Parameter::Include => {
-            ("The kinds of entities to include, separated by commas: authors, sections and tags.", string())
-        }
+        Parameter::Include => (
+            "The kinds of entities to include, one or more of authors, sections and tags, separated by commas.",
+            string(),
+        ),
         Parameter::AtLeastRevision => (
             "The minimum revision to serve the request at, such as that of a write. The node waits for it up to 1 s.",
             number(0, None),
         ),
         Parameter::Kind => (
-            "Kinds of entities, separated by commas: article, author, section, tag and collection. Unset: all.",
+            "Kinds of entities, one or more of article, author, section, tag and collection, separated by commas. Unset: all.",
             string(),
         ),
         Parameter::After => (
@@ -446,7 +496,10 @@ fn feed_operation() -> Json {
             "A parameter is not valid, or the feed cannot resume at its position; the error has the reason.",
         ),
         ("401", "The credential is missing or not valid."),
-        ("403", "The filter of the credential does not allow feeds."),
+        ("403", "The filter of the credential, or the origin of the page, does not allow it."),
+        NOT_READ,
+        MISDIRECTED,
+        TOO_LARGE,
         ("429", "Too many feeds are open: wait for `Retry-After`."),
         ("503", "The node cannot serve the feed now: retry after `Retry-After`, or at another node."),
     ] {

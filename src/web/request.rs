@@ -1,6 +1,6 @@
 //! The resources under `/v1`, and the parameters of each: a GET is the call of one method, with the same request.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 
@@ -114,6 +114,8 @@ pub(crate) struct DocumentRequest {
     pub(crate) fresh: Option<Bytes>,
     /// The surrogate keys of what is requested, whether it exists or not.
     pub(crate) keys: Arc<[String]>,
+    /// The request for the path with its percent-encoding removed, if no article has the path as written.
+    pub(crate) decoded: Option<Box<DocumentRequest>>,
 }
 
 impl Resource<'static> {
@@ -203,6 +205,11 @@ impl<'a> Resource<'a> {
             Some(id) => Ok(format!("{}/{id}", kind.collection())),
             None => Err(not_utf8("name")),
         };
+        let decoded = match self {
+            Resource::Path(path) => decoded_segment(path),
+            _ => None,
+        };
+        let freshness_of_decoded = freshness.clone().filter(|_| decoded.is_some());
         let encoded = match self {
             Resource::Articles => {
                 let filter = values.filter();
@@ -263,8 +270,21 @@ impl<'a> Resource<'a> {
                 freshness,
             }),
         };
+        let decoded = decoded.map(|path| {
+            let encoded = encode(freshness_of_decoded.clone(), |freshness| v1::ResolvePathRequest {
+                path: path.clone().into_owned(),
+                view,
+                body_format,
+                includes: includes.clone(),
+                freshness,
+                ..Default::default()
+            });
+            let (message, fresh) = encoded;
+            let keys = [path_key(&path)].into();
+            Box::new(DocumentRequest { message, fresh, keys, decoded: None })
+        });
         let (message, fresh) = encoded;
-        Ok(DocumentRequest { message, fresh, keys: self.keys(&values).into() })
+        Ok(DocumentRequest { message, fresh, keys: self.keys(&values).into(), decoded })
     }
 
     /// Returns the surrogate keys of what is requested.
@@ -277,7 +297,10 @@ impl<'a> Resource<'a> {
                 let lists: Vec<String> = names.map(|name| format!("list:{name}")).collect();
                 if lists.is_empty() { vec!["list:articles".to_owned()] } else { lists }
             }
-            Resource::Path(path) => vec![format!("path:{}", path::normalise(&site_path(path)))],
+            Resource::Path(path) => {
+                let paths = [Some(site_path(path)), decoded_segment(path)];
+                paths.into_iter().flatten().map(|path| path_key(&path)).collect()
+            }
             Resource::Entities(kind) => vec![format!("list:{}", kind.collection())],
             Resource::Entity(kind, id) => {
                 let id = percent_decode(id, false).unwrap_or_default();
@@ -300,6 +323,30 @@ fn site_path(path: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns the path of one segment without its percent-encoding, if it has one beside slashes. Clients that are generated
+/// from the description encode more characters than a path needs, such as a colon.
+fn decoded_segment(path: &str) -> Option<Cow<'_, str>> {
+    let segment = path.strip_prefix('/').unwrap_or(path);
+    if segment.contains('/') || !segment.contains('%') {
+        return None;
+    }
+    let decoded = Cow::Owned(format!("/{}", percent_decode(segment, false)?));
+    let written = site_path(path);
+    (matches!(written, Cow::Borrowed(_)) && !path::is_same(&written, &decoded)).then_some(decoded)
+}
+
+/// Returns the surrogate key of a path: its normal form, in the ASCII of a header.
+fn path_key(path: &str) -> String {
+    let mut key = "path:".to_owned();
+    for byte in path::normalise(path).bytes() {
+        match byte {
+            b'!'..=b'~' => key.push(char::from(byte)),
+            byte => _ = write!(key, "%{byte:02X}"),
+        }
+    }
+    key
+}
+
 /// Encodes a request without and, if there is one, with its freshness.
 fn encode<M: prost::Message>(
     freshness: Option<Freshness>,
@@ -318,10 +365,14 @@ impl<'a> Values<'a> {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = percent_decode(name, true).ok_or_else(|| not_utf8("query"))?;
+            if name.is_empty() {
+                return Err(Refusal::field("query", "a parameter has no name; write it as `name=value`"));
+            }
             let Some(parameter) = known.iter().find(|parameter| parameter.name() == name) else {
                 let known: Vec<_> = known.iter().map(|parameter| parameter.name()).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-                let problem = format!("unknown parameter; this resource has {}", known.join(", "));
+                let problem = format!("unknown parameter; this resource has {known}");
                 return Err(Refusal::field(name, problem));
             };
             if values.get(*parameter).is_some() {
@@ -335,6 +386,9 @@ impl<'a> Values<'a> {
                     parameter.name(),
                     "empty; leave the parameter out, or give a value",
                 ));
+            }
+            if filters || *parameter == Included {
+                check_distinct(*parameter, &value)?;
             }
             values.0.push((*parameter, value));
         }
@@ -380,7 +434,7 @@ impl<'a> Values<'a> {
     }
 
     fn includes(&self) -> Result<Vec<i32>, Refusal> {
-        let expected = "authors, sections and tags, separated by commas";
+        let expected = "one or more of authors, sections and tags, separated by commas";
         self.words(Included, "INCLUDE_", Include::from_str_name, expected)
     }
 
@@ -457,6 +511,24 @@ impl<'a> Values<'a> {
 fn parse_word<E>(word: &str, prefix: &str, find: fn(&str) -> Option<E>) -> Option<E> {
     let is_lower = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     is_lower.then(|| find(&format!("{prefix}{}", word.to_ascii_uppercase()))).flatten()
+}
+
+/// Refuses a list that has a value twice: one of them is likely to be another one, misspelt.
+fn check_distinct(parameter: Parameter, list: &str) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    let mut values = list.split(',').filter(|value| !value.is_empty());
+    match values.find(|value| !seen.insert(*value)) {
+        Some(_) => Err(Refusal::field(parameter.name(), "has a value twice; give each value once")),
+        None => Ok(()),
+    }
+}
+
+/// Checks the query of a resource that has no parameters.
+///
+/// # Errors
+/// It has one.
+pub(crate) fn no_parameters(query: &str) -> Result<(), Refusal> {
+    Values::parse(&[], query).map(drop)
 }
 
 fn not_utf8(field: &str) -> Refusal {
@@ -548,7 +620,33 @@ mod tests {
             assert_eq!(site_path(target), path, "{target}");
             let request = Resource::Path(target).request(None, None).unwrap();
             assert_eq!(v1::ResolvePathRequest::decode(request.message).unwrap().path, path);
-            assert_eq!(*request.keys, [format!("path:{}", path::normalise(path))]);
+            assert_eq!(request.keys[0], path_key(path));
+            assert!(
+                request.keys.iter().all(|key| key.is_ascii() && !key.contains(' ')),
+                "{:?}",
+                request.keys
+            );
+        }
+    }
+
+    #[test]
+    fn a_segment_with_other_escapes_is_also_requested_without_them() {
+        for (target, path, keys) in [
+            ("/storm%3Alive", Some("/storm:live"), &["path:/storm%3Alive", "path:/storm:live"][..]),
+            ("/100%25", Some("/100%"), &["path:/100%25"]),
+            ("/st%C3%B6rm", None, &["path:/st%C3%B6rm"]),
+            ("/storm", None, &["path:/storm"]),
+            ("/news%2Fstorm%3Alive", None, &["path:/news/storm:live"]),
+            ("/news/storm%3Alive", None, &["path:/news/storm%3Alive"]),
+            ("/%ff", None, &["path:/%FF"]),
+        ] {
+            let request = Resource::Path(target).request(None, None).unwrap();
+            let decoded =
+                request.decoded.map(|decoded| v1::ResolvePathRequest::decode(decoded.message).unwrap());
+            let is_same = path.is_some_and(|path| path::is_same(path, target));
+            let expected = path.filter(|_| !is_same).map(str::to_owned);
+            assert_eq!(decoded.map(|decoded| decoded.path), expected, "{target}");
+            assert_eq!(*request.keys, *keys, "{target}");
         }
     }
 
@@ -596,6 +694,9 @@ mod tests {
             ("/v1/articles?section=&tag=a", "section"),
             ("/v1/articles?author=a,,b", "author"),
             ("/v1/articles?tag=a,", "tag"),
+            ("/v1/articles?tag=a,a", "tag"),
+            ("/v1/articles?include=tags,tags", "include"),
+            ("/v1/articles?=x", "query"),
             ("/v1/articles?view=FULL", "view"),
             ("/v1/articles?view=unspecified", "view"),
             ("/v1/articles?body=pdf", "body"),

@@ -163,7 +163,7 @@ impl Stale {
 
     fn add_paths<'a>(&mut self, paths: impl IntoIterator<Item = &'a String>) {
         for path in paths.into_iter().filter(|path| !path.is_empty()) {
-            self.keys.insert(format!("path:{}", normalise(path)));
+            self.keys.insert(format!("path:{}", escape(&normalise(path))));
             self.paths.insert(path.clone());
         }
     }
@@ -210,7 +210,7 @@ impl Purge {
     }
 }
 
-/// Escapes the characters that a request line must not contain, for example a space as `%20`.
+/// Escapes the characters that a request line or a header must not contain, for example a space as `%20`.
 fn escape(path: &str) -> String {
     let byte = |byte: u8| match byte {
         b'!'..=b'~' => char::from(byte).to_string(),

@@ -1,11 +1,11 @@
 //! Serves a read over HTTP. It is a call of its method: with the same rights, limits, deadline and metrics. A feed or a
 //! sitemap is a call of ListArticles.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::request::Parts;
+use http::{HeaderValue, request::Parts};
 use tonic::Status;
 
 use super::{Admitted, Calls, Opened, with_deadline};
@@ -77,6 +77,14 @@ impl Parsed {
         }
     }
 
+    /// Takes the request to make if no article has the path as written.
+    fn take_decoded(&mut self) -> Option<Parsed> {
+        match self {
+            Parsed::Document(request) => request.decoded.take().map(|decoded| Parsed::Document(*decoded)),
+            Parsed::Output(_) => None,
+        }
+    }
+
     /// Returns the key under which the response is cached, if any fresh one is new enough.
     fn cached_key(&self) -> Option<Bytes> {
         match self {
@@ -102,6 +110,23 @@ pub(in crate::server) struct Found {
     pub(in crate::server) revision: Revision,
     /// The pace of its body. None if the response has no body.
     pub(in crate::server) pace: Option<Pace>,
+    /// Whether it was found by the path of the request without its percent-encoding.
+    is_decoded: bool,
+    /// The surrogate keys, if they are more than those of the document.
+    pub(in crate::server) more_keys: Option<HeaderValue>,
+}
+
+impl Found {
+    /// Adds the surrogate keys of the request, if the document was found by a path that is not the one as written. The
+    /// response changes with both.
+    pub(in crate::server) fn add_keys(&mut self, keys: &[String]) {
+        if !self.is_decoded {
+            return;
+        }
+        let own = self.document.surrogate_keys.to_str().unwrap_or_default();
+        let all: BTreeSet<&str> = own.split(' ').chain(keys.iter().map(String::as_str)).collect();
+        self.more_keys = HeaderValue::try_from(all.into_iter().collect::<Vec<_>>().join(" ")).ok();
+    }
 }
 
 impl Calls {
@@ -134,7 +159,7 @@ impl Calls {
             outcome: Err(Status::internal("")),
         };
         let request = admitted.and_then(|Admitted { deadline, .. }| {
-            let mut at_least = parts.headers.get_all(AT_LEAST_HEADER).iter().map(http::HeaderValue::as_bytes);
+            let mut at_least = parts.headers.get_all(AT_LEAST_HEADER).iter().map(HeaderValue::as_bytes);
             let (first, second) = (at_least.next(), at_least.next());
             if second.is_some() {
                 return Err(Refusal::field(AT_LEAST_HEADER, "repeated: send it once").into());
@@ -167,39 +192,20 @@ impl Calls {
         &self,
         call: &Call,
         target: Target<'_>,
-        request: Parsed,
+        mut request: Parsed,
         streams: &Streams,
         has_body: impl Fn(&Document) -> bool,
     ) -> Result<Found, Status> {
-        let scope = call.caller.scope().map(|scope| scope.id());
-        let key = |message| RequestKey { read: target.read(), form: target.form(), scope, message };
-        let refuse = |refusal: Refusal| Status::from(target.name_parameter(refusal));
-        let content = &self.services.content;
-        let cached = match request.cached_key() {
-            Some(message) => content.get_cached_document(&key(message)).await,
-            None => None,
-        };
+        let decoded = request.take_decoded();
         let mut charge = Charge::new(streams.clone(), 0);
-        let (document, revision) = match cached {
-            Some(found) => found.map_err(refuse)?,
-            None => {
-                self.overload.admit_load()?;
-                // Room is reserved before the response is made.
-                charge = self.reserve(&call.method, call.method.reservation.first, streams).await?;
-                let viewer = call.caller.scope().cloned();
-                // Boxed, because both are many times larger than the cached path above.
-                let loaded = match request {
-                    Parsed::Document(DocumentRequest { message, fresh, keys }) => {
-                        let key = key(fresh.unwrap_or(message));
-                        Box::pin(content.document(key, &viewer, &keys)).await
-                    }
-                    Parsed::Output(OutputRequest { key: path, freshness, output }) => {
-                        Box::pin(content.output(key(path), &viewer, freshness, &output)).await
-                    }
-                };
-                loaded.map_err(refuse)?
-            }
-        };
+        let mut found = self.load_document(call, target, request, &mut charge).await?;
+        let mut is_decoded = false;
+        if let (Err(Refusal::PathNotFound), Some(decoded)) = (&found, decoded) {
+            found = self.load_document(call, target, decoded, &mut charge).await?;
+            is_decoded = true;
+        }
+        let refuse = |refusal: Refusal| Status::from(target.name_parameter(refusal));
+        let (document, revision) = found.map_err(refuse)?;
         let pace = match has_body(&document) {
             false => None,
             true if document.body.len() <= PIECE_BYTES => {
@@ -214,6 +220,38 @@ impl Calls {
                 Some(Pace::pieces(charge, 0))
             }
         };
-        Ok(Found { document, revision, pace })
+        Ok(Found { document, revision, pace, is_decoded, more_keys: None })
+    }
+
+    /// Returns a document from memory or, within the memory that is reserved for it, from the store.
+    async fn load_document(
+        &self,
+        call: &Call,
+        target: Target<'_>,
+        request: Parsed,
+        charge: &mut Charge,
+    ) -> Result<Result<(Arc<Document>, Revision), Refusal>, Status> {
+        let scope = call.caller.scope().map(|scope| scope.id());
+        let key = |message| RequestKey { read: target.read(), form: target.form(), scope, message };
+        let content = &self.services.content;
+        if let Some(message) = request.cached_key()
+            && let Some(found) = content.get_cached_document(&key(message)).await
+        {
+            return Ok(found);
+        }
+        self.overload.admit_load()?;
+        // Room is reserved before the response is made.
+        *charge = self.reserve(&call.method, call.method.reservation.first, charge.streams()).await?;
+        let viewer = call.caller.scope().cloned();
+        // Boxed, because both are many times larger than the cached path above.
+        Ok(match request {
+            Parsed::Document(DocumentRequest { message, fresh, keys, .. }) => {
+                let key = key(fresh.unwrap_or(message));
+                Box::pin(content.document(key, &viewer, &keys)).await
+            }
+            Parsed::Output(OutputRequest { key: path, freshness, output }) => {
+                Box::pin(content.output(key(path), &viewer, freshness, &output)).await
+            }
+        })
     }
 }

@@ -34,8 +34,8 @@ impl Calls {
             let started = pin!(async {
                 admitted?;
                 supervise::failpoint(&method.path, &self.state.health);
-                let last = parts.headers.get(live::LAST_EVENT_ID).map(http::HeaderValue::as_bytes);
-                let request = live::request(parts.uri.query(), last)?;
+                let last = parts.headers.get_all(live::LAST_EVENT_ID).iter().map(http::HeaderValue::as_bytes);
+                let request = live::request(parts.uri.query(), live::last_event_id(last)?)?;
                 let permit = self.open_feed(streams)?;
                 let message = (request, feed::Form::Event);
                 // Boxed, as the call of a native feed is.

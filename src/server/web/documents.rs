@@ -9,15 +9,15 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, VARY,
-        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION,
+        RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
     request::Parts,
 };
 use http_body::{Body, Frame};
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{Outputs, deliver, live::Events, plain_text};
+use super::{Outputs, live::Events};
 use crate::{
     content::Document,
     server::{
@@ -31,7 +31,7 @@ use crate::{
         streams::Streams,
     },
     web::{
-        caching::{Freshness, names_etag},
+        caching::{Freshness, names_etag, names_etag_strongly},
         errors::HttpError,
         request::{AT_LEAST_HEADER, ROOT, Resource},
         syndication::{self, Address},
@@ -52,14 +52,14 @@ pub(super) async fn respond(
     parts: &Parts,
 ) -> Response<Delivery<WebBody>> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return deliver(read_only(), streams);
+        return read_only(streams);
     }
     let is_head = parts.method == Method::HEAD;
     let freshness = outputs.caching.now();
     let target = match target(outputs, parts.uri.path()) {
         Ok(target) => target,
         Err(message) => {
-            let error = HttpError::new(tonic::Code::NotFound as i32, message, &[]);
+            let error = HttpError::of_head(StatusCode::NOT_FOUND, Code::NotFound, "request target", message);
             let (mut headers, body) = error_head(&error, parts);
             headers.insert(CACHE_CONTROL, cache_control(&freshness, None, false));
             return whole(error.status, headers, body, is_head, streams);
@@ -70,11 +70,17 @@ pub(super) async fn respond(
         given.any(|value| names_etag(value.as_bytes(), document.etag.as_bytes()))
             && freshness.may_confirm(document.next_change)
     };
-    let has_body = |document: &Document| !is_head && !is_current(document);
+    let is_met = |document: &Document| meets_if_match(&parts.headers, document.etag.as_bytes());
+    let has_body = |document: &Document| !is_head && is_met(document) && !is_current(document);
     let reply = calls.document(parts, target, &streams, has_body).await;
-    let DocumentReply { call, is_private, keys, outcome } = reply;
+    let DocumentReply { mut call, is_private, keys, outcome } = reply;
     match outcome {
-        Ok(found) => {
+        Ok(found) if !is_met(&found.document) => {
+            call.end(&mut Ok(()));
+            malformed(&condition_failed(found.document.etag.as_bytes()), is_head, streams)
+        }
+        Ok(mut found) => {
+            found.add_keys(&keys);
             // This was decided when the body was read. The clock has moved on: another decision could differ.
             let is_current = if is_head { is_current(&found.document) } else { found.pace.is_none() };
             document(&freshness, call, found, (is_private, is_current), streams)
@@ -84,11 +90,26 @@ pub(super) async fn respond(
 }
 
 /// Returns the response to a method other than GET and HEAD.
-pub(super) fn read_only() -> Response<tonic::body::Body> {
-    let text = "method not allowed: content is read-only over HTTP; use GET or HEAD\n";
-    let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, text);
+pub(super) fn read_only(streams: Streams) -> Response<Delivery<WebBody>> {
+    let problem = "not allowed: content is read-only over HTTP; use GET or HEAD";
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let error = HttpError::of_head(status, Code::Unimplemented, "method", problem);
+    let mut response = malformed(&error, false, streams);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
+}
+
+/// Whether a response meets the `if-match` of its request, if there is one (RFC 9110, 13.1.1).
+pub(super) fn meets_if_match(headers: &HeaderMap, etag: &[u8]) -> bool {
+    let mut given = headers.get_all(IF_MATCH).iter().peekable();
+    given.peek().is_none() || given.any(|value| names_etag_strongly(value.as_bytes(), etag))
+}
+
+/// Returns the error of a request whose `if-match` does not name the etag of the response.
+pub(super) fn condition_failed(etag: &[u8]) -> HttpError {
+    let problem = format!("not current: the etag is {}", String::from_utf8_lossy(etag));
+    let status = StatusCode::PRECONDITION_FAILED;
+    HttpError::of_head(status, Code::FailedPrecondition, "If-Match", &problem)
 }
 
 /// Returns what is at a path, or the message of the error.
@@ -110,11 +131,11 @@ fn document(
     (is_private, is_current): (bool, bool),
     streams: Streams,
 ) -> Response<Delivery<WebBody>> {
-    let Found { document, revision, pace } = found;
+    let Found { document, revision, pace, more_keys, .. } = found;
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(ETAG, document.etag.clone());
     headers.insert(CACHE_CONTROL, cache_control(freshness, document.next_change, is_private));
-    headers.insert(SURROGATE_KEY, document.surrogate_keys.clone());
+    headers.insert(SURROGATE_KEY, more_keys.unwrap_or_else(|| document.surrogate_keys.clone()));
     headers.insert(REVISION, HeaderValue::from(revision));
     headers.insert(VARY, HeaderValue::from_static("authorization"));
     if let Some(id) = call.known_request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
@@ -220,7 +241,7 @@ fn cache_control(freshness: &Freshness<'_>, next_change: Option<i64>, is_private
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("no-store"))
 }
 
-fn whole(
+pub(super) fn whole(
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,

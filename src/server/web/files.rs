@@ -10,8 +10,11 @@ use http::{
 use http_body_util::Full;
 use tonic::body::Body;
 
-use super::plain_text;
-use crate::web::{caching::names_etag, files};
+use super::{
+    documents::{condition_failed, meets_if_match},
+    plain_text,
+};
+use crate::web::{caching::names_etag, errors::HttpError, files, openapi, request::no_parameters};
 
 /// The outputs of a node, in one line.
 const NOTHING: &str = "not found: there are gRPC, gRPC-Web, a page for people at /, and content as JSON under /v1, such as \
@@ -53,6 +56,21 @@ pub(super) fn respond<B>(request: &Request<B>, has_feeds: bool) -> Response<Body
         headers.insert(CONTENT_LENGTH, HeaderValue::from(file.bytes.len()));
     }
     response
+}
+
+/// Returns the error of a request that no file meets: it has conditions that are not met, or parameters of a resource
+/// that has none. Pages may have any parameters.
+pub(super) fn refuse<B>(request: &Request<B>) -> Option<HttpError> {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let (_, etag) = files::at(path, false)?;
+    if path == openapi::PATH
+        && let Err(refusal) = no_parameters(query)
+    {
+        let status = tonic::Status::from(refusal);
+        return Some(HttpError::new(status.code() as i32, status.message(), status.details()));
+    }
+    let is_met = meets_if_match(request.headers(), etag.as_bytes());
+    (!is_met).then(|| condition_failed(etag.as_bytes()))
 }
 
 /// Whether there is a file at a path.

@@ -8,16 +8,15 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 use http_body::Frame;
 use tonic::Status;
 
 use super::{
-    Outputs, deliver,
-    documents::{REQUEST_ID, WebBody, build, refused},
-    plain_text,
+    Outputs,
+    documents::{REQUEST_ID, WebBody, build, read_only, refused, whole},
 };
 use crate::{
     server::{
@@ -43,10 +42,8 @@ pub(super) async fn respond(
     streams: Streams,
     parts: &Parts,
 ) -> Response<Delivery<WebBody>> {
-    if parts.method != Method::GET {
-        let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-        return deliver(response, streams);
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return read_only(streams);
     }
     let freshness = outputs.caching.now();
     match calls.live(parts, &streams).await {
@@ -58,6 +55,9 @@ pub(super) async fn respond(
             headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
             if let Some(id) = reply.request_id().and_then(|id| HeaderValue::from_str(id).ok()) {
                 headers.insert(REQUEST_ID, id);
+            }
+            if parts.method == Method::HEAD {
+                return whole(StatusCode::OK, headers, Bytes::new(), true, streams);
             }
             let body = Events { start: Bytes::from_static(START), reply: Some(reply) };
             build(StatusCode::OK, headers, Delivery::new(WebBody::Live(body), pace))

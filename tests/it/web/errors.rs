@@ -166,12 +166,20 @@ async fn the_description_has_the_headers_of_errors() {
         ("/v1/articles/{id}", "/v1/articles/none", &bad_token, 401),
         ("/v1/articles/{id}", "/v1/articles/none?at_least_revision=99", &[], 503),
         ("/feeds/tag/{id}.rss", "/feeds/tag/none.rss", &[], 404),
+        ("/v1/articles", "/v1/articles", &[("host", "evil.example")], 421),
+        ("/v1/articles", "/v1/articles", &[("origin", "http://evil.example")], 403),
+        ("/v1/articles/{id}", "/v1/articles/new", &[("if-match", "\"x\"")], 412),
+        ("/v1/openapi.json", "/v1/openapi.json?x=1", &[], 400),
+        ("/v1/openapi.json", "/v1/openapi.json", &[("if-match", "\"x\"")], 412),
+        ("/v1/openapi.json", "/v1/openapi.json", &[("origin", "null")], 403),
+        ("/v1/feed", "/v1/feed", &[("host", "evil.example")], 421),
         ("/v1/feed", "/v1/feed?x=1", &[], 400),
         ("/v1/feed", "/v1/feed?after=99", &[], 503),
         ("/v1/feed", "/v1/feed", &bad_token, 401),
     ] {
         let error = get_with(node.address, target, headers).await;
         assert_eq!(error.status, status, "{target}");
+        assert!(!error.reason().is_empty() && error.json()["message"].is_string(), "{target}");
         let described = described(template, status);
         // Headers that every HTTP response may have are not described, and `x-request-id` is the caller's own.
         let common =
@@ -179,6 +187,69 @@ async fn the_description_has_the_headers_of_errors() {
         let own: Vec<_> = error.headers.keys().filter(|name| !common.contains(&&name[..])).collect();
         assert!(own.contains(&&"cache-control".to_owned()), "{target}: {own:?}");
         assert!(own.iter().all(|name| described.contains(name)), "{target}: {own:?} of {described:?}");
+    }
+    node.stop().await;
+}
+
+/// RFC 9110, 13.1.1: the comparison is strong, and comes before that of `if-none-match`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_may_require_an_etag() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    put(&raw, "a").await;
+    for target in ["/v1/articles/a", "/v1/articles", "/v1/openapi.json"] {
+        let etag = get(node.address, target).await.header("etag").to_owned();
+        let (weak, both) = (format!("W/{etag}"), format!("\"x\", {etag}"));
+        for (value, status) in [(&etag[..], 200), ("*", 200), (&both, 200), ("\"x\"", 412), (&weak, 412)] {
+            for method in ["GET", "HEAD"] {
+                let read = request(node.address, method, target, &[("if-match", value)]).await;
+                assert_eq!(read.status, status, "{method} {target} {value}");
+                if status == 412 && method == "GET" {
+                    assert_eq!(
+                        (&read.reason()[..], read.header("cache-control")),
+                        ("FIELD_INVALID", "no-store")
+                    );
+                    assert!(read.json()["message"].as_str().unwrap().contains(&etag), "{}", read.text());
+                }
+            }
+        }
+        let two = [("if-match", "\"x\""), ("if-none-match", &etag[..])];
+        assert_eq!(get_with(node.address, target, &two).await.status, 412, "{target}");
+        let two = [("if-match", &etag[..]), ("if-none-match", &etag)];
+        assert_eq!(get_with(node.address, target, &two).await.status, 304, "{target}");
+    }
+    let absent = get_with(node.address, "/v1/articles/none", &[("if-match", "\"x\"")]).await;
+    assert_eq!(absent.status, 404, "a condition applies only to a response without an error");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_of_one_segment_is_found_with_more_escapes_than_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let raw = Raw::to(&node).await;
+    let at = async |id: &str, path: &str| {
+        let article = json!({"name": format!("articles/{id}"), "headline": id, "path": path});
+        raw.call("PutArticle", json!({"article": article})).await.unwrap();
+    };
+    at("live", "/storm:live").await;
+    let target = "/v1/paths/storm%3Alive";
+    for _ in 0..2 {
+        let found = get(node.address, target).await;
+        assert_eq!((found.status, &found.json()["article"]["name"]), (200, &json!("articles/live")));
+        assert_eq!(found.header("surrogate-key"), "article:live path:/storm%3Alive path:/storm:live");
+        let plain = get(node.address, "/v1/paths/storm:live").await;
+        assert_eq!((plain.status, plain.header("surrogate-key")), (200, "article:live path:/storm:live"));
+    }
+    at("escaped", "/storm%3Alive").await;
+    assert_eq!(get(node.address, target).await.json()["article"]["name"], "articles/escaped", "as written");
+    let unknown = get(node.address, "/v1/paths/none%3A").await;
+    assert_eq!((unknown.status, unknown.header("surrogate-key")), (404, "path:/none%3A path:/none:"));
+    at("umlaut", "/st\u{f6}rm").await;
+    for target in ["/v1/paths/st%C3%B6rm", "/v1/paths/sto%CC%88rm"] {
+        let found = get(node.address, target).await;
+        assert_eq!((found.status, found.header("surrogate-key")), (200, "article:umlaut path:/st%C3%B6rm"));
     }
     node.stop().await;
 }
@@ -192,6 +263,8 @@ async fn what_is_no_resource_is_said_in_one_line() {
         let unknown = get(node.address, target).await;
         assert_eq!(unknown.status, 404, "{target}");
         assert!(unknown.json()["message"].as_str().unwrap().contains("articles"), "{target}");
+        assert_eq!(unknown.reason(), "FIELD_INVALID", "{target}");
+        assert_eq!(unknown.json()["details"][1]["fieldViolations"][0]["field"], "request target");
     }
     for target in ["/favicon.ico", "/index.html", "/room.jsx"] {
         let text = get(node.address, target).await;
@@ -220,12 +293,16 @@ async fn what_is_no_resource_is_said_in_one_line() {
         for target in ["/v1/articles", "/v1/articles/a", "/v1/nothing", "/v1/openapi.json", "/", "/room.js"] {
             let refused = request(node.address, method, target, &[]).await;
             assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method} {target}");
+            assert_eq!(refused.header("cache-control"), "no-store", "{method} {target}");
+            assert_eq!(refused.json()["code"], 12, "{method} {target}");
+            assert_eq!(refused.json()["details"][1]["fieldViolations"][0]["field"], "method");
         }
         let refused = http2.request(method, "/v1/articles", &[]).await;
         assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method}");
     }
     let method = get(node.address, "/cable.v1.ContentService/GetTag").await;
     assert_eq!((method.status, method.header("allow")), (405, "POST"));
+    assert_eq!(method.header("cache-control"), "no-store");
     node.stop().await;
 }
 

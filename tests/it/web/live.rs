@@ -322,10 +322,20 @@ async fn a_feed_that_cannot_start_is_refused() {
     }
     let fields = get(node.address, "/v1/feed?tag=a%20b").await.json();
     assert!(fields.to_string().contains(r#""field":"tag""#), "{fields}");
-    for method in ["HEAD", "POST", "PUT"] {
+    for method in ["POST", "PUT"] {
         let refused = request(node.address, method, "/v1/feed", &[]).await;
-        assert_eq!((refused.status, refused.header("allow")), (405, "GET"), "{method}");
+        assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{method}");
     }
+    for (target, status) in [("/v1/feed", 200), ("/v1/feed?snapshot=true", 200), ("/v1/feed?tags=a", 400)] {
+        let head = request(node.address, "HEAD", target, &[]).await;
+        assert_eq!((head.status, head.body.len()), (status, 0), "{target}");
+        let kind = if status == 200 { "text/event-stream" } else { "application/json" };
+        assert_eq!(head.header("content-type"), kind, "{target}");
+    }
+    let two = [("last-event-id", "0000000a:1"), ("last-event-id", "0000000a:2")];
+    let refused = get_with(node.address, "/v1/feed", &two).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains(r#""field":"last-event-id""#), "{}", refused.text());
     let reset = events(node.address, "/v1/feed?after=00000000:0&reset=true", &[]).await;
     assert_eq!(reset[0].kind, "reset");
     assert_eq!(reset[0].data, json!({"reason": "FEED_RESET_REASON_LOG_CHANGED"}));
