@@ -235,7 +235,7 @@ mod tests {
         let before = scrape(&text(100, 0), start);
         let after = scrape(&text(120, 2), start + Duration::from_secs(2));
         let frame = frame(&before, &after);
-        assert!(frame.starts_with("disk_full   head 42 "), "{frame}");
+        assert!(frame.starts_with("disk_full   head 42\n"), "{frame}");
         let row: Vec<_> = frame.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(row, ["B/Get", "11.0", "1.0", "3", "200µs", "more", "0.0"]);
         assert!(!frame.contains("Never"), "{frame}");

@@ -130,7 +130,10 @@ fn serve_metrics() -> String {
     std::thread::spawn(move || {
         for peer in listener.incoming().take(2) {
             let (mut peer, mut head) = (peer.unwrap(), [0; 4096]);
-            let _ = peer.read(&mut head).unwrap();
+            let mut length = 0;
+            while !head[..length].ends_with(b"\r\n\r\n") {
+                length += peer.read(&mut head[length..]).unwrap();
+            }
             peer.write_all(b"HTTP/1.0 200 OK\r\n\r\ncable_head_revision 42\n").unwrap();
         }
     });
