@@ -180,7 +180,7 @@ settings! {
         /// The operations port has no TLS, so an address of it that other machines can reach requires this setting.
         plaintext: bool = false, Boolean;
 
-        /// Networks of proxies whose word on the address of a client is accepted, as in "10.0.0.0/8, ::1".
+        /// Networks of proxies that are trusted to state the address of a client, as in "10.0.0.0/8, ::1".
         ///
         /// With `proxy_protocol`, they must send a PROXY header. From them, `x-forwarded-for` is believed.
         trusted_proxies: Vec<Network> = Vec::new(), Networks;
