@@ -43,7 +43,9 @@ pub(crate) fn describe() -> String {
     }));
     let parameters =
         Parameter::ALL.iter().map(|parameter| (parameter.name().to_owned(), describe_parameter(*parameter)));
-    let parameters = parameters.collect();
+    let headers =
+        REQUEST_HEADERS.iter().map(|(name, about)| ((*name).to_owned(), header_parameter(name, about)));
+    let parameters = parameters.chain(headers).collect();
     let schemas = schemas.finish();
     let info = object([
         ("title", text("Cable")),
@@ -54,6 +56,8 @@ pub(crate) fn describe() -> String {
     let components = object([
         ("schemas", Json::Object(schemas)),
         ("parameters", Json::Object(parameters)),
+        ("headers", object(HEADERS.map(|(name, about)| (name, response_header(about))))),
+        ("responses", object(ERRORS.map(|(status, about)| (status, error_response(status, about))))),
         ("securitySchemes", object([("token", bearer)])),
     ]);
     let security = vec![object([]), object([("token", Json::Array(Vec::new()))])];
@@ -233,13 +237,48 @@ fn id_of(format: Format) -> String {
     format.name().split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// The errors of the head of a request, which any resource can have.
-const NOT_READ: (&str, &str) = ("405", "The method is neither GET nor HEAD.");
-const MISDIRECTED: (&str, &str) =
-    ("421", "The node listens on loopback, and `Host` is neither an IP address nor `localhost`.");
-const TOO_LARGE: (&str, &str) = ("431", "The headers are larger than 16 KiB. The response has no body.");
-const CONDITION_FAILED: (&str, &str) =
-    ("412", "No etag in `If-Match` is that of the response; the error has the current one.");
+/// The headers of requests.
+const REQUEST_HEADERS: [(&str, &str); 3] = [
+    ("If-None-Match", "Etags of responses that the client has; the response is 304 if one is current."),
+    ("If-Match", "Etags of the response that the client expects; the response is 412 if none is current."),
+    ("Cable-At-Least", "As `at_least_revision`. The larger one counts."),
+];
+
+/// The headers of responses.
+const HEADERS: [(&str, &str); 8] = [
+    ("ETag", "The etag of the response, for `If-None-Match`."),
+    ("Cache-Control", "How long caches may reuse the response; `private` if the request had a credential."),
+    ("Surrogate-Key", "The keys of everything that the response depends on, separated by spaces."),
+    ("Cable-Revision", "The revision at which the response was served."),
+    ("Location", "The new address, with the parameters of the request."),
+    ("Allow", "`GET, HEAD`."),
+    ("WWW-Authenticate", "`Bearer`."),
+    ("Retry-After", "The seconds to wait, where a later attempt can succeed."),
+];
+
+/// The errors that several resources have.
+const ERRORS: [(&str, &str); 9] = [
+    ("400", "A parameter or the head of the request is not valid; the error names the part at fault."),
+    ("401", "The credential is missing or not valid."),
+    ("403", "The role of the caller, or the origin of the page, does not allow it."),
+    ("405", "The method is neither GET nor HEAD."),
+    ("412", "No etag in `If-Match` is that of the response; the error has the current one."),
+    ("421", "The node listens on loopback, and `Host` is neither an IP address nor `localhost`."),
+    ("429", "The caller makes too many calls: wait for `Retry-After`."),
+    (NO_BODY, "The headers are larger than 16 KiB. The response has no body."),
+    ("503", "The node cannot serve the request now: retry after `Retry-After`, or at another node."),
+];
+
+/// The error that the connection itself sends.
+const NO_BODY: &str = "431";
+
+/// The errors of the description itself, which needs no credential.
+const OWN_ERRORS: [&str; 6] = ["400", "403", "405", "412", "421", NO_BODY];
+
+/// Returns the response with an error that several resources have.
+fn shared_error(status: &str) -> (String, Json) {
+    (status.to_owned(), reference("responses", status))
+}
 
 /// Describes the GET of a document. `outcomes` are the statuses that only some documents have.
 fn document(
@@ -251,15 +290,7 @@ fn document(
 ) -> Json {
     let mut parameters: Vec<Json> = path_parameter(path).into_iter().collect();
     parameters.extend(in_query.iter().map(|parameter| reference("parameters", parameter.name())));
-    parameters.push(header_parameter(
-        "If-None-Match",
-        "Etags of responses that the client has; the response is 304 if one is current.",
-    ));
-    parameters.push(header_parameter(
-        "If-Match",
-        "Etags of the response that the client expects; the response is 412 if none is current.",
-    ));
-    parameters.push(header_parameter("Cable-At-Least", "As `at_least_revision`. The larger one counts."));
+    parameters.extend(REQUEST_HEADERS.iter().map(|(name, _)| reference("parameters", name)));
     let found = object([
         ("description", text(about)),
         ("headers", response_headers()),
@@ -270,22 +301,10 @@ fn document(
         ("headers", response_headers()),
     ]);
     let mut responses = vec![("200".to_owned(), found), ("304".to_owned(), current)];
-    let mut errors = vec![
-        ("400", "A parameter or the head of the request is not valid; the error names the part at fault."),
-        ("401", "The credential is missing or not valid."),
-        ("403", "The role of the caller, or the origin of the page, does not allow it."),
-        NOT_READ,
-        CONDITION_FAILED,
-        MISDIRECTED,
-        TOO_LARGE,
-        ("429", "The caller makes too many calls: wait for `Retry-After`."),
-        ("503", "The node cannot serve the request now: retry after `Retry-After`, or at another node."),
-    ];
-    errors.extend(outcomes.iter().filter_map(|(status, about)| Some((*status, (*about)?))));
-    errors.sort_unstable();
-    for (status, about) in errors {
-        responses.push((status.to_owned(), error_response(status, about)));
-    }
+    responses.extend(ERRORS.iter().map(|(status, _)| shared_error(status)));
+    let own = outcomes.iter().filter_map(|(status, about)| Some((*status, (*about)?)));
+    responses.extend(own.map(|(status, about)| (status.to_owned(), error_response(status, about))));
+    responses.sort_by(|(one, _), (other, _)| one.cmp(other));
     let get = object([
         ("operationId", text(id)),
         ("summary", text(summary)),
@@ -299,27 +318,13 @@ fn document(
 fn own_operation() -> Json {
     let body = object([("type", text("object"))]);
     let content = object([("application/json", object([("schema", body)]))]);
-    let headers = || {
-        object([
-            ("ETag", response_header("The etag of the description, for `If-None-Match`.")),
-            cache_control(),
-        ])
-    };
+    let headers = || headers(&["ETag", "Cache-Control"]);
     let found =
         object([("description", text("The description.")), ("headers", headers()), ("content", content)]);
     let about = "The description that the client has is current.";
     let current = object([("description", text(about)), ("headers", headers())]);
     let mut responses = vec![("200".to_owned(), found), ("304".to_owned(), current)];
-    for (status, about) in [
-        ("400", "The request has a parameter, or its head is not valid; the error names the part at fault."),
-        ("403", "The origin of the page does not allow it."),
-        NOT_READ,
-        CONDITION_FAILED,
-        MISDIRECTED,
-        TOO_LARGE,
-    ] {
-        responses.push((status.to_owned(), error_response(status, about)));
-    }
+    responses.extend(OWN_ERRORS.map(shared_error));
     let get = object([
         ("operationId", text("Describe")),
         ("summary", text("Returns this description.")),
@@ -340,48 +345,33 @@ fn header_parameter(name: &str, about: &str) -> Json {
 
 /// Describes the response with an error.
 fn error_response(status: &str, about: &str) -> Json {
-    if status == TOO_LARGE.0 {
+    if status == NO_BODY {
         return object([("description", text(about))]);
     }
     let content = object([("application/json", object([("schema", reference("schemas", STATUS))]))]);
-    let mut headers = vec![cache_control()];
-    headers.extend(match status {
-        "308" => Some(("Location", response_header("The new address, with the parameters of the request."))),
-        "405" => Some(("Allow", response_header("`GET, HEAD`."))),
-        "401" => Some(("WWW-Authenticate", response_header("`Bearer`."))),
-        "429" | "503" => {
-            Some(("Retry-After", response_header("The seconds to wait, where a later attempt can succeed.")))
-        }
+    let mut names = vec!["Cache-Control"];
+    names.extend(match status {
+        "308" => Some("Location"),
+        "401" => Some("WWW-Authenticate"),
+        "405" => Some("Allow"),
+        "429" | "503" => Some("Retry-After"),
         _ => None,
     });
-    headers.extend(["308", "404", "410"].contains(&status).then(surrogate_key));
-    let headers = headers.into_iter().map(|(name, header)| (name.to_owned(), header)).collect();
-    object([("description", text(about)), ("headers", Json::Object(headers)), ("content", content)])
+    names.extend(["308", "404", "410"].contains(&status).then_some("Surrogate-Key"));
+    object([("description", text(about)), ("headers", headers(&names)), ("content", content)])
 }
 
 fn response_header(about: &str) -> Json {
     object([("description", text(about)), ("schema", object([("type", text("string"))]))])
 }
 
-fn cache_control() -> (&'static str, Json) {
-    let about = "How long caches may reuse the response; `private` if the request had a credential.";
-    ("Cache-Control", response_header(about))
-}
-
-fn surrogate_key() -> (&'static str, Json) {
-    (
-        "Surrogate-Key",
-        response_header("The keys of everything that the response depends on, separated by spaces."),
-    )
+/// Describes the headers of a response, each of [`HEADERS`].
+fn headers(names: &[&str]) -> Json {
+    Json::Object(names.iter().map(|name| ((*name).to_owned(), reference("headers", name))).collect())
 }
 
 fn response_headers() -> Json {
-    object([
-        ("ETag", response_header("The etag of the response, for `If-None-Match`.")),
-        cache_control(),
-        surrogate_key(),
-        ("Cable-Revision", response_header("The revision at which the response was served.")),
-    ])
+    headers(&["ETag", "Cache-Control", "Surrogate-Key", "Cable-Revision"])
 }
 
 fn describe_parameter(parameter: Parameter) -> Json {
@@ -490,21 +480,18 @@ fn feed_operation() -> Json {
                  where there is one, the position to resume after. The event `failed`, an error, is the last.";
     let found = object([("description", text(about)), ("content", events)]);
     let mut responses = vec![("200".to_owned(), found)];
-    for (status, about) in [
+    let own = [
         (
             "400",
             "A parameter is not valid, or the feed cannot resume at its position; the error has the reason.",
         ),
-        ("401", "The credential is missing or not valid."),
         ("403", "The filter of the credential, or the origin of the page, does not allow it."),
-        NOT_READ,
-        MISDIRECTED,
-        TOO_LARGE,
         ("429", "Too many feeds are open: wait for `Retry-After`."),
         ("503", "The node cannot serve the feed now: retry after `Retry-After`, or at another node."),
-    ] {
-        responses.push((status.to_owned(), error_response(status, about)));
-    }
+    ];
+    responses.extend(own.map(|(status, about)| (status.to_owned(), error_response(status, about))));
+    responses.extend(["401", "405", "421", NO_BODY].map(shared_error));
+    responses.sort_by(|(one, _), (other, _)| one.cmp(other));
     let get = object([
         ("operationId", text("Watch")),
         ("summary", text("Streams the changes to everything that a filter matches.")),

@@ -1544,8 +1544,8 @@ func (x *RenderedBody) GetText() string {
 }
 
 // The body of a put as text in HTML or Markdown, which the server converts to blocks. No word is lost: what no other
-// block fits becomes a raw_html block or text. Control characters are left out. The limits of an article apply to the
-// blocks.
+// block fits becomes a raw_html block or text. Control characters are left out; those that separate words, such as form
+// feeds, become spaces. The limits of an article apply to the blocks.
 //
 //   - HTML is read as browsers read it; line feeds are spaces. The ids of its elements become Block.id.
 //   - Markdown is CommonMark with tables, strikethrough, footnotes and task lists; HTML in it is converted like other HTML.
