@@ -22,7 +22,7 @@ use http::{
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tonic::{Status, body::Body, codegen::Service};
+use tonic::{Code, Status, body::Body, codegen::Service};
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
 
@@ -144,7 +144,13 @@ pub(super) async fn respond(
 /// refusal of one page must not reach the others.
 fn reject(rejection: &Rejection, is_head: bool, streams: Streams) -> Response<Delivery<WebBody>> {
     let Rejection { status, code, field, problem } = *rejection;
-    documents::malformed(&HttpError::of_head(status, code, field, problem), is_head, streams)
+    documents::malformed(&error_of_head(status, code, field, problem), is_head, streams)
+}
+
+/// Returns the error of a request that is no call: the part of its head at fault, and the problem.
+fn error_of_head(status: StatusCode, code: Code, field: &str, problem: &str) -> HttpError {
+    let refused = Status::from(Refusal::field(field, problem));
+    HttpError { status, ..HttpError::new(code as i32, refused.message(), refused.details()) }
 }
 
 /// Whether a request asks for nothing that a page of any origin may not have.

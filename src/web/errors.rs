@@ -4,13 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use http::StatusCode;
 use prost::Message as _;
-use tonic::{Code, Status};
 use tonic_types::pb;
 
-use crate::{
-    refusal::{DOMAIN, Refusal},
-    wire::json::put_string,
-};
+use crate::{refusal::DOMAIN, wire::json::put_string};
 
 /// The start of the type URLs of details.
 const TYPES: &str = "type.googleapis.com/google.rpc.";
@@ -51,12 +47,6 @@ impl HttpError {
         }
         error.body.push_str("}\n");
         error
-    }
-
-    /// Returns the error of a request that is no call: the part of its head at fault, and the problem.
-    pub(crate) fn of_head(status: StatusCode, code: Code, field: &str, problem: &str) -> HttpError {
-        let refused = Status::from(Refusal::field(field, problem));
-        HttpError { status, ..HttpError::new(code as i32, refused.message(), refused.details()) }
     }
 
     /// Returns the fields of a detail as JSON, and takes over what the headers state.

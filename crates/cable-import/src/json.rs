@@ -209,7 +209,7 @@ mod tests {
                 "article.headline: invalid type: integer `7`, expected a string",
             ),
             (r#"{"article":{"headlin":"x"}}"#, "article.headlin: unknown field"),
-            (r#"{"articel":{}}"#, "articel: unknown field"),
+            (r#"{"artikel":{}}"#, "artikel: unknown field"),
             (
                 r#"{"article":{"body":{"blocks":[{"divider":{}},{"paragraf":{}}]}}}"#,
                 "article.body.blocks[1].paragraf: unknown field",

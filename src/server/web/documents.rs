@@ -17,7 +17,7 @@ use http::{
 use http_body::{Body, Frame};
 use tonic::{Code, Status};
 
-use super::{Outputs, live::Events};
+use super::{Outputs, error_of_head, live::Events};
 use crate::{
     content::Document,
     server::{
@@ -59,7 +59,7 @@ pub(super) async fn respond(
     let target = match target(outputs, parts.uri.path()) {
         Ok(target) => target,
         Err(message) => {
-            let error = HttpError::of_head(StatusCode::NOT_FOUND, Code::NotFound, "request target", message);
+            let error = error_of_head(StatusCode::NOT_FOUND, Code::NotFound, "request target", message);
             let (mut headers, body) = error_head(&error, parts);
             headers.insert(CACHE_CONTROL, cache_control(&freshness, None, false));
             return whole(error.status, headers, body, is_head, streams);
@@ -93,7 +93,7 @@ pub(super) async fn respond(
 pub(super) fn read_only(streams: Streams) -> Response<Delivery<WebBody>> {
     let problem = "not allowed: content is read-only over HTTP; use GET or HEAD";
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    let error = HttpError::of_head(status, Code::Unimplemented, "method", problem);
+    let error = error_of_head(status, Code::Unimplemented, "method", problem);
     let mut response = malformed(&error, false, streams);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
@@ -109,7 +109,7 @@ pub(super) fn meets_if_match(headers: &HeaderMap, etag: &[u8]) -> bool {
 pub(super) fn condition_failed(etag: &[u8]) -> HttpError {
     let problem = format!("not current: the etag is {}", String::from_utf8_lossy(etag));
     let status = StatusCode::PRECONDITION_FAILED;
-    HttpError::of_head(status, Code::FailedPrecondition, "If-Match", &problem)
+    error_of_head(status, Code::FailedPrecondition, "If-Match", &problem)
 }
 
 /// Returns what is at a path, or the message of the error.
