@@ -323,8 +323,8 @@ impl CredentialFile {
         Ok(directory)
     }
 
-    /// Replaces the file atomically, if it can be read again. The new one belongs to the owner of the old one, or of the directory: the node may
-    /// run as another user than the command.
+    /// Replaces the file atomically, if it can be read again. The new one belongs to the owner of the old one, or of the
+    /// directory: the node may run as another user than the command.
     fn write(&self, entries: &[Entry]) -> Result<(), CredentialError> {
         let failed = |source| self.io_error("write", source);
         let text = show(entries);

@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// The maximum number of moves that are followed from the target of a move. Each is a read in the transaction of the
-/// write. Clients give up after some 20 redirects, so a longer chain helps no reader.
-const MAX_MOVES: usize = 100;
+/// write, and a commit can have 500 such targets. Clients give up after some 20 redirects, so a longer chain helps no
+/// reader.
+const MAX_MOVES: usize = 20;
 
 /// Returns the first step that would leave a tombstone which leads back to its own name, or through too many others.
 /// Only the names after the commit count.

@@ -33,7 +33,7 @@ pub enum WrongFile {
     /// An array of values.
     #[error(
         "a JSON array, but each record is a line of its own: convert it with `jq -c '.[]' FILE`; what \
-         `cable article list` and the like print is for `cable article put`"
+         `cable article ls` and the like print is for `cable article put`"
     )]
     Array,
     /// Entities without their records. The field is the name of their kind.

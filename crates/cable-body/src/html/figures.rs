@@ -204,7 +204,7 @@ pub(super) fn has_only_pictures(element: ElementRef<'_>) -> bool {
     };
     let mut images = 0;
     for below in markup::below(element) {
-        if in_caption(below, element) || below.value().name() == "noscript" {
+        if in_caption(below, element) || below.value().name() == "noscript" || is_in_icon(below, element) {
             continue;
         }
         if !allowed(below) {
@@ -212,7 +212,7 @@ pub(super) fn has_only_pictures(element: ElementRef<'_>) -> bool {
         }
         images += usize::from(below.value().name() == "img");
     }
-    let is_beside = |e: ElementRef<'_>| markup::is_caption(e) || e.value().name() == "noscript";
+    let is_beside = |e: ElementRef<'_>| markup::is_caption(e) || e.value().name() == "noscript" || is_icon(e);
     images > 0 && markup::text_without(*element, is_beside).trim().is_empty()
 }
 
@@ -237,6 +237,31 @@ pub(super) fn all_pictures(
             walker.noscript(found, context, flow);
         }
     }
+}
+
+/// The maximum number of nodes in a button that has nothing but an icon: the icon, and white space beside it.
+const MAX_ICON_NODES: usize = 3;
+
+/// Returns whether an element is an icon, or a button with nothing but an icon.
+fn is_icon(element: ElementRef<'_>) -> bool {
+    let is_part = |node: markup::NodeRef<'_>| match node.value() {
+        scraper::Node::Text(text) => text.trim().is_empty(),
+        scraper::Node::Element(part) => part.name() == "svg",
+        _ => true,
+    };
+    match element.value().name() {
+        "svg" => true,
+        "button" => {
+            let mut parts = element.children();
+            parts.by_ref().take(MAX_ICON_NODES).all(is_part) && parts.next().is_none()
+        }
+        _ => false,
+    }
+}
+
+fn is_in_icon(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {
+    let own = std::iter::once(*below).chain(below.ancestors());
+    own.take_while(|node| node.id() != figure.id()).filter_map(ElementRef::wrap).any(is_icon)
 }
 
 fn in_caption(below: ElementRef<'_>, figure: ElementRef<'_>) -> bool {

@@ -993,6 +993,27 @@ fn layout_of_page_builders_is_left_out() {
 }
 
 #[test]
+fn a_caption_stays_with_its_picture_beside_icons() {
+    for (beside, blocks) in [
+        ("<div><svg><path d=\"M0 0\"/></svg></div>", 1),
+        ("<button type=\"button\"> <svg></svg> </button>", 1),
+        ("<button>Enlarge</button>", 3),
+    ] {
+        let html = format!(
+            "<figure><a href=\"https://a.example/big.jpg\"><div><img src=\"https://a.example/a.jpg\" alt=\"x\">\
+             {beside}</div></a><figcaption>The quay</figcaption></figure>"
+        );
+        let body = body(&html, &NoAttachments).body;
+        assert_eq!(body.blocks.len(), blocks, "{body:?}");
+        let Some(Kind::Image(image)) = &body.blocks[0].kind else { panic!("{body:?}") };
+        assert_eq!(image.href, "https://a.example/big.jpg");
+        if blocks == 1 {
+            assert_eq!(image.media.as_ref().unwrap().caption[0].text, "The quay");
+        }
+    }
+}
+
+#[test]
 fn captions_of_players_and_of_texts_are_no_shortcodes() {
     let video = "https://www.youtube.com/embed/1";
     for inner in [format!("<iframe src='{video}'></iframe>"), format!("[youtube {video}]")] {
