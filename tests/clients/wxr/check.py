@@ -169,13 +169,17 @@ def check_tags_of(item: Item, article) -> None:
         fail(f"{item.name()} has the tags {article.tags}, the file {item.tags()}")
 
 
+# Those that a quotation (`<q>`) gets, as in a browser.
+QUOTATION_MARKS = "\u201c\u201d\u2018\u2019"
+
+
 def check_words(content, item: Item, text: str) -> int:
     """Each word of the source is in the served text, which may have more (captions, list markers).
 
     If a caption replaces the address of an embed in the text, the address must be in the body.
     """
-    wanted = Counter(words_of(item.source))
-    missing = wanted - Counter(text.split())
+    wanted = Counter(word.strip(QUOTATION_MARKS) for word in words_of(item.source))
+    missing = wanted - Counter(word.strip(QUOTATION_MARKS) for word in text.split())
     if missing:
         article = content.GetArticle(content_pb2.GetArticleRequest(name=item.name()), timeout=SECONDS).article
         captioned = [block.embed for block in article.body.blocks if block.embed.caption]
