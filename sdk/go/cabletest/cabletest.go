@@ -7,6 +7,7 @@ package cabletest
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,10 +150,19 @@ func (s *Server) Restart() {
 }
 
 // Signal sends a signal, such as SIGSTOP or SIGCONT, to the server.
+//
+// On Linux, SIGSTOP has taken effect when Signal returns: on a busy machine, a process that is to stop can still serve.
 func (s *Server) Signal(signal syscall.Signal) {
 	s.t.Helper()
 	if err := s.process.Process.Signal(signal); err != nil {
 		s.t.Fatal(err)
+	}
+	for signal == syscall.SIGSTOP {
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+		if err != nil || strings.Contains(string(state), ") T ") {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import json
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +29,13 @@ from cable_client.testing import Server
 P = ParamSpec("P")
 # No test waits for longer than this. It is no measure of speed: the machine can be busy.
 PATIENCE = 60.0
+
+
+def freeze(server: Server) -> None:
+    """Stops the process of a server, and waits until it has stopped: on a busy machine it can still serve meanwhile."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support import article, asynchronous, proxy, until
+from support import article, asynchronous, freeze, proxy, until
 
 from cable_client import Cable, CableError, ConfigError, NotFoundError, v1
 from cable_client.testing import Server
@@ -124,7 +124,7 @@ async def test_a_silent_node_ends_no_call_late_and_another_one_serves(server: Se
     assert server.process is not None
     async with Cable(server.endpoint, timeout=1) as cable:
         await cable.put_article(article("storm"))
-        server.process.send_signal(signal.SIGSTOP)
+        freeze(server)
         with pytest.raises(CableError) as silent:
             await cable.put_article(article("storm", "New"))
         assert silent.value.code is grpc.StatusCode.DEADLINE_EXCEEDED

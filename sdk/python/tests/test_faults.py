@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support import PATIENCE, article, asynchronous, proxy, tagged, until
+from support import PATIENCE, article, asynchronous, freeze, proxy, tagged, until
 
 from cable_client import (
     Cable,
@@ -47,7 +47,7 @@ def silent() -> Iterator[str]:
 async def time_out(server: Server, cable: Cable) -> None:
     """Makes a call that has no response in time, although the server and the connection are sound."""
     assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    freeze(server)
     with pytest.raises(CableError, match="DEADLINE_EXCEEDED"):
         await cable.get_status(timeout=0.1)
     server.process.send_signal(signal.SIGCONT)

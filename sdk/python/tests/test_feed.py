@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support import PATIENCE, Follower, article, asynchronous, consumers, proxy, snapshot, tagged, until
+from support import PATIENCE, Follower, article, asynchronous, consumers, freeze, proxy, snapshot, tagged, until
 
 from cable_client import (
     Cable,
@@ -84,7 +84,7 @@ async def test_a_silent_node_is_noticed_by_missed_checkpoints(server: Server) ->
         cable.feed(snapshot=True, checkpoint_interval=1, on_retry=retries.append) as feed,
     ):
         await follower.caught_up(feed)
-        server.process.send_signal(signal.SIGSTOP)
+        freeze(server)
         waiting = asyncio.create_task(follower.caught_up(feed))
 
         async def is_noticed() -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support import PATIENCE, Follower, article, consumers, tagged
+from support import PATIENCE, Follower, article, consumers, freeze, tagged
 
 from cable_client import (
     CableError,
@@ -152,7 +152,7 @@ def test_a_silent_node_is_noticed_by_missed_checkpoints(server: Server) -> None:
             for _ in range(5):
                 assert isinstance(next(feed), Checkpoint)
             assert retries == []
-            server.process.send_signal(signal.SIGSTOP)
+            freeze(server)
             following = threading.Thread(target=follow, args=(feed, "articles/storm"))
             following.start()
             assert is_noticed.wait(PATIENCE)

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -46,9 +47,11 @@ export class TestServer implements AsyncDisposable {
     return `http://${this.#address}`;
   }
 
-  /** Sends a signal to the server. */
+  /** Sends a signal to the server. On Linux, SIGSTOP has taken effect when this returns. */
   signal(signal: NodeJS.Signals): void {
     this.#process?.kill(signal);
+    const state = `/proc/${this.#process?.pid}/stat`;
+    while (signal === "SIGSTOP" && existsSync(state) && !readFileSync(state, "utf8").includes(") T ")) continue;
   }
 
   /** Ends the server with a signal, SIGKILL if unset, and waits for its end. The store stays. */
