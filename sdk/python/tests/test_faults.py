@@ -397,9 +397,10 @@ with cable.feed() as feed:
     {ending}
     child = os.fork()
     try:
-        print(Cable(sys.argv[1]).get_article("articles/storm", timeout=20).article.headline, flush=True)
+        line = Cable(sys.argv[1]).get_article("articles/storm", timeout=20).article.headline
     except ConfigError as error:
-        print(error, flush=True)
+        line = str(error)
+os.write(1, (line + os.linesep).encode())
 cable.close()
 os._exit(os.waitpid(child, 0)[1] if child else 0)
 """
