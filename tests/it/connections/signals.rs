@@ -234,7 +234,7 @@ async fn a_second_signal_ends_a_lame_duck() {
     let (code, last_lines) = program.wait_for_end();
     assert_eq!(code, Some(1));
     let failed: Vec<_> = last_lines.iter().filter(|line| line.contains("task_failed")).collect();
-    assert!(failed.is_empty(), "the tasks were told to end: {failed:?}");
+    assert!(failed.is_empty(), "the tasks ended on request: {failed:?}");
 }
 
 #[test]
