@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,21 +151,11 @@ func (r *refusing) GetStatus(context.Context, *cablev1.GetStatusRequest) (*cable
 
 func refuse(t *testing.T, wait time.Duration) (*refusing, *cable.Client) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	service, server := &refusing{wait: wait}, grpc.NewServer()
-	cablev1.RegisterStatusServiceServer(server, service)
-	cablev1.RegisterFeedServiceServer(server, &scripted{streams: [][]any{{service.refuse()}}})
-	go server.Serve(listener)
-	t.Cleanup(server.Stop)
-	client, err := cable.New(cable.Config{Endpoints: []string{"http://" + listener.Addr().String()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return service, client
+	service := &refusing{wait: wait}
+	return service, serveWith(t, func(server *grpc.Server) {
+		cablev1.RegisterStatusServiceServer(server, service)
+		cablev1.RegisterFeedServiceServer(server, &scripted{streams: [][]any{{service.refuse()}}})
+	})
 }
 
 func TestARequestedWaitBeyondTheDeadlineFailsAtOnce(t *testing.T) {

@@ -62,13 +62,19 @@ func (s *scripted) assertStarts(t *testing.T, starts string) {
 // serve starts a server with one script for each stream.
 func serve(t *testing.T, streams ...[]any) (*scripted, *cable.Client) {
 	t.Helper()
+	service := &scripted{streams: streams}
+	return service, serveWith(t, func(server *grpc.Server) { cablev1.RegisterFeedServiceServer(server, service) })
+}
+
+// serveWith starts a server with the services that register adds, and returns a client of it.
+func serveWith(t *testing.T, register func(*grpc.Server)) *cable.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := &scripted{streams: streams}
 	server := grpc.NewServer()
-	cablev1.RegisterFeedServiceServer(server, service)
+	register(server)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	client, err := cable.New(cable.Config{Endpoints: []string{"http://" + listener.Addr().String()}})
@@ -76,7 +82,7 @@ func serve(t *testing.T, streams ...[]any) (*scripted, *cable.Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return service, client
+	return client
 }
 
 func refusal(code codes.Code, reason string) error {
