@@ -199,92 +199,65 @@ impl<'a> Resource<'a> {
     ) -> Result<DocumentRequest, Refusal> {
         let values = Values::parse(self.parameters(), query.unwrap_or_default())?;
         let freshness = values.freshness(at_least)?;
-        let (view, body_format, includes) = (values.view()?, values.body()?, values.includes()?);
-        let (page_size, page_token) = (values.page_size()?, values.text(PageToken).to_owned());
-        let name = |kind: Kind, id: &str| match percent_decode(id, false) {
-            Some(id) => Ok(format!("{}/{id}", kind.collection())),
-            None => Err(not_utf8("name")),
-        };
+        let choices = values.choices()?;
+        let fresh = freshness.clone().map(|freshness| self.encode(&choices, Some(freshness)));
         let decoded = match self {
             Resource::Path(path) => decoded_segment(path),
             _ => None,
         };
-        let freshness_of_decoded = freshness.clone().filter(|_| decoded.is_some());
-        let encoded = match self {
-            Resource::Articles => {
-                let filter = values.filter();
-                let filter = (filter != v1::ArticleFilter::default()).then_some(filter);
-                encode(freshness, |freshness| v1::ListArticlesRequest {
-                    filter: filter.clone(),
-                    page_size,
-                    page_token: page_token.clone(),
-                    view,
-                    body_format,
-                    includes: includes.clone(),
-                    freshness,
-                    ..Default::default()
-                })
-            }
-            Resource::Path(path) => encode(freshness, |freshness| v1::ResolvePathRequest {
-                path: site_path(path).into_owned(),
-                view,
-                body_format,
-                includes: includes.clone(),
-                freshness,
-                ..Default::default()
-            }),
-            Resource::Entity(Kind::Article, id) => {
-                let name = name(Kind::Article, id)?;
-                encode(freshness, |freshness| v1::GetArticleRequest {
-                    name: name.clone(),
-                    view,
-                    body_format,
-                    includes: includes.clone(),
-                    freshness,
-                    ..Default::default()
-                })
-            }
-            Resource::Entity(Kind::Collection, id) => {
-                let name = name(Kind::Collection, id)?;
-                encode(freshness, |freshness| v1::GetCollectionRequest {
-                    name: name.clone(),
-                    view,
-                    body_format,
-                    includes: includes.clone(),
-                    freshness,
-                    ..Default::default()
-                })
-            }
-            // The requests of these three are alike, and so are those of all listings of entities.
-            Resource::Entity(kind, id) => {
-                let name = name(kind, id)?;
-                encode(freshness, |freshness| v1::GetTagRequest {
-                    name: name.clone(),
-                    freshness,
-                    ..Default::default()
-                })
-            }
-            Resource::Entities(_) => encode(freshness, |freshness| v1::ListTagsRequest {
-                page_size,
-                page_token: page_token.clone(),
-                freshness,
-            }),
-        };
         let decoded = decoded.map(|path| {
-            let encoded = encode(freshness_of_decoded.clone(), |freshness| v1::ResolvePathRequest {
-                path: path.clone().into_owned(),
+            Box::new(DocumentRequest {
+                message: choices.resolve_path(&path, None),
+                fresh: freshness.map(|freshness| choices.resolve_path(&path, Some(freshness))),
+                keys: [path_key(&path)].into(),
+                decoded: None,
+            })
+        });
+        Ok(DocumentRequest {
+            message: self.encode(&choices, None)?,
+            fresh: fresh.transpose()?,
+            keys: self.keys(&values).into(),
+            decoded,
+        })
+    }
+
+    /// Encodes the request of the call.
+    fn encode(self, choices: &Choices, freshness: Option<Freshness>) -> Result<Bytes, Refusal> {
+        let Choices { filter, page_size, page_token, view, body_format, includes } = choices.clone();
+        Ok(match self {
+            Resource::Articles => encode(&v1::ListArticlesRequest {
+                filter,
+                page_size,
+                page_token,
                 view,
                 body_format,
-                includes: includes.clone(),
+                includes,
                 freshness,
                 ..Default::default()
-            });
-            let (message, fresh) = encoded;
-            let keys = [path_key(&path)].into();
-            Box::new(DocumentRequest { message, fresh, keys, decoded: None })
-        });
-        let (message, fresh) = encoded;
-        Ok(DocumentRequest { message, fresh, keys: self.keys(&values).into(), decoded })
+            }),
+            Resource::Path(path) => choices.resolve_path(&site_path(path), freshness),
+            Resource::Entity(kind @ Kind::Article, id) => encode(&v1::GetArticleRequest {
+                name: name_of(kind, id)?,
+                view,
+                body_format,
+                includes,
+                freshness,
+                ..Default::default()
+            }),
+            Resource::Entity(kind @ Kind::Collection, id) => encode(&v1::GetCollectionRequest {
+                name: name_of(kind, id)?,
+                view,
+                body_format,
+                includes,
+                freshness,
+                ..Default::default()
+            }),
+            // The requests of these three are alike, and so are those of all listings of entities.
+            Resource::Entity(kind @ (Kind::Author | Kind::Section | Kind::Tag), id) => {
+                encode(&v1::GetTagRequest { name: name_of(kind, id)?, freshness, ..Default::default() })
+            }
+            Resource::Entities(_) => encode(&v1::ListTagsRequest { page_size, page_token, freshness }),
+        })
     }
 
     /// Returns the surrogate keys of what is requested.
@@ -347,13 +320,38 @@ fn path_key(path: &str) -> String {
     key
 }
 
-/// Encodes a request without and, if there is one, with its freshness.
-fn encode<M: prost::Message>(
-    freshness: Option<Freshness>,
-    request: impl Fn(Option<Freshness>) -> M,
-) -> (Bytes, Option<Bytes>) {
-    let message = request(None).encode_to_vec().into();
-    (message, freshness.map(|freshness| request(Some(freshness)).encode_to_vec().into()))
+fn encode(request: &impl prost::Message) -> Bytes {
+    request.encode_to_vec().into()
+}
+
+/// Returns the name of an entity whose id the path of a request has.
+fn name_of(kind: Kind, id: &str) -> Result<String, Refusal> {
+    let id = percent_decode(id, false).ok_or_else(|| not_utf8("name"))?;
+    Ok(format!("{}/{id}", kind.collection()))
+}
+
+/// The values of the parameters as the fields of requests have them.
+#[derive(Debug, Clone)]
+struct Choices {
+    filter: Option<v1::ArticleFilter>,
+    page_size: i32,
+    page_token: String,
+    view: i32,
+    body_format: i32,
+    includes: Vec<i32>,
+}
+
+impl Choices {
+    fn resolve_path(&self, path: &str, freshness: Option<Freshness>) -> Bytes {
+        encode(&v1::ResolvePathRequest {
+            path: path.to_owned(),
+            view: self.view,
+            body_format: self.body_format,
+            includes: self.includes.clone(),
+            freshness,
+            ..Default::default()
+        })
+    }
 }
 
 /// The values of the parameters of a request.
@@ -393,6 +391,18 @@ impl<'a> Values<'a> {
             values.0.push((*parameter, value));
         }
         Ok(values)
+    }
+
+    fn choices(&self) -> Result<Choices, Refusal> {
+        let filter = self.filter();
+        Ok(Choices {
+            filter: (filter != v1::ArticleFilter::default()).then_some(filter),
+            view: self.view()?,
+            body_format: self.body()?,
+            includes: self.includes()?,
+            page_size: self.page_size()?,
+            page_token: self.text(PageToken).to_owned(),
+        })
     }
 
     pub(super) fn get(&self, parameter: Parameter) -> Option<&str> {
