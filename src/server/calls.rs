@@ -126,7 +126,7 @@ impl Calls {
         streams: Streams,
     ) -> impl Future<Output = CallReply> + use<B> {
         let opened = self.open(head, &streams);
-        async move { self.serve(opened, body, streams).await }
+        self.serve(opened, body, streams)
     }
 
     /// Decides from the head alone whether a call is served. The body of a refused call is never read.
@@ -164,7 +164,7 @@ impl Calls {
         })
     }
 
-    async fn serve(&self, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
+    async fn serve(self: Arc<Self>, opened: Opened, body: impl RequestBody, streams: Streams) -> CallReply {
         let Opened { call, admitted } = opened;
         let Admitted { deadline, head_bytes } = match admitted {
             Ok(admitted) => admitted,

@@ -139,9 +139,10 @@ async fn serve_http2(
     let connection_streams = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (calls, streams) = (calls.clone(), connection_streams.clone());
-        // An async block around both branches would hold the request twice, for as long as a stream is open.
+        // Boxed, because hyper moves the future several times, and holds its memory for as long as a stream is open.
         let response = if web::is_native(&request) {
-            Either::Right(transport::call(calls, request, streams).map(|(reply, pace)| {
+            let reply = Box::pin(transport::call(calls, request, streams));
+            Either::Right(reply.map(|(reply, pace)| {
                 transport::response(reply).map(|reply| EitherBody::Left(Delivery::new(reply, pace)))
             }))
         } else {
