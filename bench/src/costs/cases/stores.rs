@@ -123,6 +123,21 @@ pub(super) fn newsroom(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
     })
 }
 
+/// Imports 500 chains of 19 moves, each of which ends at an article, and 500 more articles.
+pub(super) fn moved(raw: Raw) -> BoxFuture<'static, Outcome<()>> {
+    Box::pin(async move {
+        raw.import((0..1_000).map(|i| f(1, article(&format!("n{i}"), &[]))).collect()).await?;
+        // The end of each chain first, so that its start has a target.
+        let moves = (0..19).rev().flat_map(|at| (0..500).map(move |chain| tombstone_of_move(chain, at)));
+        raw.import(moves.map(|tombstone| f(6, tombstone)).collect()).await
+    })
+}
+
+fn tombstone_of_move(chain: usize, at: usize) -> Vec<u8> {
+    let next = if at == 18 { format!("articles/n{chain}") } else { format!("articles/m{chain}-{}", at + 1) };
+    [f(1, format!("articles/m{chain}-{at}")), n(2, 1), f(3, next)].concat()
+}
+
 /// Imports 30,000 small articles. None of those that match the filter has any of the filter's excluded tags, which
 /// other articles have.
 pub(super) fn many_articles(raw: Raw) -> BoxFuture<'static, Outcome<()>> {

@@ -3,7 +3,7 @@
 use super::{
     Case, MIB, case,
     encoding::{article, block, f, id, many, n, paragraph, span, x},
-    stores::{large, newsroom},
+    stores::{large, moved, newsroom},
 };
 
 const PUT: &str = "PublishingService/PutArticle";
@@ -209,6 +209,23 @@ pub(super) fn commits() -> Vec<Case> {
                 })
             })
         },
+        Case {
+            prepare: moved,
+            needs_success: true,
+            ..commit("500 removals, each moved to a chain of 19 moves", |i| {
+                many(if i == 0 { 500 } else { 1 }, |j| {
+                    let (name, target) = (format!("articles/n{}", 500 + j), format!("articles/m{j}-0"));
+                    f(1, f(7, [f(1, name), n(2, 1), f(3, target)].concat()))
+                })
+            })
+        },
+        import("1,000 tombstones in chains of 20 moves", |i| {
+            many(1_000, |j| {
+                let (chain, at) = (j / 20, j % 20);
+                let name = |at| format!("articles/m{i}-{chain}-{at}");
+                f(2, f(6, [f(1, name(at)), n(2, 1), f(3, name(at + 1))].concat()))
+            })
+        }),
         import("four articles of 1 MiB, empty spans", |i| {
             many(4, |j| {
                 f(2, f(1, article(&format!("i{i}-{j}"), &f(15, paragraph(many(49_000, |_| f(1, [])))))))
