@@ -56,6 +56,7 @@ async function main() {
   await pages(origin, demo);
   await everyArticle(origin, demo);
   await content(origin, demo);
+  await oddities(origin, demo);
   await directions(origin, demo);
   await history(origin);
   await commands(origin, demo);
@@ -105,7 +106,10 @@ async function open(url, { viewport = DESKTOP, features = [], wait = settled, sc
       window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
     // When each row of the wire was inserted, to check the page's own measurement.
     window.inserted = {};
+    // All that a screen reader was given to say.
+    window.announced = [];
     new MutationObserver((records) => {
+      if (records.some((record) => record.target.id === "announcer")) window.announced.push(document.getElementById("announcer").textContent);
       for (const node of records.flatMap((record) => [...record.addedNodes])) {
         if (node instanceof HTMLElement && node.dataset.revision) window.inserted[node.dataset.revision] ??= Date.now();
       }
@@ -383,6 +387,95 @@ async function content(origin, node) {
   await node.cable(["article", "rm", "all-blocks"]);
 }
 
+/** Articles that are valid and odd: long words, names within names, media without files, tables and notes. */
+const LONG = "Donaudampfschifffahrtsgesellschaftskapitaen".repeat(4);
+const film = (fields) => ({ renditions: [{ href: "/media/film.webm", type: "video/webm" }], ...fields });
+const ODD = {
+  name: "articles/odd",
+  headline: `Odd ${LONG}`,
+  path: "/world/odd",
+  tags: ["tags/long"],
+  byline: { credits: [{ displayName: "Anna Bell" }, { author: "authors/ann", displayName: "Ann" }] },
+  leadMedia: { kind: "MEDIA_KIND_VIDEO", altText: "The harbour." },
+  body: { blocks: [
+    { paragraph: { spans: [span("A note", { link: { href: "#gr%C3%B6%C3%9Fe" } }), span(", a block", { link: { href: "/world/odd#größe" } }),
+      span(", a page", { link: { href: "/world/odd?page=2" } })] } },
+    { table: { caption: [span("Figures")], rows: [{ cells: [{ spans: [span("1")] }] }] } },
+    { table: { rows: [{ cells: [{ spans: [span("1")] }] }] } },
+    { table: { rows: [{ cells: [{ spans: [span("2")] }] }] } },
+    { livePost: { title: "A post", credits: [{ author: "authors/ann" }, { author: "authors/post" }], blocks: [paragraph("Posted")] } },
+    { video: { media: film({ renditions: [{ href: "/media/film.webm", type: "video/webm" }, { href: `${SAMPLE_PICTURES}film.mp4`, type: "video/mp4" }] }) } },
+    { video: { media: film({ credit: LONG }) } },
+    ...Array.from({ length: 30 }, () => paragraph("A paragraph that makes the article long.")),
+    { id: "größe", ...paragraph("The note.") },
+  ] },
+};
+
+async function oddities(origin, node) {
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/long", displayName: LONG }));
+  for (const [id, displayName] of [["ann", "Ann Other"], ["post", "Paul Post"]]) {
+    await node.cable(["author", "put", "-"], JSON.stringify({ name: `authors/${id}`, displayName }));
+  }
+  await node.put(ODD, { name: "articles/odd-2", headline: "Odd too", tags: ["tags/long"],
+    byline: { text: "Words by Ann, pictures by Anna Bell", credits: [{ displayName: "Anna Bell" }, { author: "authors/ann", displayName: "Ann" }] } });
+  const page = await open(`${origin}/#/article/odd`);
+  const links = (selector) => page.$eval(selector, (element) =>
+    [element.textContent, ...[...element.querySelectorAll("a")].map((link) => `${link.textContent} ${link.getAttribute("href")}`)]);
+  await check("names are linked whole, and each to its person", async () => {
+    assert.deepEqual(await links(".byline"), ["By Anna Bell and Ann", "Ann #/author/ann"]);
+    assert.deepEqual(await links(".post > .quiet"), ["Ann Other and Paul Post", "Ann Other #/author/ann", "Paul Post #/author/post"]);
+    await go(page, "#/article/odd-2");
+    assert.deepEqual(await links(".byline"), ["Words by Ann, pictures by Anna Bell", "Ann #/author/ann"]);
+  });
+  await check("media have the files that can be reached, and landmarks a label each", async () => {
+    await go(page, "#/article/odd");
+    assert.deepEqual(await texts(page, ".files"), ["Watch the video"]);
+    assert.deepEqual(await texts(page, ".missing"), ["The harbour.", "A video that cannot be played."]);
+    assert.deepEqual(await page.$$eval(".table", (all) => all.map((each) => each.ariaLabel)), ["Figures", "Table 1", "Table 2"]);
+    await page.evaluate(axe.source);
+    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["landmark-unique"] }));
+    assert.deepEqual(found.violations, []);
+  });
+  await check("a link to a block leads there each time, and a return to the reader's place", async () => {
+    const isThere = () => page.waitForFunction(() => {
+      const note = document.getElementById("block-größe");
+      const box = note?.getBoundingClientRect();
+      return box && document.activeElement === note && box.top >= 0 && box.bottom <= innerHeight;
+    }, { timeout: WAIT_MILLIS });
+    await page.click(".prose a");
+    await isThere();
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.click(".prose a");
+    await isThere();
+    await page.evaluate(() => scrollTo(0, 150));
+    await go(page, "#/tags");
+    await page.evaluate(() => {
+      document.querySelector("main").setAttribute("aria-busy", "true");
+      window.history.back();
+    });
+    await settled(page);
+    assert.equal(await page.evaluate(() => scrollY), 150);
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.click(".prose a:nth-of-type(2)");
+    await isThere();
+    assert.match(page.url(), /#\/path\/world\/odd#/);
+    await go(page, "#/path/world/odd?x=1");
+    assert.equal(await text(page, "main h1"), ODD.headline);
+    assert.equal(await page.$eval(".prose a:nth-of-type(3)", (link) => link.getAttribute("href")), "#/path/world/odd");
+  });
+  await check("long words fit a screen of 320 pixels", async () => {
+    await page.setViewport({ ...PHONE, width: 320 });
+    for (const hash of ["#/article/odd", "#/tag/long", "#/live/tag/long", "#/tags", "#/"]) {
+      await go(page, hash);
+      const [wide, view] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(wide <= view, `${hash} is ${wide} px wide on a screen of ${view} px`);
+    }
+    await clean(page);
+  });
+  await page.close();
+  for (const id of ["odd", "odd-2"]) await node.cable(["article", "rm", id]);
+}
+
 /** Articles in scripts of either direction, and the direction that each must have. */
 const DIRECTIONS = [
   [{ name: "articles/arabic", headline: "عنوان طويل", language: "ar", body: { blocks: [paragraph("هذا نص عربي.")] } }, "rtl"],
@@ -463,6 +556,12 @@ async function commands(origin, node) {
   };
   const hasJson = await serves("/v1/articles");
   const hasEvents = await serves("/v1/feed?tag=russia");
+  await node.cable(["section", "put", "-"], JSON.stringify({ name: "sections/-s", displayName: "S" }));
+  await node.cable(["author", "put", "-"], JSON.stringify({ name: "authors/-u", displayName: "U" }));
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/-t", displayName: "T" }));
+  await node.put({ name: "articles/-a", headline: "An odd id", path: "/world/[odd]{path}", tags: ["tags/-t"], section: "sections/-s",
+    byline: { credits: [{ author: "authors/-u" }] } });
+  await node.cable(["collection", "put", "-"], JSON.stringify({ name: "collections/-c", title: "C", articles: ["articles/-a"] }));
   await check("the lines beside the views work as they are", async () => {
     const environment = { PATH: `${bin}:/usr/local/bin:/usr/bin:/bin`, HOME: home };
     // The proxy does not speak HTTP/2, which gRPC needs.
@@ -476,15 +575,20 @@ async function commands(origin, node) {
       return done.output;
     };
     for (const hash of ["#/", "#/section/region", "#/article/station-lamp-23", "#/author/padraig-solli", "#/tag/russia", "#/tags",
-      "#/collection/hedda", "#/path/world/2026/09/silent-weather-stations"]) {
+      "#/collection/hedda", "#/path/world/2026/09/silent-weather-stations", "#/section/-s", "#/article/-a", "#/author/-u", "#/tag/-t",
+      "#/collection/-c", "#/path/world/[odd]{path}"]) {
       await go(page, hash);
-      assert.deepEqual(await texts(page, ".command h3"), ["Command line", "curl", "grpcurl"], hash);
+      assert.match((await texts(page, ".command h3")).join(), /^Command line,curl(, without the sections within)?,grpcurl$/, hash);
       const [cable, curl, grpcurl] = await texts(page, ".command code");
-      assert.ok(cable.endsWith(` --endpoint ${origin}`), cable);
+      assert.ok(`${cable} `.includes(` --endpoint ${origin} `), cable);
       await succeeds(cable);
       if (hasJson) JSON.parse(await succeeds(`${curl} -fsS`));
       if (process.env.GRPCURL) JSON.parse(await succeeds(grpcurl.replace(/^grpcurl/, process.env.GRPCURL)));
     }
+    await go(page, "#/live/tag/-t");
+    const odd = await texts(page, ".command code");
+    await succeeds(`${odd[0]} --until-caught-up`);
+    await succeeds(odd[3]);
     await go(page, "#/live/tag/shipping");
     const [follow, events, watch, change] = await texts(page, ".command code");
     const until = (line) => run(`timeout 3 ${line}`);
@@ -650,11 +754,29 @@ async function live(origin, node) {
       await page.waitForFunction((before) => document.querySelectorAll(".list h2").length > before, { timeout: WAIT_MILLIS }, before);
     }
     const shown = await page.$$eval(".list h2 a", (all) => all.map((each) => each.getAttribute("href")));
-    const expected = (await node.cable(["article", "ls", "--tag", "russia", "--limit", String(shown.length), "-o", "id"])).trim().split("\n");
+    assert.equal(shown.length, MAX_ROWS);
+    const expected = (await node.cable(["article", "ls", "--tag", "russia", "--limit", String(MAX_ROWS), "-o", "id"])).trim().split("\n");
     assert.deepEqual(shown, expected.map((id) => `#/article/${id}`));
     assert.match(await text(page, ".more"), new RegExp(`^The page shows the newest ${shown.length}`));
     await clean(page);
     return `${shown.length} articles`;
+  });
+  await check("a list that was extended is as long on a return and after a reload", async () => {
+    const place = () => page.evaluate(() => [document.querySelectorAll(".list h2").length, Math.round(scrollY)]);
+    await page.evaluate(() => document.querySelector(".list").children[150].scrollIntoView());
+    const before = await place();
+    await go(page, "#/article/station-lamp-23");
+    await page.evaluate(() => {
+      document.querySelector("main").setAttribute("aria-busy", "true");
+      window.history.back();
+    });
+    await settled(page);
+    assert.deepEqual(await place(), before);
+    await page.reload();
+    await settled(page);
+    await page.waitForFunction((top) => Math.abs(scrollY - top) < 2, { timeout: WAIT_MILLIS }, before[1]);
+    assert.deepEqual((await place())[0], before[0]);
+    await clean(page);
   });
 
   await check("leaving the page ends its feed", async () => {
@@ -695,6 +817,13 @@ async function appearance(origin) {
     await clean(page);
     await page.close();
   });
+  await check("on paper, an article has the whole width", async () => {
+    const page = await open(`${origin}/#/article/tram-hill-wards`);
+    await page.emulateMediaType("print");
+    const [view, column] = await page.evaluate(() => [".view", ".view-main"].map((each) => document.querySelector(each).clientWidth));
+    assert.equal(column, view);
+    await page.close();
+  });
   await check("a reader who prefers no motion sees none", async () => {
     for (const [value, moves] of [["no-preference", true], ["reduce", false]]) {
       const page = await open(`${origin}/#/live/tag/russia`, { features: [{ name: "prefers-reduced-motion", value }] });
@@ -720,6 +849,14 @@ async function failures(origin, node) {
     assert.equal(await text(page, "main h1"), "This has moved");
     await page.click(".failure .button");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "And the feed continues", { timeout: WAIT_MILLIS });
+    for (const [kind, fields] of [["tag", { displayName: "Old" }], ["author", { displayName: "Old" }], ["section", { displayName: "Old" }],
+      ["collection", { title: "Old" }]]) {
+      await node.cable([kind, "put", "-"], JSON.stringify({ name: `${kind}s/old`, ...fields }));
+      await node.cable([kind, "rm", "old", "--moved-to", "new"]);
+      await go(page, `#/${kind}/old`);
+      assert.equal(await text(page, "main h1"), "This has moved", kind);
+      assert.equal(await page.$eval(".failure .button", (link) => link.getAttribute("href")), `#/${kind}/new`);
+    }
     await go(page, "#/no/such/page");
     assert.equal(await text(page, "main h1"), "Nothing here");
     await go(page, "#/tag/a%20b");
@@ -741,6 +878,21 @@ async function failures(origin, node) {
     await page.setOfflineMode(false);
     await page.click(".ways button");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "Climate", { timeout: WAIT_MILLIS });
+    await page.close();
+  });
+  await check("a node that does not respond is waited for in sight", async () => {
+    const page = await open(`${origin}/`);
+    node.process.kill("SIGSTOP");
+    try {
+      await page.evaluate(() => { location.hash = "#/tags"; });
+      await page.waitForFunction(() => document.title === "Loading…" && window.announced.includes("Loading"), { timeout: WAIT_MILLIS });
+      assert.equal(await page.$eval("main", (main) => getComputedStyle(main, "::before").position), "fixed");
+    } finally {
+      node.process.kill("SIGCONT");
+    }
+    await page.waitForFunction(() => document.title.startsWith("Tags"), { timeout: WAIT_MILLIS });
+    assert.equal(await page.$eval("main", (main) => getComputedStyle(main, "::before").content), "none");
+    await clean(page);
     await page.close();
   });
 }
@@ -892,6 +1044,10 @@ async function tokens() {
     await page.type("#token", "not-a-token");
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelector(".failure .dek")?.textContent.includes("does not accept"), { timeout: WAIT_MILLIS });
+    const reason = await page.$eval("#token", (input) => [input.ariaInvalid, document.getElementById(input.getAttribute("aria-describedby").split(" ")[0]).textContent]);
+    assert.match(reason.join(), /^true,The node does not accept/);
+    assert.match(await text(page, "#announcer"), /^This token is not accepted\. The node does not accept/);
+    await accessible(page, "a token that is not accepted");
     await page.type("#token", token);
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "A guarded article", { timeout: WAIT_MILLIS });

@@ -4,9 +4,10 @@ import { content } from "../api";
 import { announce, el, fill, type Child } from "../dom";
 import { Follower, type Filter, type Listener, type State } from "../follower";
 import { idOf, routeOf } from "../links";
-import { cable, curl, grpcurl, panel } from "../panel";
+import { Names } from "../names";
+import { cable, curl, grpcurl, option, panel } from "../panel";
 import { ArticleView, Include, type Article, type FeedChange, type Position } from "../schema";
-import { kicker, Names, read, title, type View, withPanel } from "../view";
+import { kicker, read, title, type View, withPanel } from "../view";
 import { clock, count, machine, millis, REMOVALS, span, tongue } from "../words";
 
 /** The changes and the articles that the page shows. Older ones leave it. */
@@ -52,7 +53,7 @@ export async function live(kind: Kind, id: string, signal: AbortSignal): Promise
   await page.load();
   const query = `${kind}=${encodeURIComponent(id)}`;
   const commands = [
-    { ...cable("feed", "watch", shown.option, id), label: "Follow: command line" },
+    { ...cable(["feed", "watch", ...option(shown.option, id)]), label: "Follow: command line" },
     { ...curl(`/v1/feed?${query}`, "-N"), label: "Follow: curl" },
     { ...grpcurl("FeedService/Watch", { filter: shown.request }), label: "Follow: grpcurl" },
     ...page.example(),
@@ -147,8 +148,8 @@ class LivePage implements Listener {
     const first = [...this.#rows.keys()][0];
     if (!first) return [];
     const id = idOf(first);
-    const get = cable("article", "get", id, "-o", "json").line;
-    const put = cable("article", "put", "-").line;
+    const get = cable(["article", "get", "-o", "json"], id).line;
+    const put = cable(["article", "put"], "-").line;
     return [{ label: "Change a headline", line: `${get} | sed 's/"headline": "/&Now: /' | ${put}` }];
   }
 
