@@ -62,6 +62,7 @@ async function main() {
   await commands(origin, demo);
   await keyboard(origin);
   await live(origin, demo);
+  await changes(origin, demo);
   await appearance(origin);
   await failures(origin, demo);
   await operations(demo);
@@ -789,6 +790,82 @@ async function live(origin, node) {
   await page.close();
 }
 
+/** What becomes of an article on the live page, and what a screen reader is given of it. */
+async function changes(origin, node) {
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/desk", displayName: "Desk" }));
+  const at = (id, headline, fields = {}) => node.put({ name: `articles/${id}`, headline, tags: ["tags/desk"], ...fields });
+  await at("subject", "Alpha secret");
+  await at("other", "Another article");
+  const page = await open(`${origin}/#/live/tag/desk`);
+  await page.bringToFront();
+  await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+  const arrived = (number) => page.waitForFunction((number) => document.querySelector(".numbers dd").textContent === String(number),
+    { timeout: WAIT_MILLIS }, number);
+  const row = '.live-article[data-name="articles/subject"]';
+  await check("an article has one row on the live page, and keeps the focus", async () => {
+    await page.focus(`${row} a`);
+    await at("subject", "Alpha secret", { tags: [] });
+    await arrived(1);
+    assert.equal(await page.evaluate((row) => document.activeElement === document.querySelector(row), row), true, "a row that is struck has the focus");
+    await at("subject", "Beta secret");
+    await arrived(2);
+    await page.focus(`${row} a`);
+    await at("other", "Another article, changed");
+    await at("subject", "Gamma secret");
+    await arrived(4);
+    assert.equal(await page.evaluate((row) => document.activeElement === document.querySelector(`${row} a`), row), true);
+    assert.deepEqual(await texts(page, ".live-article h3"), ["Gamma secret", "Another article, changed"]);
+    await clean(page);
+  });
+  await check("a section that is new has its name on the live page", async () => {
+    await node.cable(["section", "put", "-"], JSON.stringify({ name: "sections/annex", displayName: "The Annex" }));
+    await at("other", "Another article, moved", { section: "sections/annex" });
+    await page.waitForFunction(() => document.querySelector(".live-article .kicker")?.textContent.endsWith("The Annex"), { timeout: WAIT_MILLIS });
+    await clean(page);
+  });
+  await check("a kill erases an article from the live page", async () => {
+    await at("subject", "Delta secret");
+    await page.waitForFunction(() => document.getElementById("announcer").textContent.includes("Delta secret"), { timeout: WAIT_MILLIS });
+    await at("subject", "Epsilon secret");
+    await node.cable(["article", "rm", "subject", "--reason", "killed"]);
+    await arrived(8);
+    assert.equal(await page.evaluate(() => document.documentElement.outerHTML.includes("secret")), false);
+    assert.equal(await text(page, `${row} h3`), "subject");
+    assert.ok((await rows(page)).filter(({ name }) => name === "articles/subject").every(({ text }) => text.startsWith("subject")));
+    const before = await page.evaluate(() => window.announced.length);
+    await page.waitForFunction(() => window.announced.at(-1).includes("Removed: subject"), { timeout: WAIT_MILLIS });
+    assert.ok(!(await page.evaluate((before) => window.announced.slice(before).join(), before)).includes("secret"));
+    await clean(page);
+  });
+  await check("many changes at once are announced with their number", async () => {
+    const number = MAX_ROWS + 100;
+    await page.click(".cut");
+    await page.waitForFunction(() => window.announced.at(-1).includes("Connection cut"), { timeout: WAIT_MILLIS });
+    const first = await page.evaluate(() => window.announced.length);
+    await node.put(...Array.from({ length: number }, (_, index) => ({ name: `articles/many-${index}`, headline: `Many ${index}`, tags: ["tags/desk"] })));
+    await page.click(".cut");
+    const resumed = `Resumed. ${number} changes made meanwhile, nothing lost.`;
+    await page.waitForFunction((resumed) => window.announced.at(-1).endsWith(resumed), { timeout: WAIT_MILLIS }, resumed);
+    const announced = await page.evaluate((first) => window.announced.slice(first), first);
+    const counted = announced.map((text) => Number(/^(\d+) changes\. /.exec(text)?.[1] ?? text.match(/New: /g)?.length ?? 0));
+    assert.equal(counted.reduce((sum, each) => sum + each), number, JSON.stringify(announced));
+    assert.match(announced.join(), new RegExp(`The last: New: Many ${number - 1}\\.`));
+    await clean(page);
+  });
+  await check("the live page of a section has the sections within it", async () => {
+    await go(page, "#/live/section/region");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    const expected = (await node.cable(["article", "ls", "--section", "region", "--children", "--limit", "40", "-o", "id"])).trim().split("\n");
+    assert.deepEqual(await page.$$eval(".live-article", (all) => all.map((each) => each.dataset.name.replace("articles/", ""))), expected);
+    const sections = (await node.cable(["section", "ls", "-o", "jsonl"])).trim().split("\n").map((line) => JSON.parse(line));
+    const child = sections.find((section) => section.parent === "sections/region").name;
+    await node.put({ name: "articles/within", headline: "From a section within", section: child });
+    await page.waitForFunction(() => document.querySelector(".wire-row")?.dataset.name === "articles/within", { timeout: WAIT_MILLIS });
+    await clean(page);
+  });
+  await page.close();
+}
+
 async function appearance(origin) {
   const dark = [{ name: "prefers-color-scheme", value: "dark" }];
   const hashes = ["#/", "#/article/storm-hedda-live", "#/article/grain-freight-table", "#/tag/russia", "#/live/tag/russia", "#/tags", "#/token"];
@@ -1063,6 +1140,22 @@ async function tokens() {
     await page.close();
   });
   await slips(origin, token);
+  await check("a live page whose token is revoked says so, and takes another one", async () => {
+    await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/quay", displayName: "Quay" }), { CABLE_TOKEN: publisher });
+    const page = await open(`${origin}/#/token`);
+    await page.type("#token", token);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".front", { timeout: WAIT_MILLIS });
+    await go(page, "#/live/tag/quay");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await node.cable(["token", "revoke", "room", "--data", "data"]);
+    await page.waitForSelector('.live[data-state="ended"] #token[aria-invalid]', { timeout: WAIT_MILLIS });
+    await page.waitForFunction(() => window.announced.at(-1).includes("Connection ended: This token is not accepted."), { timeout: WAIT_MILLIS });
+    await page.type("#token", publisher);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await page.close();
+  });
 }
 
 async function slips(origin, token) {
@@ -1105,11 +1198,38 @@ async function restart() {
     await page.waitForFunction(() => document.querySelectorAll(".wire-row").length === 1, { timeout: WAIT_MILLIS });
     await node.stop();
     await page.waitForSelector('.live[data-state="waiting"]', { timeout: WAIT_MILLIS });
+    await page.waitForFunction(() => window.announced.some((text) => text.includes("Connection lost.")), { timeout: WAIT_MILLIS });
     await node.start();
     await node.change("boat", { headline: "A boat, after" });
     await page.waitForFunction(() => document.querySelector('.live[data-state="live"] .wire-row .wire-text a')?.textContent === "A boat, after",
       { timeout: WAIT_MILLIS * 2 });
     assert.deepEqual((await rows(page)).map((row) => row.text), ["A boat, before A boat, after", "A boat A boat, before"]);
+    await page.close();
+  });
+  await check("a live page whose node has another history is read again, as often as that takes", async () => {
+    const page = await open(`${origin}/#/live/tag/quay`);
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await node.change("boat", { headline: "A boat of the first history" });
+    await page.waitForSelector(".wire-row", { timeout: WAIT_MILLIS });
+    let refused = 0;
+    await page.setRequestInterception(true);
+    page.on("request", (request) => {
+      const isFirst = request.url().endsWith("/ListArticles") && refused === 0;
+      refused += isFirst ? 1 : 0;
+      return isFirst ? request.abort() : request.continue();
+    });
+    await node.stop();
+    fs.rmSync(path.join(node.home, "data"), { recursive: true });
+    await node.start();
+    await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/quay", displayName: "Quay" }));
+    await node.put({ name: "articles/barge", headline: "A barge of the second", tags: ["tags/quay"] });
+    await page.waitForFunction(() => document.querySelector('.live[data-state="live"] .live-article')?.textContent.includes("A barge"),
+      { timeout: WAIT_MILLIS * 2 });
+    assert.equal(refused, 1);
+    assert.deepEqual(await texts(page, ".wire > li"), ["The history of the node has changed. The page was read again."]);
+    assert.deepEqual(await texts(page, ".numbers dd"), ["0", "–", "–"]);
+    await page.waitForFunction(() => window.announced.at(-1).includes("The history of the node has changed."), { timeout: WAIT_MILLIS });
+    assert.equal(await page.evaluate(() => window.announced.join().includes("Resumed")), false);
     await page.close();
   });
 }
