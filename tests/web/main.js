@@ -56,11 +56,13 @@ async function main() {
   await pages(origin, demo);
   await everyArticle(origin, demo);
   await content(origin, demo);
+  await oddities(origin, demo);
   await directions(origin, demo);
   await history(origin);
   await commands(origin, demo);
   await keyboard(origin);
   await live(origin, demo);
+  await changes(origin, demo);
   await appearance(origin);
   await failures(origin, demo);
   await operations(demo);
@@ -105,7 +107,10 @@ async function open(url, { viewport = DESKTOP, features = [], wait = settled, sc
       window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
     // When each row of the wire was inserted, to check the page's own measurement.
     window.inserted = {};
+    // All that a screen reader was given to say.
+    window.announced = [];
     new MutationObserver((records) => {
+      if (records.some((record) => record.target.id === "announcer")) window.announced.push(document.getElementById("announcer").textContent);
       for (const node of records.flatMap((record) => [...record.addedNodes])) {
         if (node instanceof HTMLElement && node.dataset.revision) window.inserted[node.dataset.revision] ??= Date.now();
       }
@@ -383,6 +388,95 @@ async function content(origin, node) {
   await node.cable(["article", "rm", "all-blocks"]);
 }
 
+/** Articles that are valid and odd: long words, names within names, media without files, tables and notes. */
+const LONG = "Donaudampfschifffahrtsgesellschaftskapitaen".repeat(4);
+const film = (fields) => ({ renditions: [{ href: "/media/film.webm", type: "video/webm" }], ...fields });
+const ODD = {
+  name: "articles/odd",
+  headline: `Odd ${LONG}`,
+  path: "/world/odd",
+  tags: ["tags/long"],
+  byline: { credits: [{ displayName: "Anna Bell" }, { author: "authors/ann", displayName: "Ann" }] },
+  leadMedia: { kind: "MEDIA_KIND_VIDEO", altText: "The harbour." },
+  body: { blocks: [
+    { paragraph: { spans: [span("A note", { link: { href: "#gr%C3%B6%C3%9Fe" } }), span(", a block", { link: { href: "/world/odd#größe" } }),
+      span(", a page", { link: { href: "/world/odd?page=2" } })] } },
+    { table: { caption: [span("Figures")], rows: [{ cells: [{ spans: [span("1")] }] }] } },
+    { table: { rows: [{ cells: [{ spans: [span("1")] }] }] } },
+    { table: { rows: [{ cells: [{ spans: [span("2")] }] }] } },
+    { livePost: { title: "A post", credits: [{ author: "authors/ann" }, { author: "authors/post" }], blocks: [paragraph("Posted")] } },
+    { video: { media: film({ renditions: [{ href: "/media/film.webm", type: "video/webm" }, { href: `${SAMPLE_PICTURES}film.mp4`, type: "video/mp4" }] }) } },
+    { video: { media: film({ credit: LONG }) } },
+    ...Array.from({ length: 30 }, () => paragraph("A paragraph that makes the article long.")),
+    { id: "größe", ...paragraph("The note.") },
+  ] },
+};
+
+async function oddities(origin, node) {
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/long", displayName: LONG }));
+  for (const [id, displayName] of [["ann", "Ann Other"], ["post", "Paul Post"]]) {
+    await node.cable(["author", "put", "-"], JSON.stringify({ name: `authors/${id}`, displayName }));
+  }
+  await node.put(ODD, { name: "articles/odd-2", headline: "Odd too", tags: ["tags/long"],
+    byline: { text: "Words by Ann, pictures by Anna Bell", credits: [{ displayName: "Anna Bell" }, { author: "authors/ann", displayName: "Ann" }] } });
+  const page = await open(`${origin}/#/article/odd`);
+  const links = (selector) => page.$eval(selector, (element) =>
+    [element.textContent, ...[...element.querySelectorAll("a")].map((link) => `${link.textContent} ${link.getAttribute("href")}`)]);
+  await check("names are linked whole, and each to its person", async () => {
+    assert.deepEqual(await links(".byline"), ["By Anna Bell and Ann", "Ann #/author/ann"]);
+    assert.deepEqual(await links(".post > .quiet"), ["Ann Other and Paul Post", "Ann Other #/author/ann", "Paul Post #/author/post"]);
+    await go(page, "#/article/odd-2");
+    assert.deepEqual(await links(".byline"), ["Words by Ann, pictures by Anna Bell", "Ann #/author/ann"]);
+  });
+  await check("media have the files that can be reached, and landmarks a label each", async () => {
+    await go(page, "#/article/odd");
+    assert.deepEqual(await texts(page, ".files"), ["Watch the video"]);
+    assert.deepEqual(await texts(page, ".missing"), ["The harbour.", "A video that cannot be played."]);
+    assert.deepEqual(await page.$$eval(".table", (all) => all.map((each) => each.ariaLabel)), ["Figures", "Table 1", "Table 2"]);
+    await page.evaluate(axe.source);
+    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["landmark-unique"] }));
+    assert.deepEqual(found.violations, []);
+  });
+  await check("a link to a block leads there each time, and a return to the reader's place", async () => {
+    const isThere = () => page.waitForFunction(() => {
+      const note = document.getElementById("block-größe");
+      const box = note?.getBoundingClientRect();
+      return box && document.activeElement === note && box.top >= 0 && box.bottom <= innerHeight;
+    }, { timeout: WAIT_MILLIS });
+    await page.click(".prose a");
+    await isThere();
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.click(".prose a");
+    await isThere();
+    await page.evaluate(() => scrollTo(0, 150));
+    await go(page, "#/tags");
+    await page.evaluate(() => {
+      document.querySelector("main").setAttribute("aria-busy", "true");
+      window.history.back();
+    });
+    await settled(page);
+    assert.equal(await page.evaluate(() => scrollY), 150);
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.click(".prose a:nth-of-type(2)");
+    await isThere();
+    assert.match(page.url(), /#\/path\/world\/odd#/);
+    await go(page, "#/path/world/odd?x=1");
+    assert.equal(await text(page, "main h1"), ODD.headline);
+    assert.equal(await page.$eval(".prose a:nth-of-type(3)", (link) => link.getAttribute("href")), "#/path/world/odd");
+  });
+  await check("long words fit a screen of 320 pixels", async () => {
+    await page.setViewport({ ...PHONE, width: 320 });
+    for (const hash of ["#/article/odd", "#/tag/long", "#/live/tag/long", "#/tags", "#/"]) {
+      await go(page, hash);
+      const [wide, view] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(wide <= view, `${hash} is ${wide} px wide on a screen of ${view} px`);
+    }
+    await clean(page);
+  });
+  await page.close();
+  for (const id of ["odd", "odd-2"]) await node.cable(["article", "rm", id]);
+}
+
 /** Articles in scripts of either direction, and the direction that each must have. */
 const DIRECTIONS = [
   [{ name: "articles/arabic", headline: "عنوان طويل", language: "ar", body: { blocks: [paragraph("هذا نص عربي.")] } }, "rtl"],
@@ -463,6 +557,12 @@ async function commands(origin, node) {
   };
   const hasJson = await serves("/v1/articles");
   const hasEvents = await serves("/v1/feed?tag=russia");
+  await node.cable(["section", "put", "-"], JSON.stringify({ name: "sections/-s", displayName: "S" }));
+  await node.cable(["author", "put", "-"], JSON.stringify({ name: "authors/-u", displayName: "U" }));
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/-t", displayName: "T" }));
+  await node.put({ name: "articles/-a", headline: "An odd id", path: "/world/[odd]{path}", tags: ["tags/-t"], section: "sections/-s",
+    byline: { credits: [{ author: "authors/-u" }] } });
+  await node.cable(["collection", "put", "-"], JSON.stringify({ name: "collections/-c", title: "C", articles: ["articles/-a"] }));
   await check("the lines beside the views work as they are", async () => {
     const environment = { PATH: `${bin}:/usr/local/bin:/usr/bin:/bin`, HOME: home };
     // The proxy does not speak HTTP/2, which gRPC needs.
@@ -476,15 +576,20 @@ async function commands(origin, node) {
       return done.output;
     };
     for (const hash of ["#/", "#/section/region", "#/article/station-lamp-23", "#/author/padraig-solli", "#/tag/russia", "#/tags",
-      "#/collection/hedda", "#/path/world/2026/09/silent-weather-stations"]) {
+      "#/collection/hedda", "#/path/world/2026/09/silent-weather-stations", "#/section/-s", "#/article/-a", "#/author/-u", "#/tag/-t",
+      "#/collection/-c", "#/path/world/[odd]{path}"]) {
       await go(page, hash);
-      assert.deepEqual(await texts(page, ".command h3"), ["Command line", "curl", "grpcurl"], hash);
+      assert.match((await texts(page, ".command h3")).join(), /^Command line,curl(, without the sections within)?,grpcurl$/, hash);
       const [cable, curl, grpcurl] = await texts(page, ".command code");
-      assert.ok(cable.endsWith(` --endpoint ${origin}`), cable);
+      assert.ok(`${cable} `.includes(` --endpoint ${origin} `), cable);
       await succeeds(cable);
       if (hasJson) JSON.parse(await succeeds(`${curl} -fsS`));
       if (process.env.GRPCURL) JSON.parse(await succeeds(grpcurl.replace(/^grpcurl/, process.env.GRPCURL)));
     }
+    await go(page, "#/live/tag/-t");
+    const odd = await texts(page, ".command code");
+    await succeeds(`${odd[0]} --until-caught-up`);
+    await succeeds(odd[3]);
     await go(page, "#/live/tag/shipping");
     const [follow, events, watch, change] = await texts(page, ".command code");
     const until = (line) => run(`timeout 3 ${line}`);
@@ -650,11 +755,29 @@ async function live(origin, node) {
       await page.waitForFunction((before) => document.querySelectorAll(".list h2").length > before, { timeout: WAIT_MILLIS }, before);
     }
     const shown = await page.$$eval(".list h2 a", (all) => all.map((each) => each.getAttribute("href")));
-    const expected = (await node.cable(["article", "ls", "--tag", "russia", "--limit", String(shown.length), "-o", "id"])).trim().split("\n");
+    assert.equal(shown.length, MAX_ROWS);
+    const expected = (await node.cable(["article", "ls", "--tag", "russia", "--limit", String(MAX_ROWS), "-o", "id"])).trim().split("\n");
     assert.deepEqual(shown, expected.map((id) => `#/article/${id}`));
     assert.match(await text(page, ".more"), new RegExp(`^The page shows the newest ${shown.length}`));
     await clean(page);
     return `${shown.length} articles`;
+  });
+  await check("a list that was extended is as long on a return and after a reload", async () => {
+    const place = () => page.evaluate(() => [document.querySelectorAll(".list h2").length, Math.round(scrollY)]);
+    await page.evaluate(() => document.querySelector(".list").children[150].scrollIntoView());
+    const before = await place();
+    await go(page, "#/article/station-lamp-23");
+    await page.evaluate(() => {
+      document.querySelector("main").setAttribute("aria-busy", "true");
+      window.history.back();
+    });
+    await settled(page);
+    assert.deepEqual(await place(), before);
+    await page.reload();
+    await settled(page);
+    await page.waitForFunction((top) => Math.abs(scrollY - top) < 2, { timeout: WAIT_MILLIS }, before[1]);
+    assert.deepEqual((await place())[0], before[0]);
+    await clean(page);
   });
 
   await check("leaving the page ends its feed", async () => {
@@ -662,6 +785,82 @@ async function live(origin, node) {
     await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
     await go(page, "#/");
     await until("the node has no feed", WAIT_MILLIS, async () => (await node.metric("cable_feeds")) === 0);
+    await clean(page);
+  });
+  await page.close();
+}
+
+/** What becomes of an article on the live page, and what a screen reader is given of it. */
+async function changes(origin, node) {
+  await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/desk", displayName: "Desk" }));
+  const at = (id, headline, fields = {}) => node.put({ name: `articles/${id}`, headline, tags: ["tags/desk"], ...fields });
+  await at("subject", "Alpha secret");
+  await at("other", "Another article");
+  const page = await open(`${origin}/#/live/tag/desk`);
+  await page.bringToFront();
+  await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+  const arrived = (number) => page.waitForFunction((number) => document.querySelector(".numbers dd").textContent === String(number),
+    { timeout: WAIT_MILLIS }, number);
+  const row = '.live-article[data-name="articles/subject"]';
+  await check("an article has one row on the live page, and keeps the focus", async () => {
+    await page.focus(`${row} a`);
+    await at("subject", "Alpha secret", { tags: [] });
+    await arrived(1);
+    assert.equal(await page.evaluate((row) => document.activeElement === document.querySelector(row), row), true, "a row that is struck has the focus");
+    await at("subject", "Beta secret");
+    await arrived(2);
+    await page.focus(`${row} a`);
+    await at("other", "Another article, changed");
+    await at("subject", "Gamma secret");
+    await arrived(4);
+    assert.equal(await page.evaluate((row) => document.activeElement === document.querySelector(`${row} a`), row), true);
+    assert.deepEqual(await texts(page, ".live-article h3"), ["Gamma secret", "Another article, changed"]);
+    await clean(page);
+  });
+  await check("a section that is new has its name on the live page", async () => {
+    await node.cable(["section", "put", "-"], JSON.stringify({ name: "sections/annex", displayName: "The Annex" }));
+    await at("other", "Another article, moved", { section: "sections/annex" });
+    await page.waitForFunction(() => document.querySelector(".live-article .kicker")?.textContent.endsWith("The Annex"), { timeout: WAIT_MILLIS });
+    await clean(page);
+  });
+  await check("a kill erases an article from the live page", async () => {
+    await at("subject", "Delta secret");
+    await page.waitForFunction(() => document.getElementById("announcer").textContent.includes("Delta secret"), { timeout: WAIT_MILLIS });
+    await at("subject", "Epsilon secret");
+    await node.cable(["article", "rm", "subject", "--reason", "killed"]);
+    await arrived(8);
+    assert.equal(await page.evaluate(() => document.documentElement.outerHTML.includes("secret")), false);
+    assert.equal(await text(page, `${row} h3`), "subject");
+    assert.ok((await rows(page)).filter(({ name }) => name === "articles/subject").every(({ text }) => text.startsWith("subject")));
+    const before = await page.evaluate(() => window.announced.length);
+    await page.waitForFunction(() => window.announced.at(-1).includes("Removed: subject"), { timeout: WAIT_MILLIS });
+    assert.ok(!(await page.evaluate((before) => window.announced.slice(before).join(), before)).includes("secret"));
+    await clean(page);
+  });
+  await check("many changes at once are announced with their number", async () => {
+    const number = MAX_ROWS + 100;
+    await page.click(".cut");
+    await page.waitForFunction(() => window.announced.at(-1).includes("Connection cut"), { timeout: WAIT_MILLIS });
+    const first = await page.evaluate(() => window.announced.length);
+    await node.put(...Array.from({ length: number }, (_, index) => ({ name: `articles/many-${index}`, headline: `Many ${index}`, tags: ["tags/desk"] })));
+    await page.click(".cut");
+    const resumed = `Resumed. ${number} changes made meanwhile, nothing lost.`;
+    await page.waitForFunction((resumed) => window.announced.at(-1).endsWith(resumed), { timeout: WAIT_MILLIS }, resumed);
+    const announced = await page.evaluate((first) => window.announced.slice(first), first);
+    const counted = announced.map((text) => Number(/^(\d+) changes\. /.exec(text)?.[1] ?? text.match(/New: /g)?.length ?? 0));
+    assert.equal(counted.reduce((sum, each) => sum + each), number, JSON.stringify(announced));
+    assert.match(announced.join(), new RegExp(`The last: New: Many ${number - 1}\\.`));
+    await clean(page);
+  });
+  await check("the live page of a section has the sections within it", async () => {
+    await go(page, "#/live/section/region");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    const expected = (await node.cable(["article", "ls", "--section", "region", "--children", "--limit", "40", "-o", "id"])).trim().split("\n");
+    assert.deepEqual(await page.$$eval(".live-article", (all) => all.map((each) => each.dataset.name.replace("articles/", ""))), expected);
+    const sections = (await node.cable(["section", "ls", "-o", "jsonl"])).trim().split("\n").map((line) => JSON.parse(line));
+    const child = sections.find((section) => section.parent === "sections/region").name;
+    await node.put({ name: "articles/within", headline: "From a section within", section: child });
+    await page.waitForFunction(() => document.querySelector(".wire-row")?.dataset.name === "articles/within", { timeout: WAIT_MILLIS });
     await clean(page);
   });
   await page.close();
@@ -695,6 +894,13 @@ async function appearance(origin) {
     await clean(page);
     await page.close();
   });
+  await check("on paper, an article has the whole width", async () => {
+    const page = await open(`${origin}/#/article/tram-hill-wards`);
+    await page.emulateMediaType("print");
+    const [view, column] = await page.evaluate(() => [".view", ".view-main"].map((each) => document.querySelector(each).clientWidth));
+    assert.equal(column, view);
+    await page.close();
+  });
   await check("a reader who prefers no motion sees none", async () => {
     for (const [value, moves] of [["no-preference", true], ["reduce", false]]) {
       const page = await open(`${origin}/#/live/tag/russia`, { features: [{ name: "prefers-reduced-motion", value }] });
@@ -720,6 +926,14 @@ async function failures(origin, node) {
     assert.equal(await text(page, "main h1"), "This has moved");
     await page.click(".failure .button");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "And the feed continues", { timeout: WAIT_MILLIS });
+    for (const [kind, fields] of [["tag", { displayName: "Old" }], ["author", { displayName: "Old" }], ["section", { displayName: "Old" }],
+      ["collection", { title: "Old" }]]) {
+      await node.cable([kind, "put", "-"], JSON.stringify({ name: `${kind}s/old`, ...fields }));
+      await node.cable([kind, "rm", "old", "--moved-to", "new"]);
+      await go(page, `#/${kind}/old`);
+      assert.equal(await text(page, "main h1"), "This has moved", kind);
+      assert.equal(await page.$eval(".failure .button", (link) => link.getAttribute("href")), `#/${kind}/new`);
+    }
     await go(page, "#/no/such/page");
     assert.equal(await text(page, "main h1"), "Nothing here");
     await go(page, "#/tag/a%20b");
@@ -741,6 +955,21 @@ async function failures(origin, node) {
     await page.setOfflineMode(false);
     await page.click(".ways button");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "Climate", { timeout: WAIT_MILLIS });
+    await page.close();
+  });
+  await check("a node that does not respond is waited for in sight", async () => {
+    const page = await open(`${origin}/`);
+    node.process.kill("SIGSTOP");
+    try {
+      await page.evaluate(() => { location.hash = "#/tags"; });
+      await page.waitForFunction(() => document.title === "Loading…" && window.announced.includes("Loading"), { timeout: WAIT_MILLIS });
+      assert.equal(await page.$eval("main", (main) => getComputedStyle(main, "::before").position), "fixed");
+    } finally {
+      node.process.kill("SIGCONT");
+    }
+    await page.waitForFunction(() => document.title.startsWith("Tags"), { timeout: WAIT_MILLIS });
+    assert.equal(await page.$eval("main", (main) => getComputedStyle(main, "::before").content), "none");
+    await clean(page);
     await page.close();
   });
 }
@@ -892,6 +1121,10 @@ async function tokens() {
     await page.type("#token", "not-a-token");
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelector(".failure .dek")?.textContent.includes("does not accept"), { timeout: WAIT_MILLIS });
+    const reason = await page.$eval("#token", (input) => [input.ariaInvalid, document.getElementById(input.getAttribute("aria-describedby").split(" ")[0]).textContent]);
+    assert.match(reason.join(), /^true,The node does not accept/);
+    assert.match(await text(page, "#announcer"), /^This token is not accepted\. The node does not accept/);
+    await accessible(page, "a token that is not accepted");
     await page.type("#token", token);
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelector("main h1")?.textContent === "A guarded article", { timeout: WAIT_MILLIS });
@@ -907,6 +1140,22 @@ async function tokens() {
     await page.close();
   });
   await slips(origin, token);
+  await check("a live page whose token is revoked says so, and takes another one", async () => {
+    await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/quay", displayName: "Quay" }), { CABLE_TOKEN: publisher });
+    const page = await open(`${origin}/#/token`);
+    await page.type("#token", token);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".front", { timeout: WAIT_MILLIS });
+    await go(page, "#/live/tag/quay");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await node.cable(["token", "revoke", "room", "--data", "data"]);
+    await page.waitForSelector('.live[data-state="ended"] #token[aria-invalid]', { timeout: WAIT_MILLIS });
+    await page.waitForFunction(() => window.announced.at(-1).includes("Connection ended: This token is not accepted."), { timeout: WAIT_MILLIS });
+    await page.type("#token", publisher);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await page.close();
+  });
 }
 
 async function slips(origin, token) {
@@ -949,11 +1198,38 @@ async function restart() {
     await page.waitForFunction(() => document.querySelectorAll(".wire-row").length === 1, { timeout: WAIT_MILLIS });
     await node.stop();
     await page.waitForSelector('.live[data-state="waiting"]', { timeout: WAIT_MILLIS });
+    await page.waitForFunction(() => window.announced.some((text) => text.includes("Connection lost.")), { timeout: WAIT_MILLIS });
     await node.start();
     await node.change("boat", { headline: "A boat, after" });
     await page.waitForFunction(() => document.querySelector('.live[data-state="live"] .wire-row .wire-text a')?.textContent === "A boat, after",
       { timeout: WAIT_MILLIS * 2 });
     assert.deepEqual((await rows(page)).map((row) => row.text), ["A boat, before A boat, after", "A boat A boat, before"]);
+    await page.close();
+  });
+  await check("a live page whose node has another history is read again, as often as that takes", async () => {
+    const page = await open(`${origin}/#/live/tag/quay`);
+    await page.waitForSelector('.live[data-state="live"]', { timeout: WAIT_MILLIS });
+    await node.change("boat", { headline: "A boat of the first history" });
+    await page.waitForSelector(".wire-row", { timeout: WAIT_MILLIS });
+    let refused = 0;
+    await page.setRequestInterception(true);
+    page.on("request", (request) => {
+      const isFirst = request.url().endsWith("/ListArticles") && refused === 0;
+      refused += isFirst ? 1 : 0;
+      return isFirst ? request.abort() : request.continue();
+    });
+    await node.stop();
+    fs.rmSync(path.join(node.home, "data"), { recursive: true });
+    await node.start();
+    await node.cable(["tag", "put", "-"], JSON.stringify({ name: "tags/quay", displayName: "Quay" }));
+    await node.put({ name: "articles/barge", headline: "A barge of the second", tags: ["tags/quay"] });
+    await page.waitForFunction(() => document.querySelector('.live[data-state="live"] .live-article')?.textContent.includes("A barge"),
+      { timeout: WAIT_MILLIS * 2 });
+    assert.equal(refused, 1);
+    assert.deepEqual(await texts(page, ".wire > li"), ["The history of the node has changed. The page was read again."]);
+    assert.deepEqual(await texts(page, ".numbers dd"), ["0", "–", "–"]);
+    await page.waitForFunction(() => window.announced.at(-1).includes("The history of the node has changed."), { timeout: WAIT_MILLIS });
+    assert.equal(await page.evaluate(() => window.announced.join().includes("Resumed")), false);
     await page.close();
   });
 }

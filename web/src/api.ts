@@ -113,8 +113,8 @@ export function explain(thrown: unknown): Failure {
       "to the setting `web.origins`. Or open the node by its IP address, or as localhost on its own machine.";
     return set({ title: "The node does not know this address", text, detail: error.rawMessage });
   }
-  if (reason.endsWith("_MOVED")) {
-    const movedTo = metadata.get("moved_to") ?? "";
+  const movedTo = metadata.get("moved_to") ?? "";
+  if (movedTo !== "") {
     return set({ title: "This has moved", text: "It continues under another name.", movedTo, canRetry: false });
   }
   if (reason.endsWith("_GONE")) {
@@ -127,13 +127,17 @@ export function explain(thrown: unknown): Failure {
       return set({ title: "Nothing here", text, canRetry: false });
     }
     case Code.Unauthenticated:
-      return set({
-        title: "This node needs a token",
-        text: token.get() === ""
-          ? "Its operator can create one: `cable token new NAME --role reader`. Enter yours here."
-          : "It does not accept the token of this tab: it may be revoked, expired or mistyped. Enter another one.",
-        needsToken: true,
-      });
+      return set(token.get() === ""
+        ? {
+            title: "This node needs a token",
+            text: "Its operator can create one: `cable token new NAME --role reader`. Enter yours here.",
+            needsToken: true,
+          }
+        : {
+            title: "This token is not accepted",
+            text: "The node does not accept the token of this tab: it may be revoked, expired or mistyped. Enter another one.",
+            needsToken: true,
+          });
     case Code.PermissionDenied:
       return set({
         title: "This token is not enough",

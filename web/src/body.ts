@@ -1,10 +1,11 @@
 // Bodies: every kind of block as elements.
 
-import type { Block, Body, Media, Rendition, Span } from "./schema";
+import type { Block, Body, Media, Rendition, Span, Table } from "./schema";
 import { Mark, MediaKind } from "./schema";
 import { append, el, type Child } from "./dom";
-import { idOf, pictureUrl, route, routeOf, target } from "./links";
-import { dayAndMinute, machine, sentence } from "./words";
+import { decoded, pictureUrl, routeOf, routeOfBlock, target } from "./links";
+import { linkedNames, type Names } from "./names";
+import { dayAndMinute, machine } from "./words";
 
 /** Nesting of blocks that is shown. The server allows 16. */
 const MAX_DEPTH = 20;
@@ -18,10 +19,11 @@ const MARKS: Partial<Record<Mark, "strong" | "em" | "code" | "s" | "sub" | "sup"
   [Mark.SUP]: "sup",
 };
 
-/** The article of a body: its name, and the base of its relative links. */
+/** The article of a body: its name, the base of its relative links, and the names of its authors. */
 export interface Place {
   name: string;
   path: string;
+  names: Names;
 }
 
 export function body(body: Body, place: Place): Child {
@@ -65,11 +67,11 @@ function block(block: Block, place: Place, depth: number): HTMLElement | null {
         el("blockquote", null, el("p", null, spans(kind.value.spans, place))),
         kind.value.attribution.length > 0 && el("figcaption", null, spans(kind.value.attribution, place)));
     case "image":
-      return kind.value.media ? figure(kind.value.media, place, kind.value.href) : null;
+      return kind.value.media ? figure(kind.value.media, place, { href: kind.value.href }) : null;
     case "gallery":
       return el("figure", { class: "gallery" },
         el("div", { class: "gallery-pictures" },
-          kind.value.images.map((image) => image.media && figure(image.media, place, image.href))),
+          kind.value.images.map((image) => image.media && figure(image.media, place, { href: image.href }))),
         kind.value.caption.length > 0 && el("figcaption", null, spans(kind.value.caption, place)));
     case "embed": {
       const { provider, url, title, fallbackText, caption } = kind.value;
@@ -92,7 +94,7 @@ function block(block: Block, place: Place, depth: number): HTMLElement | null {
           rowspan: cell.rowSpan > 1 && Math.min(cell.rowSpan, 1000),
         }, cell.blocks.length > 0 ? blocks(cell.blocks, place, depth + 1) : spans(cell.spans, place)))));
       const caption = kind.value.caption.length > 0 && el("caption", null, spans(kind.value.caption, place));
-      return el("div", { class: "table", role: "region", tabindex: 0, "aria-label": "Table" },
+      return el("div", { class: "table", role: "region", tabindex: 0, "aria-label": labelOf(kind.value) },
         el("table", null, caption, el("tbody", null, rows)));
     }
     case "divider":
@@ -101,7 +103,7 @@ function block(block: Block, place: Place, depth: number): HTMLElement | null {
       return rawHtml(kind.value.html, kind.value.reason);
     case "livePost": {
       const post = kind.value;
-      const names = post.credits.map((credit) => credit.displayName).filter((name) => name !== "");
+      const names = place.names.credits(post.credits);
       return el("section", { class: "post", "data-key": post.keyEvent && "true" },
         el("p", { class: "post-line" },
           post.publishTime && el("time", { datetime: machine(post.publishTime) }, dayAndMinute(post.publishTime)),
@@ -110,16 +112,22 @@ function block(block: Block, place: Place, depth: number): HTMLElement | null {
         post.title !== "" && el("h2", null, post.title),
         blocks(post.blocks, place, depth + 1),
         (names.length > 0 || post.updateTime) && el("p", { class: "quiet" },
-          names.length > 0 && sentence(names),
+          linkedNames(names),
           names.length > 0 && post.updateTime && " · ",
           post.updateTime && ["updated ", el("time", { datetime: machine(post.updateTime) }, dayAndMinute(post.updateTime))]));
     }
     case "video":
+      return kind.value.media ? figure(kind.value.media, place, { kind: MediaKind.VIDEO }) : null;
     case "audio":
-      return kind.value.media ? figure(kind.value.media, place, "") : null;
+      return kind.value.media ? figure(kind.value.media, place, { kind: MediaKind.AUDIO }) : null;
     default:
       return null;
   }
+}
+
+/** The label of a table among the landmarks: its caption. */
+function labelOf(table: Table): string {
+  return table.caption.map((span) => span.text).join("").trim() || "Table";
 }
 
 /** Shows HTML as its text, and the HTML itself as source. It never becomes elements. */
@@ -167,7 +175,7 @@ function linked(to: NonNullable<Span["link"]>, texts: Child, place: Place): Chil
   if (to.article !== "") return el("a", { href: routeOf(to.article), title }, texts);
   if (to.href.startsWith("#")) {
     // A part of this article: a route of its own, because the fragment is taken by the routes.
-    return el("a", { href: `${route("article", idOf(place.name))}@${encodeURIComponent(to.href.slice(1))}`, title }, texts);
+    return el("a", { href: routeOfBlock(place.name, decoded(to.href.slice(1))), title }, texts);
   }
   const found = target(to.href, place.path);
   return found ? link(found, texts, title) : texts;
@@ -177,14 +185,20 @@ function link(to: { href: string; external: boolean }, text: Child, title: strin
   return el("a", { href: to.href, rel: to.external ? "noopener noreferrer external" : null, title }, text);
 }
 
+export interface FigureOptions {
+  /** The kind of media, if the block states it. */
+  kind?: MediaKind;
+  href?: string;
+  isEager?: boolean;
+}
+
 /** Shows a picture, or the poster and the files of a video or a sound. */
-export function figure(media: Media, place: Place, href = "", eager = false): HTMLElement {
-  const isPlayed = media.kind === MediaKind.VIDEO || media.kind === MediaKind.AUDIO;
-  const shown = isPlayed ? poster(media) : picture(media, eager);
-  const to = href === "" ? null : target(href, place.path);
+export function figure(media: Media, place: Place, { kind = media.kind, href = "", isEager = false }: FigureOptions = {}): HTMLElement {
+  const isPlayed = kind === MediaKind.VIDEO || kind === MediaKind.AUDIO;
+  const shown = isPlayed ? played(media, kind, place) : picture(media, isEager);
+  const to = href === "" || isPlayed ? null : target(href, place.path);
   return el("figure", { class: isPlayed ? "media played" : "media" },
     to ? link(to, shown) : shown,
-    isPlayed && files(media, place),
     caption(media, place));
 }
 
@@ -195,25 +209,33 @@ function caption(media: Media, place: Place): HTMLElement | null {
     credit !== "" && el("span", { class: "credit" }, media.caption.length > 0 ? " " : "", credit));
 }
 
-function poster(media: Media): HTMLElement | null {
+/** Shows the poster of a video or a sound, and links to its files. */
+function played(media: Media, kind: MediaKind, place: Place): Child {
   const url = pictureUrl(media.poster);
-  if (url) return framed(el("img", { src: url, alt: media.altText, loading: "lazy", decoding: "async" }), media.altText);
-  return media.altText === "" ? null : missing(media.altText);
+  const links = files(media, kind, place);
+  const text = media.altText || (links ? "" : `A ${kind === MediaKind.VIDEO ? "video" : "recording"} that cannot be played.`);
+  return [
+    url ? framed(el("img", { src: url, alt: media.altText, loading: "lazy", decoding: "async" }), media.altText) : text !== "" && missing(text),
+    links,
+  ];
 }
 
-function files(media: Media, place: Place): HTMLElement {
-  const word = media.kind === MediaKind.VIDEO ? "Watch the video" : "Listen";
+/** The links to the files, or null if there is none that the page can lead to: it does not know the host of a path. */
+function files(media: Media, kind: MediaKind, place: Place): HTMLElement | null {
+  const word = kind === MediaKind.VIDEO ? "Watch the video" : "Listen";
   const seconds = Number(media.duration?.seconds ?? 0n);
   const length = seconds > 0 ? ` (${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")})` : "";
-  return el("p", { class: "files" }, media.renditions.slice(0, 16).map((file, index) => {
+  const links = media.renditions.slice(0, 16).flatMap((file) => {
     const to = target(file.href, place.path);
-    const text = index === 0 ? `${word}${length}` : file.type || "Another file";
-    return to && to.external && [index > 0 && " · ", link(to, text)];
-  }));
+    return to?.external ? [{ to, type: file.type }] : [];
+  });
+  if (links.length === 0) return null;
+  return el("p", { class: "files" }, links.map(({ to, type }, index) =>
+    index === 0 ? link(to, `${word}${length}`) : [" · ", link(to, type || "Another file")]));
 }
 
 /** Shows a picture with the rendition that fits, or its description if it has none that the page may load. */
-function picture(media: Media, eager: boolean): HTMLElement {
+function picture(media: Media, isEager: boolean): HTMLElement {
   const usable = media.renditions.filter((file) => pictureUrl(file.href) !== null);
   const plain = usable.filter((file) => !isModern(file));
   const fallback = widest(plain.length > 0 ? plain : usable, 1280);
@@ -225,7 +247,7 @@ function picture(media: Media, eager: boolean): HTMLElement {
     alt: media.altText,
     width: fallback.width || null,
     height: fallback.height || null,
-    loading: eager ? "eager" : "lazy",
+    loading: isEager ? "eager" : "lazy",
     decoding: "async",
   });
   if (media.focalPoint) image.style.objectPosition = `${media.focalPoint.x * 100}% ${media.focalPoint.y * 100}%`;

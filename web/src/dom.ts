@@ -46,3 +46,15 @@ export function byId(id: string): HTMLElement {
 export function announce(text: string): void {
   byId("announcer").textContent = text;
 }
+
+/** Numbers the landmarks within an element that have a label in common, so that a list of landmarks has each once. */
+export function distinguish(root: ParentNode): void {
+  const labelled = new Map<string, Element[]>();
+  for (const each of root.querySelectorAll('[role="region"][aria-label], aside[aria-label]')) {
+    const label = each.getAttribute("aria-label") ?? "";
+    labelled.set(label, [...(labelled.get(label) ?? []), each]);
+  }
+  for (const [label, all] of labelled) {
+    if (all.length > 1) all.forEach((each, index) => each.setAttribute("aria-label", `${label} ${index + 1}`));
+  }
+}

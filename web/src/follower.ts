@@ -12,8 +12,8 @@ const SILENCE_MILLIS = 20_000;
 /** The waits between attempts. */
 const FIRST_WAIT_MILLIS = 500;
 const LONGEST_WAIT_MILLIS = 10_000;
-/** The changes of one commit that are held until its last part is here. The page shows no more. */
-export const MAX_PARTS = 200;
+/** The reasons for which a position cannot be resumed from. */
+const HISTORY_LOST = new Set(["LOG_CHANGED", "REVISION_COMPACTED"]);
 
 export type Filter = { anyTags: string[] } | { sections: string[] } | { authors: string[] };
 
@@ -27,13 +27,19 @@ export type State =
   /** It cannot continue. */
   | { kind: "ended"; failure: Failure };
 
+/** A position to start after. Without a chain, the log id alone identifies the history; the first message has the chain. */
+export interface Start {
+  logId: string;
+  revision: bigint;
+}
+
 export interface Listener {
   stateChanged(state: State): void;
-  /** Applies the changes of one commit. `late` is whether they were made before the connection. */
+  /** Applies the changes of one or more commits. `late` is whether they were made before the connection. */
   apply(changes: FeedChange[], late: boolean): void;
   positionChanged(position: Position): void;
-  /** The position cannot be resumed from: the list must be read again. */
-  historyLost(): void;
+  /** The position cannot be resumed from. Reads the list again, and returns the position after it. */
+  readAgain(signal: AbortSignal): Promise<Start>;
 }
 
 export class Follower {
@@ -44,10 +50,9 @@ export class Follower {
 
   constructor(
     private readonly filter: Filter,
-    position: { logId: string; revision: bigint },
+    position: Start,
     private readonly listener: Listener,
   ) {
-    // Without a chain, the log id alone identifies the history. The first message brings the chain.
     this.#position = create(PositionSchema, position);
   }
 
@@ -58,12 +63,7 @@ export class Follower {
     const abort = new AbortController();
     this.#abort = abort;
     this.listener.stateChanged({ kind: "connecting" });
-    void this.#run(abort).then((thrown) => {
-      // A stream that the reader has cut, or that another one replaces, reports nothing.
-      if (this.#abort !== abort) return;
-      this.#abort = null;
-      this.#ended(thrown);
-    });
+    void this.#run(abort).then((thrown) => this.#ended(thrown, abort));
   }
 
   /** Aborts the stream: the browser resets it. */
@@ -103,7 +103,8 @@ export class Follower {
         watch();
         const event: WatchResponse["event"] = message.event;
         if (event.case === "changes") {
-          parts = [...parts, ...event.value.changes].slice(-MAX_PARTS);
+          // The node limits the changes of a commit, so its parts are all held: any of them may be a removal.
+          parts.push(...event.value.changes);
           if (!event.value.moreFollows) {
             this.listener.apply(parts, late);
             parts = [];
@@ -126,14 +127,28 @@ export class Follower {
     }
   }
 
-  #ended(thrown: unknown): void {
-    const error = ConnectError.from(thrown);
-    const { reason } = errorInfo(error);
-    if (reason === "LOG_CHANGED" || reason === "REVISION_COMPACTED") {
-      this.listener.historyLost();
-      return;
+  async #ended(thrown: unknown, abort: AbortController): Promise<void> {
+    let error = ConnectError.from(thrown);
+    let start: Start | null = null;
+    if (this.#abort === abort && HISTORY_LOST.has(errorInfo(error).reason)) {
+      try {
+        start = await this.listener.readAgain(abort.signal);
+      } catch (thrown) {
+        error = ConnectError.from(thrown);
+      }
     }
-    const failure = explain(error);
+    // A stream that the reader has cut, or that another one replaces, reports nothing.
+    if (this.#abort !== abort) return;
+    this.#abort = null;
+    if (start) {
+      this.#position = create(PositionSchema, start);
+      this.resume();
+    } else {
+      this.#failed(explain(error));
+    }
+  }
+
+  #failed(failure: Failure): void {
     if (!failure.canRetry || failure.needsToken) {
       this.listener.stateChanged({ kind: "ended", failure });
       return;

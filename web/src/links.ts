@@ -24,9 +24,28 @@ export function routeOf(name: string): string {
   return route(KINDS[name.slice(0, name.indexOf("/"))] ?? "article", idOf(name));
 }
 
-/** Returns the address of the page of a path of the site. */
-export function routeOfPath(path: string): string {
-  return `#/path${path}`;
+/** Returns the address of a block of an article. */
+export function routeOfBlock(name: string, block: string): string {
+  return `${routeOf(name)}@${encodeURIComponent(block)}`;
+}
+
+/** Returns the address of the page of a path of the site. A fragment follows the path, as it does on the site. */
+export function routeOfPath(path: string, fragment = ""): string {
+  return `#/path${path}${fragment}`;
+}
+
+/** Shows the view of the address again. */
+export function again(): void {
+  dispatchEvent(new Event("hashchange"));
+}
+
+/** Removes percent-encoding. A text that is not encoded stays as it is. */
+export function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** The schemes of links. The server refuses others; the page does not rely on that. */
@@ -39,7 +58,8 @@ export interface Target {
 
 /**
  * Returns the target of a link of an article, or null if it is none. `base` is the path of the article. A link within
- * the site leads to the page of its path in this room.
+ * the site leads to the page of its path in this room, and to the block that its fragment names. Articles have no
+ * queries, so that of the link is dropped.
  */
 export function target(href: string, base: string): Target | null {
   if (/[\u0000-\u0020\\]/.test(href) || href === "") return null;
@@ -52,7 +72,7 @@ export function target(href: string, base: string): Target | null {
     return url && { href: url.href, external: true };
   }
   const url = parse(href, `https://site.invalid${base.startsWith("/") ? base : "/"}`);
-  return url && { href: routeOfPath(url.pathname), external: false };
+  return url && { href: routeOfPath(url.pathname, url.hash), external: false };
 }
 
 /** Returns the URL of a picture that the page may load: https only, as its policy says. Otherwise null. */

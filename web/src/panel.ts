@@ -15,16 +15,27 @@ export function quote(word: string): string {
   return /^[A-Za-z0-9_.\/:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** A line of the command line program for this node. */
-export function cable(...words: string[]): Command {
+/** A line of the command line program for this node: its words, and the ids that it is for. */
+export function cable(words: string[], ...ids: string[]): Command {
   const isDefault = location.protocol === "http:" && DEFAULT_HOSTS.has(location.host);
   const endpoint = isDefault ? [] : ["--endpoint", location.origin];
-  return { label: "Command line", line: ["cable", ...words, ...endpoint].map(quote).join(" ") };
+  const line = ids.some(isDashed) ? [...words, ...endpoint, "--", ...ids] : [...words, ...ids, ...endpoint];
+  return { label: "Command line", line: ["cable", ...line].map(quote).join(" ") };
 }
 
-/** A line of curl for a path of this node. */
+/** An option with its value. A value with a dash would be taken for the next option. */
+export function option(name: string, value: string): string[] {
+  return isDashed(value) ? [`${name}=${value}`] : [name, value];
+}
+
+function isDashed(word: string): boolean {
+  return word.startsWith("-") && word !== "-";
+}
+
+/** A line of curl for a path of this node. To curl, brackets stand for several addresses. */
 export function curl(path: string, ...options: string[]): Command {
-  const words = ["curl", ...options, ...header("-H"), quote(location.origin + path)];
+  const url = location.origin + path.replace(/[[\]{}]/g, encodeURIComponent);
+  const words = ["curl", ...options, ...header("-H"), quote(url)];
   return { label: "curl", line: words.join(" ") };
 }
 

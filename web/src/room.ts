@@ -3,11 +3,13 @@
 import { showFeeds } from "./alternates";
 import { explain, token, type Failure } from "./api";
 import { announce, byId, el, fill } from "./dom";
-import { idOf, route, routeOf } from "./links";
+import { again, decoded, idOf, route, routeOf } from "./links";
 import { article, articleOfPath } from "./pages/article";
-import { author, collection, forget, front, paperName, section, tag, tags, topSections } from "./pages/lists";
+import { author, collection, front, paperName, section, tag, tags, topSections } from "./pages/lists";
 import { live } from "./pages/live";
+import { TOKEN_REASON, tokenForm } from "./token";
 import { title, type View } from "./view";
+import { arrive, turn } from "./visit";
 import { today } from "./words";
 
 const main = byId("main");
@@ -16,10 +18,11 @@ const main = byId("main");
 let current = new AbortController();
 let isFirst = true;
 
-/** The places in the views that the reader has left, by the number of their entry in the history. */
-const places = new Map<number, number>();
-const MAX_PLACES = 100;
-let entry = 0;
+/** The id of the element that the address of the view leads to. */
+let part = "";
+
+/** The time after which the page says that it is loading. */
+const SLOW_MILLIS = 500;
 
 type Load = (signal: AbortSignal) => Promise<View> | View;
 
@@ -27,7 +30,8 @@ type Load = (signal: AbortSignal) => Promise<View> | View;
 function resolve(hash: string): Load {
   const path = hash.replace(/^#\/?/, "");
   if (path === "") return front;
-  if (path.startsWith("path/")) return (signal) => articleOfPath(path.slice("path".length), signal);
+  const ofPath = /^path(\/[^?#]*)(?:\?[^#]*)?(?:#(.*))?$/.exec(path);
+  if (ofPath) return (signal) => articleOfPath(ofPath[1] ?? "", decoded(ofPath[2] ?? ""), signal);
   const [kind = "", rest = "", more = ""] = path.split("/");
   const [id = "", part = ""] = rest.split("@").map(decoded);
   switch (kind) {
@@ -51,32 +55,17 @@ function resolve(hash: string): Load {
   });
 }
 
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-/** Keeps the place in the view that the reader leaves, and returns that in the next one: an earlier one, or the top. */
-function turn(): number {
-  if (entry !== 0) places.set(entry, scrollY);
-  if (places.size > MAX_PLACES) places.delete(places.keys().next().value ?? 0);
-  const known: unknown = history.state;
-  entry = typeof known === "number" ? known : performance.timeOrigin + performance.now();
-  if (entry !== known) history.replaceState(entry, "");
-  return places.get(entry) ?? 0;
-}
-
 async function show(): Promise<void> {
-  const place = turn();
+  const { visit, isNew } = turn();
   current.abort();
   const controller = new AbortController();
   current = controller;
   const { signal } = controller;
   const hash = location.hash;
   main.setAttribute("aria-busy", "true");
+  main.classList.remove("slow");
+  const slow = setTimeout(showLoading, SLOW_MILLIS);
+  signal.addEventListener("abort", () => clearTimeout(slow));
   const framed = frame(signal);
   let view: View;
   try {
@@ -86,22 +75,43 @@ async function show(): Promise<void> {
     view = failureView(explain(thrown));
   }
   if (signal.aborted) return;
+  clearTimeout(slow);
   fill(main, view.content);
   main.removeAttribute("aria-busy");
+  main.classList.remove("slow");
   document.body.classList.toggle("inside", main.querySelector(".front") === null);
   document.title = view.title;
   showFeeds(view.feeds);
-  // The heading takes the focus, so that a keyboard and a screen reader continue there. Nothing may wait before that: a
-  // reader who types already would lose the focus.
-  if (!isFirst) {
-    scrollTo(0, place);
-    main.querySelector("h1")?.focus({ preventScroll: true });
-    announce(view.title);
+  part = view.part ?? "";
+  // The block of the address or else the heading takes the focus, so that a keyboard and a screen reader continue there.
+  // Nothing may wait before that: a reader who types already would lose the focus. A return leads to the reader's place.
+  if (!isNew || !reach(part)) {
+    scrollTo(0, visit.top);
+    if (!isFirst) main.querySelector("h1")?.focus({ preventScroll: true });
   }
+  arrive();
+  if (!isFirst) announce(view.announcement ?? view.title);
   isFirst = false;
   view.start?.();
   const paper = await framed;
   if (!signal.aborted && paper !== "" && paper !== view.title) document.title = `${view.title} · ${paper}`;
+}
+
+/** The last view stays in the page until the next one is there. It must not be taken for it. */
+function showLoading(): void {
+  main.classList.add("slow");
+  document.title = "Loading…";
+  announce("Loading");
+}
+
+/** Leads to an element of the view, if it has it. */
+function reach(id: string): boolean {
+  const element = id === "" ? null : document.getElementById(id);
+  if (!element) return false;
+  if (!element.hasAttribute("tabindex")) element.tabIndex = -1;
+  element.focus({ preventScroll: true });
+  element.scrollIntoView();
+  return true;
 }
 
 /** Draws the masthead and the foot, and returns the name of the newspaper. Without sections, the room still works. */
@@ -130,13 +140,14 @@ async function frame(signal: AbortSignal): Promise<string> {
 function failureView(failure: Failure): View {
   return {
     title: failure.title,
+    announcement: `${failure.title}. ${failure.text}`,
     content: el("div", { class: "failure", "data-failure": failure.detail || "ROUTE" },
       title(failure.title),
-      el("p", { class: "dek" }, failure.text),
+      el("p", { class: "dek", id: TOKEN_REASON }, failure.text),
       failure.movedTo !== "" && el("p", null, el("a", { class: "button", href: routeOf(failure.movedTo) }, "Continue there")),
-      failure.needsToken && tokenForm(),
+      failure.needsToken && tokenForm(token.get() !== ""),
       el("p", { class: "ways" },
-        failure.canRetry && !failure.needsToken && el("button", { type: "button", click: () => void show() }, "Try again"),
+        failure.canRetry && !failure.needsToken && el("button", { type: "button", click: again }, "Try again"),
         el("a", { href: "#/" }, "Front page"),
         el("a", { href: route("tags") }, "All tags")),
       failure.detail !== "" && el("p", { class: "quiet" }, failure.detail)),
@@ -151,29 +162,8 @@ function tokenView(): View {
       el("p", { class: "dek" }, token.get() === ""
         ? "A node can require a token to read. This tab has none."
         : "This tab sends a token with each call."),
-      tokenForm()),
+      tokenForm(false)),
   };
-}
-
-function tokenForm(): HTMLElement {
-  const input = el("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", "aria-describedby": "token-help" });
-  const use = (value: string) => {
-    token.set(value.trim());
-    forget();
-    if (location.hash === route("token")) location.hash = "#/";
-    else void show();
-  };
-  return el("form", {
-    class: "token",
-    submit: (event) => {
-      event.preventDefault();
-      use(input.value);
-    },
-  },
-    el("label", { for: "token" }, "Token"),
-    el("div", { class: "token-line" }, input, el("button", { type: "submit" }, "Use it"),
-      token.get() !== "" && el("button", { type: "button", click: () => use("") }, "Forget it")),
-    el("p", { id: "token-help", class: "quiet" }, "It stays in this tab and is sent to this node only. The browser forgets it when the tab closes."));
 }
 
 // The browser would restore the place before the view is there.
@@ -182,6 +172,12 @@ const skip = byId("skip");
 skip.addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
+});
+// A link to the address of the view changes nothing, so the browser reports nothing.
+main.addEventListener("click", (event) => {
+  const link = event.target instanceof Element ? event.target.closest("a") : null;
+  const opensElsewhere = event.ctrlKey || event.metaKey || event.shiftKey;
+  if (link?.getAttribute("href") === location.hash && !opensElsewhere && reach(part)) event.preventDefault();
 });
 addEventListener("hashchange", () => void show());
 void show();

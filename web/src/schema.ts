@@ -3,7 +3,8 @@
 export { ArticleType, NoticeKind, Access as AccessEnum } from "./gen/cable/v1/article_pb";
 export type { Article } from "./gen/cable/v1/article_pb";
 export type { Author } from "./gen/cable/v1/author_pb";
-export type { Block, Body } from "./gen/cable/v1/body_pb";
+export type { Credit } from "./gen/cable/v1/byline_pb";
+export type { Block, Body, Table } from "./gen/cable/v1/body_pb";
 export type { Media, Rendition } from "./gen/cable/v1/media_pb";
 export { MediaKind } from "./gen/cable/v1/media_pb";
 export { ArticleOrder, ArticleView, ContentService, Include } from "./gen/cable/v1/content_pb";

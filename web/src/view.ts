@@ -2,12 +2,14 @@
 
 import { ConnectError } from "@connectrpc/connect";
 import type { Feeds } from "./alternates";
-import { ArticleType, type Article, type Author, type Includes, type Section, type Tag, TagKind } from "./schema";
-import { append, el, type Child } from "./dom";
+import { ArticleType, type Article, type Includes } from "./schema";
+import { append, el, fill, type Child } from "./dom";
 import { figure } from "./body";
-import { idOf, route, routeOf } from "./links";
+import { route, routeOf } from "./links";
+import { linkedName, linkedNames, type Named, Names } from "./names";
 import { READ_MILLIS } from "./api";
-import { day, machine, sentence, tongue } from "./words";
+import { save, visited } from "./visit";
+import { day, machine, tongue } from "./words";
 
 /** The limit on the articles of a list that "More" extends. */
 export const MAX_LISTED = 200;
@@ -18,6 +20,10 @@ export interface View {
   content: HTMLElement;
   /** The list whose feeds the head names. */
   feeds?: Feeds | undefined;
+  /** The id of the element that the address leads to. */
+  part?: string;
+  /** The text for a screen reader, if it is more than the title. */
+  announcement?: string;
   /** Called once the view is in the page. */
   start?: () => void;
 }
@@ -27,56 +33,36 @@ export function read(signal: AbortSignal): { signal: AbortSignal; timeoutMs: num
   return { signal, timeoutMs: READ_MILLIS };
 }
 
-/** The entities that come with articles, by name. */
-export class Names {
-  readonly authors = new Map<string, Author>();
-  readonly sections = new Map<string, Section>();
-  readonly tags = new Map<string, Tag>();
-
-  constructor(includes?: Includes) {
-    this.add(includes);
-  }
-
-  add(includes: Includes | undefined): void {
-    for (const author of includes?.authors ?? []) this.authors.set(author.name, author);
-    for (const section of includes?.sections ?? []) this.sections.set(section.name, section);
-    for (const tag of includes?.tags ?? []) this.tags.set(tag.name, tag);
-  }
-
-  section(name: string): string {
-    return this.sections.get(name)?.displayName || idOf(name);
-  }
-
-  /** Tags for readers: those that are for filters alone are left out. */
-  shownTags(article: Article): { name: string; text: string }[] {
-    return article.tags
-      .filter((name) => this.tags.get(name)?.kind !== TagKind.INTERNAL)
-      .map((name) => ({ name, text: this.tags.get(name)?.displayName || idOf(name) }));
-  }
-
-  credits(article: Article): { name: string; text: string }[] {
-    return (article.byline?.credits ?? [])
-      .map((credit) => ({
-        name: credit.author,
-        text: credit.displayName || this.authors.get(credit.author)?.displayName || idOf(credit.author),
-      }))
-      .filter((credit) => credit.text !== "");
-  }
-}
-
 /** The byline, with links to the pages of its authors. */
 export function byline(article: Article, names: Names): Child[] {
-  const credits = names.credits(article);
-  const line = article.byline?.text || (credits.length > 0 ? `By ${sentence(credits.map((credit) => credit.text))}` : "");
+  const credits = names.credits(article.byline?.credits ?? []);
+  const text = article.byline?.text ?? "";
+  if (text === "") return credits.length > 0 ? ["By ", linkedNames(credits)] : [];
   const parts: Child[] = [];
-  let rest = line;
-  for (const { name, text } of credits) {
-    const at = rest.indexOf(text);
-    if (name === "" || at < 0) continue;
-    parts.push(rest.slice(0, at), el("a", { href: routeOf(name) }, text));
-    rest = rest.slice(at + text.length);
+  let end = 0;
+  for (const credit of creditsIn(text, credits)) {
+    parts.push(text.slice(end, credit.from), linkedName(credit));
+    end = credit.from + credit.text.length;
   }
-  return [...parts, rest];
+  return [...parts, text.slice(end)];
+}
+
+/**
+ * Returns where a byline has its credits, in order. Longer names come first and only whole words count, so "Ann" is not
+ * found in "Anna" or "Ann Bell". A name that the byline has more or less often than its credits is ambiguous, and has no
+ * link.
+ */
+function creditsIn(byline: string, credits: Named[]): (Named & { from: number })[] {
+  const found: (Named & { from: number })[] = [];
+  const isFree = (from: number, to: number) => found.every((each) => to <= each.from || from >= each.from + each.text.length);
+  const texts = [...new Set(credits.map(({ text }) => text))].sort((a, b) => b.length - a.length);
+  for (const text of texts) {
+    const word = new RegExp(`(?<![\\p{L}\\p{N}])${text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")}(?![\\p{L}\\p{M}\\p{N}])`, "gu");
+    const places = [...byline.matchAll(word)].map(({ index }) => index).filter((from) => isFree(from, from + text.length));
+    const named = credits.filter((credit) => credit.text === text);
+    if (places.length === named.length) named.forEach((credit, index) => found.push({ ...credit, from: places[index]! }));
+  }
+  return found.sort((a, b) => a.from - b.from);
 }
 
 export function published(article: Article): Child {
@@ -116,7 +102,7 @@ export function teaser(article: Article, names: Names, options: TeaserOptions = 
       heading,
       text !== "" && !options.brief && el("p", { class: "dek" }, text),
       el("p", { class: "signed" }, signed, signed.some((part) => part !== "") && " · ", published(article))),
-    options.lead && article.leadMedia && figure(article.leadMedia, { name: article.name, path: article.path }, "", true));
+    options.lead && article.leadMedia && figure(article.leadMedia, { name: article.name, path: article.path, names }, { isEager: true }));
 }
 
 /** A page of a list. */
@@ -126,42 +112,51 @@ export interface Listed {
   nextPageToken: string;
 }
 
-/** A list that the reader extends, page by page, up to a limit. */
+/** A list that the reader extends, page by page, up to a limit. On a return to it, it is as long as it was. */
 export async function list(load: (pageToken: string, pageSize: number) => Promise<Listed>): Promise<HTMLElement> {
+  const visit = visited();
   const names = new Names();
   const items = el("div", { class: "list" });
   const below = el("div", { class: "more" });
   const box = el("div", null, items, below);
   let shown = 0;
+  let pageToken = "";
 
-  async function extend(pageToken: string): Promise<void> {
-    const page = await load(pageToken, PAGE);
-    names.add(page.includes);
-    const first = page.articles.map((article) => items.appendChild(teaser(article, names)))[0];
-    shown += page.articles.length;
-    below.replaceChildren();
-    if (pageToken !== "") first?.querySelector("a")?.focus();
-    if (page.nextPageToken === "") {
-      if (shown === 0) append(below, el("p", { class: "quiet" }, "Nothing is published here yet."));
+  /** Adds articles until the list has `length` of them. A page can have fewer than requested. */
+  async function extend(length: number): Promise<void> {
+    do {
+      const page = await load(pageToken, length - shown);
+      names.add(page.includes);
+      append(items, page.articles.map((article) => teaser(article, names)));
+      shown += page.articles.length;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "" && shown < length);
+    visit.shown = shown;
+    if (pageToken === "") {
+      fill(below, shown === 0 && el("p", { class: "quiet" }, "Nothing is published here yet."));
     } else if (shown >= MAX_LISTED) {
-      append(below, el("p", { class: "quiet" }, `The page shows the newest ${shown}. The commands beside it show all.`));
+      fill(below, el("p", { class: "quiet" },
+        `The page shows the newest ${shown}. The command line beside it lists more with --limit ${MAX_LISTED * 5}.`));
     } else {
-      const button = el("button", { type: "button", click: () => void more(button, page.nextPageToken) }, "Older articles");
-      append(below, button);
+      const button = el("button", { type: "button", click: () => void more(button) }, "Older articles");
+      fill(below, button);
     }
   }
 
-  async function more(button: HTMLButtonElement, pageToken: string): Promise<void> {
+  async function more(button: HTMLButtonElement): Promise<void> {
     button.disabled = true;
+    const before = shown;
     try {
-      await extend(pageToken);
+      await extend(Math.min(MAX_LISTED, shown + PAGE));
+      items.children[before]?.querySelector("a")?.focus();
+      save();
     } catch (error) {
       button.disabled = false;
       button.textContent = `Try again: ${ConnectError.from(error).rawMessage}`;
     }
   }
 
-  await extend("");
+  await extend(Math.min(MAX_LISTED, Math.max(PAGE, visit.shown)));
   return box;
 }
 

@@ -55,11 +55,6 @@ export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** Joins names: `A, B and C`. */
-export function sentence(parts: string[]): string {
-  return parts.length < 2 ? parts.join("") : `${parts.slice(0, -1).join(", ")} and ${parts[parts.length - 1]}`;
-}
-
 export const NOTICES: Partial<Record<NoticeKind, string>> = {
   [NoticeKind.CORRECTION]: "Correction",
   [NoticeKind.CLARIFICATION]: "Clarification",

@@ -5,9 +5,10 @@ import { content } from "../api";
 import { el, type Child } from "../dom";
 import { figure } from "../body";
 import { idOf, route, routeOf, target } from "../links";
-import { cable, curl, grpcurl, panel, type Command } from "../panel";
+import { Names } from "../names";
+import { cable, curl, grpcurl, option, panel, type Command } from "../panel";
 import { ArticleView, Include, type Section, type Tag, TagKind } from "../schema";
-import { list, liveLink, Names, read, teaser, title, type Listed, type View, withPanel } from "../view";
+import { list, liveLink, read, teaser, title, type Listed, type View, withPanel } from "../view";
 import { count, TAG_KINDS } from "../words";
 
 const INCLUDES = [Include.AUTHORS, Include.SECTIONS];
@@ -85,11 +86,11 @@ export async function front(signal: AbortSignal): Promise<View> {
   const [lead, ...others] = chosen.slice(0, FRONT);
   const commands = collection
     ? [
-        cable("collection", "get", "front"),
+        cable(["collection", "get"], "front"),
         curl("/v1/collections/front"),
         grpcurl("ContentService/GetCollection", { name: "collections/front" }),
       ]
-    : [cable("article", "ls"), curl("/v1/articles"), grpcurl("ContentService/ListArticles", { page_size: FRONT })];
+    : [cable(["article", "ls"]), curl("/v1/articles"), grpcurl("ContentService/ListArticles", { page_size: FRONT })];
 
   const name = paper || "The newest articles";
   return {
@@ -127,10 +128,12 @@ export async function section(id: string, signal: AbortSignal): Promise<View> {
   ]);
   const entity = found.section;
   const children = all.sections.filter((each) => each.parent === name).sort((a, b) => a.rank - b.rank);
+  const alone = curl(`/v1/articles?section=${encodeURIComponent(id)}`);
   const text = entity?.displayName || id;
   const commands = [
-    cable("article", "ls", "--section", id, "--children"),
-    curl(`/v1/articles?section=${encodeURIComponent(id)}`),
+    cable(["article", "ls", ...option("--section", id), "--children"]),
+    // The JSON interface has no parameter for the sections within.
+    children.length > 0 ? { ...alone, label: "curl, without the sections within" } : alone,
     grpcurl("ContentService/ListArticles", { filter: { section: name, include_child_sections: true } }),
   ];
   return {
@@ -164,9 +167,9 @@ export async function author(id: string, signal: AbortSignal): Promise<View> {
     return el("li", null, to ? el("a", { href: to.href, rel: "noopener noreferrer external" }, label) : label);
   });
   const commands = [
-    cable("article", "ls", "--author", id),
-    curl(`/v1/authors/${encodeURIComponent(id)}`),
-    grpcurl("ContentService/GetAuthor", { name }),
+    cable(["article", "ls", ...option("--author", id)]),
+    curl(`/v1/articles?author=${encodeURIComponent(id)}`),
+    grpcurl("ContentService/ListArticles", { filter: { authors: [name] } }),
   ];
   return {
     title: text,
@@ -179,7 +182,7 @@ export async function author(id: string, signal: AbortSignal): Promise<View> {
           entity && entity.bio !== "" && el("p", { class: "dek" }, entity.bio),
           profiles.length > 0 && el("ul", { class: "chips", "aria-label": "Profiles" }, profiles),
           liveLink("author", id)),
-        entity?.image && el("div", { class: "portrait" }, figure(entity.image, { name: "", path: "/" }))),
+        entity?.image && el("div", { class: "portrait" }, figure(entity.image, { name: "", path: "/", names: new Names() }))),
       shown,
     ], panel(commands)),
   };
@@ -194,7 +197,7 @@ export async function tag(id: string, signal: AbortSignal): Promise<View> {
   const entity = found.tag;
   const text = entity?.displayName || id;
   const commands = [
-    cable("article", "ls", "--tag", id),
+    cable(["article", "ls", ...option("--tag", id)]),
     curl(`/v1/articles?tag=${encodeURIComponent(id)}`),
     grpcurl("ContentService/ListArticles", { filter: { all_tags: [name] } }),
   ];
@@ -223,7 +226,7 @@ export async function tags(signal: AbortSignal): Promise<View> {
   }
   const shown = [...groups.entries()].sort(([a], [b]) => (a < b ? -1 : 1));
   const total = shown.reduce((sum, [, group]) => sum + group.length, 0);
-  const commands = [cable("tag", "ls"), curl("/v1/tags"), grpcurl("ContentService/ListTags", {})];
+  const commands = [cable(["tag", "ls"]), curl("/v1/tags"), grpcurl("ContentService/ListTags", {})];
   return {
     title: "Tags",
     content: withPanel([
@@ -247,7 +250,7 @@ export async function collection(id: string, signal: AbortSignal): Promise<View>
   const names = new Names(found.includes);
   const text = found.collection?.title || id;
   const commands: Command[] = [
-    cable("collection", "get", id),
+    cable(["collection", "get"], id),
     curl(`/v1/collections/${encodeURIComponent(id)}`),
     grpcurl("ContentService/GetCollection", { name }),
   ];

@@ -1,154 +1,133 @@
 // The live page: the newest articles of a tag, a section or an author, and each change as it is committed.
 
-import { content } from "../api";
-import { announce, el, fill, type Child } from "../dom";
-import { Follower, type Filter, type Listener, type State } from "../follower";
-import { idOf, routeOf } from "../links";
-import { cable, curl, grpcurl, panel } from "../panel";
-import { ArticleView, Include, type Article, type FeedChange, type Position } from "../schema";
-import { kicker, Names, read, title, type View, withPanel } from "../view";
-import { clock, count, machine, millis, REMOVALS, span, tongue } from "../words";
+import { Announcer } from "../announcer";
+import { content, token } from "../api";
+import { el, fill } from "../dom";
+import { Follower, type Listener, type Start, type State } from "../follower";
+import { again, idOf, routeOf } from "../links";
+import { Names } from "../names";
+import { cable, curl, grpcurl, option, panel } from "../panel";
+import { ArticleView, Include, RemovalReason, type Article, type FeedChange, type Position } from "../schema";
+import { TOKEN_REASON, tokenForm } from "../token";
+import { read, title, type View, withPanel } from "../view";
+import { clock, count, machine, millis, REMOVALS, span } from "../words";
+import { MARK_WORDS, refill, Rows, trim, type Mark } from "./rows";
+import { MAX_SECTIONS, subject, type Kind, type Subject } from "./subject";
 
 /** The changes and the articles that the page shows. Older ones leave it. */
 const MAX_CHANGES = 200;
 const MAX_ARTICLES = 40;
 /** The measurements that the median is taken of. */
 const MAX_SAMPLES = 200;
-/** The pause between two announcements to a screen reader. */
-const ANNOUNCE_MILLIS = 2500;
-
-type Kind = "tag" | "section" | "author";
-
-interface Subject {
-  name: string;
-  text: string;
-  watch: Filter;
-  list: { allTags: string[] } | { section: string } | { authors: string[] };
-  option: string;
-  request: object;
-}
-
-async function subject(kind: Kind, id: string, signal: AbortSignal): Promise<Subject> {
-  const name = `${kind}s/${id}`;
-  switch (kind) {
-    case "tag": {
-      const { tag } = await content.getTag({ name }, read(signal));
-      return { name, text: tag?.displayName || id, watch: { anyTags: [name] }, list: { allTags: [name] }, option: "--any-tag", request: { any_tags: [name] } };
-    }
-    case "section": {
-      const { section } = await content.getSection({ name }, read(signal));
-      return { name, text: section?.displayName || id, watch: { sections: [name] }, list: { section: name }, option: "--section", request: { sections: [name] } };
-    }
-    case "author": {
-      const { author } = await content.getAuthor({ name }, read(signal));
-      return { name, text: author?.displayName || id, watch: { authors: [name] }, list: { authors: [name] }, option: "--author", request: { authors: [name] } };
-    }
-  }
-}
+const OPTIONS: Record<Kind, string> = { tag: "--any-tag", section: "--section", author: "--author" };
 
 export async function live(kind: Kind, id: string, signal: AbortSignal): Promise<View> {
   const shown = await subject(kind, id, signal);
   const page = new LivePage(shown, signal);
-  await page.load();
-  const query = `${kind}=${encodeURIComponent(id)}`;
+  const start = await page.load();
+  const ids = shown.names.map(idOf);
+  const query = ids.map((each) => `${kind}=${encodeURIComponent(each)}`).join("&");
+  const field = { tag: "any_tags", section: "sections", author: "authors" }[kind];
   const commands = [
-    { ...cable("feed", "watch", shown.option, id), label: "Follow: command line" },
+    { ...cable(["feed", "watch", ...ids.flatMap((each) => option(OPTIONS[kind], each))]), label: "Follow: command line" },
     { ...curl(`/v1/feed?${query}`, "-N"), label: "Follow: curl" },
-    { ...grpcurl("FeedService/Watch", { filter: shown.request }), label: "Follow: grpcurl" },
+    { ...grpcurl("FeedService/Watch", { filter: { [field]: shown.names } }), label: "Follow: grpcurl" },
     ...page.example(),
   ];
   return {
     title: `Live: ${shown.text}`,
     content: withPanel(page.content, panel(commands, "Make a change in a terminal, and watch it arrive here.")),
-    start: () => page.start(),
+    start: () => page.start(start),
   };
 }
 
-type Mark = "new" | "changed" | "left" | "removed" | "unreadable";
-
-const MARK_WORDS: Record<Mark, string> = {
-  new: "New",
-  changed: "Changed",
-  left: "Left",
-  removed: "Removed",
-  unreadable: "Unreadable",
-};
-
 class LivePage implements Listener {
   readonly content: HTMLElement;
-  readonly #articles = el("ol", { class: "live-articles" });
+  readonly #heading: HTMLElement;
   readonly #wire = el("ol", { class: "wire" });
   readonly #status = el("p", { class: "live-state" });
   readonly #place = el("span", { class: "quiet position" });
-  readonly #count = el("dd", null, "0");
-  readonly #last = el("dd", null, "–");
-  readonly #median = el("dd", null, "–");
+  readonly #form = el("div");
+  readonly #count = el("dd");
+  readonly #last = el("dd");
+  readonly #median = el("dd");
   readonly #button = el("button", { type: "button", class: "cut", click: () => this.#press() }, "Cut connection");
   readonly #empty = el("p", { class: "quiet" }, "No change yet. The page is waiting for one.");
-  readonly #rows = new Map<string, { item: HTMLElement; headline: string }>();
-  readonly #samples: number[] = [];
-  #names = new Names();
+  readonly #announcer = new Announcer();
+  readonly #rows: Rows;
+  #samples: number[] = [];
   #follower: Follower | null = null;
   #state: State["kind"] = "connecting";
   #wasCut = false;
   #caughtUp = 0;
   #changes = 0;
-  #said = { waiting: [] as string[], timer: 0 };
 
   constructor(
     private readonly subject: Subject,
     private readonly signal: AbortSignal,
   ) {
+    this.#heading = title(subject.text);
+    this.#rows = new Rows(MAX_ARTICLES, signal, new Names());
     this.content = el("div", { class: "live" },
       el("header", { class: "page-head" },
         el("p", { class: "label" }, "Live"),
-        title(subject.text),
-        el("p", { class: "dek" }, "Each change appears as it is committed. The time beside it runs from the commit in the store to this screen.")),
+        this.#heading,
+        el("p", { class: "dek" }, "Each change appears as it is committed. The time beside it runs from the commit in the store to this screen."),
+        subject.excess > 0 && el("p", { class: "notice" },
+          `The page follows this section and ${MAX_SECTIONS - 1} of those within it. It does not follow ${count(subject.excess, "other")}.`)),
       el("div", { class: "live-bar", role: "group", "aria-label": "Connection" },
         el("div", null, this.#status, this.#place),
         this.#button),
+      this.#form,
       el("dl", { class: "numbers" },
         el("div", null, el("dt", null, "Changes"), this.#count),
         el("div", null, el("dt", null, "Last, commit to screen"), this.#last),
         el("div", null, el("dt", null, "Median"), this.#median)),
       el("div", { class: "live-columns" },
         el("section", { "aria-labelledby": "wire-title" }, el("h2", { id: "wire-title" }, "The wire"), this.#empty, this.#wire),
-        el("section", { "aria-labelledby": "articles-title" }, el("h2", { id: "articles-title" }, "The articles"), this.#articles)));
+        el("section", { "aria-labelledby": "articles-title" }, el("h2", { id: "articles-title" }, "The articles"), this.#rows.list)));
   }
 
-  /** Reads the newest articles. The feed starts after the revision of this read. */
-  async load(): Promise<void> {
+  /** Reads the newest articles, in place of all that the page shows. The feed starts after the revision of this read. */
+  async load(signal = this.signal): Promise<Start> {
     const page = await content.listArticles({
       filter: this.subject.list,
       pageSize: MAX_ARTICLES,
       view: ArticleView.BASIC,
       includes: [Include.SECTIONS],
-    }, read(this.signal));
-    this.#names = new Names(page.includes);
-    this.#rows.clear();
-    fill(this.#articles);
-    for (const article of page.articles) this.#articles.append(this.#row(article, null));
-    const position = { logId: page.meta?.logId ?? "", revision: page.meta?.servedRevision ?? 0n };
-    this.#follower?.close();
-    this.#follower = new Follower(this.subject.watch, position, this);
+    }, read(signal));
+    const hadFocus = this.content.contains(document.activeElement);
+    const names = new Names(page.includes);
+    names.add({ sections: this.subject.sections });
+    this.#rows.reset(page.articles, names);
+    this.#wire.replaceChildren();
+    if (hadFocus && !this.content.contains(document.activeElement)) this.#heading.focus({ preventScroll: true });
+    this.#changes = 0;
+    this.#samples = [];
+    this.#wasCut = false;
+    this.#count.textContent = "0";
+    this.#last.textContent = "–";
+    this.#median.textContent = "–";
+    return { logId: page.meta?.logId ?? "", revision: page.meta?.servedRevision ?? 0n };
   }
 
-  start(): void {
+  start(position: Start): void {
+    const follower = new Follower(this.subject.watch, position, this);
+    this.#follower = follower;
     this.signal.addEventListener("abort", () => {
-      this.#follower?.close();
-      clearTimeout(this.#said.timer);
+      follower.close();
+      this.#announcer.stop();
     });
-    addEventListener("online", () => this.#state === "waiting" && this.#follower?.resume(), { signal: this.signal });
-    this.#follower?.resume();
+    addEventListener("online", () => this.#state === "waiting" && follower.resume(), { signal: this.signal });
+    follower.resume();
   }
 
   /** The lines that change the first article. */
   example() {
-    const first = [...this.#rows.keys()][0];
+    const first = this.#rows.first();
     if (!first) return [];
-    const id = idOf(first);
-    const get = cable("article", "get", id, "-o", "json").line;
-    const put = cable("article", "put", "-").line;
+    const get = cable(["article", "get", "-o", "json"], idOf(first)).line;
+    const put = cable(["article", "put"], "-").line;
     return [{ label: "Change a headline", line: `${get} | sed 's/"headline": "/&Now: /' | ${put}` }];
   }
 
@@ -157,7 +136,7 @@ class LivePage implements Listener {
       this.#wasCut = true;
       this.#follower?.cut();
     } else if (this.#state === "ended") {
-      location.reload();
+      again();
     } else {
       this.#follower?.resume();
     }
@@ -177,11 +156,9 @@ class LivePage implements Listener {
         fill(this.#status, "Connected");
         this.#button.textContent = "Cut connection";
         if (this.#wasCut) {
-          const text = this.#caughtUp === 0
+          this.#note(this.#caughtUp === 0
             ? "Resumed. Nothing had changed meanwhile."
-            : `Resumed. ${count(this.#caughtUp, "change")} made meanwhile, nothing lost.`;
-          this.#note(text);
-          this.#say(text);
+            : `Resumed. ${count(this.#caughtUp, "change")} made meanwhile, nothing lost.`);
         }
         this.#wasCut = false;
         break;
@@ -189,16 +166,19 @@ class LivePage implements Listener {
         fill(this.#status, "Connection cut. Changes continue without this page.");
         this.#button.textContent = "Resume";
         this.#note("Connection cut by you.");
-        this.#say("Connection cut");
         break;
       case "waiting":
+        // Each attempt fails anew, but the connection was lost once.
         if (before === "live") this.#note("Connection lost.");
+        else if (!this.#wasCut) this.#announcer.note(state.failure.title);
         this.#wasCut = true;
         fill(this.#status, `${state.failure.title}. Next attempt in ${span(state.untilMillis - Date.now())}.`);
         this.#button.textContent = "Connect now";
         break;
       case "ended":
-        fill(this.#status, `${state.failure.title}. ${state.failure.text}`);
+        this.#note(`Connection ended: ${state.failure.title}.`);
+        fill(this.#status, el("span", { id: TOKEN_REASON }, `${state.failure.title}. ${state.failure.text}`));
+        if (state.failure.needsToken) fill(this.#form, tokenForm(token.get() !== ""));
         this.#button.textContent = "Reload";
         break;
     }
@@ -209,12 +189,10 @@ class LivePage implements Listener {
     this.#place.textContent = `position ${position.logId}:${position.revision}${chain === "" ? "" : `:${chain}…`}`;
   }
 
-  historyLost(): void {
+  async readAgain(signal: AbortSignal): Promise<Start> {
+    const start = await this.load(signal);
     this.#note("The history of the node has changed. The page was read again.");
-    this.load().then(
-      () => this.#follower?.resume(),
-      () => location.reload(),
-    );
+    return start;
   }
 
   apply(changes: FeedChange[], late: boolean): void {
@@ -245,6 +223,7 @@ class LivePage implements Listener {
         name = event.value.name;
         mark = "removed";
         detail = REMOVALS[event.value.reason] ?? "";
+        if (event.value.reason === RemovalReason.KILLED) this.#erase(name);
         break;
       case "unreadable":
         name = event.value;
@@ -256,16 +235,15 @@ class LivePage implements Listener {
     }
     this.#changes += 1;
     if (late) this.#caughtUp += 1;
-    const before = this.#rows.get(name)?.headline;
+    const before = this.#rows.headline(name);
     const headline = article?.headline ?? before ?? idOf(name);
 
-    if (article) this.#articles.prepend(this.#row(article, mark));
-    else this.#strike(name, mark, detail);
-    trim(this.#articles, MAX_ARTICLES, (item) => this.#rows.delete((item as HTMLElement).dataset["name"] ?? ""));
+    if (article) this.#rows.put(article, mark);
+    else this.#rows.strike(name, mark, detail);
 
     const took = el("span", { class: "took" }, late ? "while away" : "…");
     const isReworded = mark === "changed" && before !== undefined && before !== headline;
-    const item = el("li", { class: `wire-row ${mark} arrived`, "data-revision": String(change.revision), "data-name": name },
+    const item = el("li", { class: `wire-row ${mark} arrived`, tabindex: -1, "data-revision": String(change.revision), "data-name": name },
       el("p", { class: "wire-line" },
         el("span", { class: "badge" }, MARK_WORDS[mark]),
         change.time && el("time", { datetime: machine(change.time) }, clock(change.time)),
@@ -275,7 +253,7 @@ class LivePage implements Listener {
         article ? el("a", { href: routeOf(name) }, isReworded ? el("ins", null, headline) : headline) : el("del", null, headline),
         detail !== "" && el("span", { class: "quiet" }, ` ${detail}`)));
     this.#insert(item);
-    this.#say(`${MARK_WORDS[mark]}: ${headline}`);
+    this.#announcer.change(name, `${MARK_WORDS[mark]}: ${headline}`);
     if (change.time && !late) this.#measure(millis(change.time), item, took);
   }
 
@@ -307,9 +285,10 @@ class LivePage implements Listener {
     });
   }
 
-  /** A row of the wire about the connection. */
+  /** A row of the wire about the connection. It is announced too. */
   #note(text: string): void {
     this.#insert(el("li", { class: "wire-note" }, text));
+    this.#announcer.note(text);
   }
 
   #insert(item: HTMLElement): void {
@@ -318,41 +297,14 @@ class LivePage implements Listener {
     trim(this.#wire, MAX_CHANGES);
   }
 
-  /** Makes the row of an article, in place of an earlier one. */
-  #row(article: Article, mark: Mark | null): HTMLElement {
-    this.#rows.get(article.name)?.item.remove();
-    const above: Child = kicker(article, this.#names);
-    const item = el("li", { class: mark ? `live-article ${mark} arrived` : "live-article", ...tongue(article), "data-name": article.name },
-      el("p", { class: "kicker" }, mark && el("span", { class: "badge" }, MARK_WORDS[mark]), above),
-      el("h3", null, el("a", { href: routeOf(article.name) }, article.headline)));
-    this.#rows.set(article.name, { item, headline: article.headline });
-    return item;
-  }
-
-  /** Marks the row of an article that is gone. */
-  #strike(name: string, mark: Mark, detail: string): void {
-    const row = this.#rows.get(name);
-    if (!row) return;
-    row.item.className = `live-article ${mark}`;
-    fill(row.item,
-      el("p", { class: "kicker" }, el("span", { class: "badge" }, MARK_WORDS[mark]), detail),
-      el("h3", null, el("del", null, row.headline)));
-    if (mark !== "unreadable") this.#rows.delete(name);
-  }
-
-  /** Announces changes, several at once where they come fast. */
-  #say(text: string): void {
-    const said = this.#said;
-    if (said.waiting.length < MAX_CHANGES) said.waiting.push(text);
-    if (said.timer !== 0) return;
-    const flush = () => {
-      said.timer = 0;
-      if (said.waiting.length === 0) return;
-      announce(said.waiting.length <= 3 ? said.waiting.join(". ") : `${said.waiting.length} changes. The last: ${said.waiting.at(-1)}`);
-      said.waiting = [];
-      said.timer = setTimeout(flush, ANNOUNCE_MILLIS);
-    };
-    flush();
+  /** Erases the content of a killed article from all that the page shows. Its id stands for it. */
+  #erase(name: string): void {
+    this.#rows.erase(name);
+    for (const item of this.#wire.querySelectorAll<HTMLElement>(".wire-row")) {
+      const text = item.querySelector(".wire-text");
+      if (text && item.dataset["name"] === name) refill(text, item, el("del", null, idOf(name)));
+    }
+    this.#announcer.erase(name);
   }
 }
 
@@ -360,12 +312,4 @@ class LivePage implements Listener {
 function isFirst(article: Article): boolean {
   const { createTime, updateTime } = article;
   return !!createTime && !!updateTime && millis(createTime) === millis(updateTime);
-}
-
-function trim(list: Element, limit: number, dropped: (item: Element) => void = () => {}): void {
-  while (list.childElementCount > limit) {
-    const last = list.lastElementChild!;
-    dropped(last);
-    last.remove();
-  }
 }
