@@ -167,6 +167,12 @@ impl Draft {
         checked.map_err(|refusal| refusal.within(&field))
     }
 
+    /// Returns the refusal of its update kind, which is a field of the change in a commit, or of the request.
+    fn kind_refused(&self, problem: &str) -> Refusal {
+        let change = self.field.find(']').map_or("", |end| &self.field[..=end]);
+        Refusal::field("update_kind", problem).within(change)
+    }
+
     /// Returns the size of the content that the draft adds, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match &self.action {
@@ -292,7 +298,14 @@ impl State {
         self.pending.as_ref().filter(|record| record.is_put())
     }
 
-    /// Returns the tombstone of a kill, if the name must not be published again without permission.
+    /// Returns the time of the kill of a name that must not be published again without permission.
+    fn kill_time(&self) -> Option<i64> {
+        let newest = self.record.as_ref().or(self.pending.as_ref())?;
+        let killed_by_it = self.kill_tombstone().map(|tombstone| tombstone.log.time);
+        Some(newest.log.kill_time).filter(|time| *time != 0).or(killed_by_it)
+    }
+
+    /// Returns the tombstone of a kill, if it is what is left of a name.
     fn kill_tombstone(&self) -> Option<&Record> {
         let newest = self.record.as_ref().or(self.pending.as_ref());
         newest.filter(|record| !record.is_put() && record.log.reason() == RemovalReason::Killed)
@@ -405,7 +418,7 @@ fn update_kind(draft: &Draft, state: &State) -> Result<UpdateKind, Refusal> {
         None if seen => Ok(UpdateKind::Minor),
         None => Ok(UpdateKind::Backfill),
         Some(UpdateKind::Backfill) if seen || state.pending.is_some() => {
-            Err(Refusal::field("update_kind", "BACKFILL is allowed only for a name that never had a version"))
+            Err(draft.kind_refused("BACKFILL is allowed only for a name that never had a version"))
         }
         Some(UpdateKind::Unspecified) => Ok(UpdateKind::Major),
         Some(kind) => Ok(kind),

@@ -39,7 +39,10 @@ impl Publishing {
             return Ok((changes, reports));
         }
         let text = sources.iter().map(|source| source.source.text.len()).sum();
-        at_most(&limit::BODY_SOURCE, text, format!("{}.text", sources[0].field))?;
+        for Source { field, source, .. } in &sources {
+            at_most(&limit::BODY_SOURCE, source.text.len(), format!("{field}.text"))?;
+        }
+        at_most(&limit::BODY_SOURCE, text, "changes")?;
         let bytes = text + changes.iter().map(Change::bytes).sum::<usize>();
         self.workers.run(bytes, move |stop| convert_each(changes, reports, sources, stop)).await
     }

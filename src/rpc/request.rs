@@ -73,7 +73,7 @@ pub(super) fn freshness(
             Refusal::field("freshness.max_wait", problem)
         })?,
     };
-    let millis = usize::try_from(wait.as_millis()).unwrap_or(usize::MAX);
+    let millis = usize::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(usize::MAX);
     at_most(&limit::MAX_WAIT_MS, millis, "freshness.max_wait")?;
     Ok((freshness.at_least_revision, log_id, wait))
 }
@@ -83,7 +83,8 @@ pub(super) fn log_id(text: &str, field: &str) -> Result<Option<LogId>, Refusal> 
     if text.is_empty() {
         return Ok(None);
     }
-    let log_id = LogId::parse(text).ok_or_else(|| Refusal::field(field, "must be 8 hex digits"))?;
+    let log_id =
+        LogId::parse(text).ok_or_else(|| Refusal::field(field, "must be 8 hex digits in lower case"))?;
     Ok(Some(log_id))
 }
 

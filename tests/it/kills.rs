@@ -130,6 +130,38 @@ async fn a_kill_erases_an_article_that_was_only_pending() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_outlasts_the_versions_that_were_allowed_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path()).await;
+    let cable = node.client();
+    let later = |id: &str, text: &str| scheduled(article(id, text, &["t"]));
+    for id in ["live", "scheduled"] {
+        let first = if id == "live" { article(id, "A", &["t"]) } else { later(id, "A") };
+        cable.put(first).await.unwrap();
+        cable.remove(format!("articles/{id}"), RemovalReason::Killed).await.unwrap();
+        let is_killed = async || {
+            for refused in [article(id, "B", &["t"]), later(id, "B")] {
+                let error = cable.put(refused).await.unwrap_err();
+                assert_eq!(error.reason(), Some(ErrorReason::NameKilled), "{id}");
+            }
+        };
+        is_killed().await;
+        for text in ["C", "D"] {
+            cable.put(later(id, text)).allow_killed().await.unwrap();
+            is_killed().await;
+        }
+        cable.remove_pending(id).await.unwrap();
+        is_killed().await;
+        cable.put(later(id, "E")).allow_killed().await.unwrap();
+        cable.remove(format!("articles/{id}"), RemovalReason::Killed).await.unwrap();
+        is_killed().await;
+        cable.put(article(id, "F", &["t"])).allow_killed().await.unwrap();
+        cable.put(article(id, "G", &["t"])).await.unwrap();
+    }
+    node.stop().await;
+}
+
 /// The texts of the killed article: the live version and the pending version.
 const TEXTS: [&str; 2] = ["live text", "pending text"];
 

@@ -1311,7 +1311,7 @@ type LivePost struct {
 	KeyEvent bool `protobuf:"varint,5,opt,name=key_event,json=keyEvent,proto3" json:"key_event,omitempty"`
 	// Whether the post stays at the top.
 	Pinned bool `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
-	// The content of the post. A live post cannot contain another one.
+	// The content of the post. A live post is a block of the body itself: no block contains one.
 	Blocks        []*Block `protobuf:"bytes,7,rep,name=blocks,proto3" json:"blocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

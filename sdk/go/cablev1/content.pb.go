@@ -354,7 +354,8 @@ type ArticleFilter struct {
 	Types []ArticleType `protobuf:"varint,7,rep,packed,name=types,proto3,enum=cable.v1.ArticleType" json:"types,omitempty"`
 	// The article is in this language: Article.language is equal, ignoring case; at most 128 bytes.
 	Language string `protobuf:"bytes,8,opt,name=language,proto3" json:"language,omitempty"`
-	// The publish_time of the article, or its first_publish_time if that is unset, is at or after this time.
+	// The publish_time of the article, or its first_publish_time if that is unset, is at or after this time. Filters
+	// and lists compare times in whole microseconds.
 	PublishedAfter *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=published_after,json=publishedAfter,proto3" json:"published_after,omitempty"`
 	// The publish_time of the article, or its first_publish_time if that is unset, is before this time.
 	PublishedBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=published_before,json=publishedBefore,proto3" json:"published_before,omitempty"`

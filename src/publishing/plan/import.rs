@@ -16,7 +16,7 @@ use crate::{
         fields,
         log::{Operation, PendingBase},
         number::article,
-        v1::{self, KeepReason},
+        v1::{self, KeepReason, RemovalReason},
     },
 };
 
@@ -114,9 +114,31 @@ impl Import {
     /// Judges a record of a name that has no version now.
     fn judge_removed(&self, draft: &Draft, state: &State) -> Verdict {
         let Some(removed) = state.record.as_ref().or(state.kill_tombstone()) else { return Verdict::Write };
-        let is_open =
-            self.overwrites || draft.erases() || (self.owns(removed) && state.kill_tombstone().is_none());
+        let is_returnable = state.kill_tombstone().is_none() || self.may_follow_kill(state);
+        let is_open = self.overwrites || draft.erases() || (self.owns(removed) && is_returnable);
         if is_open && !self.mentioned { Verdict::Write } else { Verdict::Keep(KeepReason::Removed) }
+    }
+
+    /// Returns whether the record is that of a pending version that an editor was allowed to put after the kill of the
+    /// name, as the tombstone states that this source has imported. A kill since then removed the version.
+    pub(super) fn may_follow_kill(&self, state: &State) -> bool {
+        let Some(tombstone) = self.allowing_tombstone(state) else { return false };
+        let is_kill = |entry: &&Record| entry.log.reason() == RemovalReason::Killed;
+        let killed_at = state.pending.as_ref().filter(is_kill).map_or(0, |entry| entry.revision);
+        self.pending.is_some() && killed_at <= tombstone.revision
+    }
+
+    /// Returns whether the removal of a name in the file leaves its pending version here, because the file has one, too.
+    pub(super) fn keeps_pending(&self, state: &State, is_kill: bool) -> bool {
+        self.has_pending == Some(true) && (!is_kill || self.allowing_tombstone(state).is_some())
+    }
+
+    /// Returns the tombstone of a kill that this source has imported and that allows a pending version.
+    fn allowing_tombstone<'a>(&self, state: &'a State) -> Option<&'a Record> {
+        let allows = |tombstone: &&Record| {
+            tombstone.log.import.as_ref().is_some_and(|import| import.allows_pending) && self.owns(tombstone)
+        };
+        state.record.as_ref().filter(allows)
     }
 
     /// Returns whether an import whose versions this one may replace wrote a version, and nothing has changed it since.
@@ -140,7 +162,10 @@ impl Import {
         if let Planned::Append { entries, .. } = &mut planned {
             for (slot, log) in entries {
                 if *slot == Slot::Live || log.operation() == Operation::Put {
-                    log.import.get_or_insert_default().source = self.version_source().to_owned();
+                    let is_kill = log.reason() == RemovalReason::Killed;
+                    let import = log.import.get_or_insert_default();
+                    import.source = self.version_source().to_owned();
+                    import.allows_pending = is_kill && self.has_pending == Some(true);
                 }
             }
         }

@@ -41,8 +41,9 @@ pub(super) fn put(
         (_, false) => state.live(),
     };
     check_precondition(draft, state, replaced)?;
-    if let Some(killed) = state.kill_tombstone().filter(|_| !draft.allow_killed) {
-        return Err(Refusal::Killed { name: draft.name.clone(), time: killed.log.time });
+    let is_allowed = draft.allow_killed || import.is_some_and(|import| import.may_follow_kill(state));
+    if let Some(time) = state.kill_time().filter(|_| !is_allowed) {
+        return Err(Refusal::Killed { name: draft.name.clone(), time });
     }
     if is_pending {
         put_pending(draft, checked, state, context)
@@ -139,7 +140,7 @@ fn put_pending(
     let kind = match draft.update_kind {
         Some(UpdateKind::Backfill) => {
             let problem = "BACKFILL is allowed only for an article that becomes visible immediately";
-            return Err(Refusal::field("update_kind", problem));
+            return Err(draft.kind_refused(problem));
         }
         None | Some(UpdateKind::Unspecified) => UpdateKind::Major,
         Some(kind) => kind,
@@ -167,6 +168,7 @@ fn put_pending(
         content: checked.content.clone().into(),
         word_count: checked.word_count,
         base_revision,
+        kill_time: if before.is_none() { state.kill_time().unwrap_or_default() } else { 0 },
         import: record_of_pending
             .map(|_| log::Import { pending_base: base as i32, ..log::Import::default() }),
         ..LogEntry::default()

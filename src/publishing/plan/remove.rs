@@ -67,7 +67,7 @@ pub(super) fn remove(
         return Err(state.not_found(&draft.name));
     }
     let reason = if kill { RemovalReason::Killed } else { RemovalReason::Withdrawn };
-    let stays = draft.import.as_ref().is_some_and(|import| import.has_pending == Some(true)) && !kill;
+    let stays = draft.import.as_ref().is_some_and(|import| import.keeps_pending(state, kill));
     let removed_pending = state.pending_record().filter(|_| !stays);
     let removed_pending = removed_pending.map(|pending| pending_removal(pending, reason, context));
     let mut entries: Vec<_> = removed_pending.into_iter().collect();
@@ -147,7 +147,7 @@ pub(super) fn live_removal(
     log
 }
 
-/// Returns the entry that ends the pending version.
+/// Returns the entry that ends the pending version. A kill that the version was allowed to follow remains one.
 pub(super) fn pending_removal(
     pending: &Record,
     reason: RemovalReason,
@@ -159,6 +159,7 @@ pub(super) fn pending_removal(
         time: context.now,
         update_kind: UpdateKind::Major as i32,
         create_time: pending.log.create_time,
+        kill_time: if reason == RemovalReason::Killed { pending.log.kill_time } else { 0 },
         ..LogEntry::default()
     };
     (Slot::Pending, log)
@@ -168,6 +169,8 @@ pub(super) fn pending_removal(
 pub(super) fn remove_pending(draft: &Draft, state: &State, context: PlanContext) -> Result<Planned, Refusal> {
     check_precondition(draft, state, state.pending_record())?;
     let pending = state.pending_record().ok_or_else(|| Refusal::NotFound(draft.name.clone()))?;
-    let entry = pending_removal(pending, RemovalReason::Withdrawn, context);
-    Ok(state.append(&draft.name, vec![entry]))
+    // The reason of a kill keeps the entry for good.
+    let is_killed = state.record.is_none() && pending.log.kill_time != 0;
+    let reason = if is_killed { RemovalReason::Killed } else { RemovalReason::Withdrawn };
+    Ok(state.append(&draft.name, vec![pending_removal(pending, reason, context)]))
 }

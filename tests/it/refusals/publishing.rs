@@ -121,6 +121,42 @@ async fn an_invalid_change_of_a_commit_is_refused_with_its_index() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_depends_on_the_store_or_on_all_changes_has_their_fields() {
+    let (_dir, node, raw) = start().await;
+    let article = |id: &str| json!({"name": format!("articles/{id}"), "headline": "H"});
+    let tag = json!({"name": "tags/a", "display_name": "A"});
+    raw.call("PutArticle", json!({"article": article("a")})).await.unwrap();
+    raw.call("PutTag", json!({"tag": tag})).await.unwrap();
+    let mut later = article("later");
+    later["publish_time"] = json!("2998-01-01T00:00:00Z");
+    let backfills = [
+        json!({"put_article": {"name": "articles/a", "headline": "I"}}),
+        json!({"put_article": later}),
+        json!({"put_tag": {"name": "tags/a", "display_name": "B"}}),
+        json!({"patch_article": {"article": {"name": "articles/a", "headline": "I"}}}),
+        json!({"remove": {"name": "articles/a", "reason": "REMOVAL_REASON_DELETED"}}),
+    ];
+    let mut table: Vec<Invalid> = Vec::new();
+    for mut change in backfills {
+        change["update_kind"] = json!("UPDATE_KIND_BACKFILL");
+        let valid = json!({"put_article": article("valid")});
+        table.push(("Commit", json!({"changes": [valid, change]}), "changes[1].update_kind"));
+    }
+    let source = |id: &str, bytes: usize| json!({"put_article": article(id), "body_source": {"format": "BODY_FORMAT_HTML", "text": "x".repeat(bytes)}});
+    let (half, over) = (1 << 19, (1 << 20) + 1);
+    all_invalid(&raw, table).await;
+    let sources = [
+        ([source("b", half), source("c", half + 1)], "changes"),
+        ([source("b", 1), source("c", over)], "changes[1].body_source.text"),
+    ];
+    for (changes, field) in sources {
+        let refused = summary(raw.call("Commit", json!({"changes": changes})).await);
+        assert_eq!(refused, refusal(Code::InvalidArgument, "LIMIT_EXCEEDED", field));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn contradictory_times_are_refused_with_their_field() {
     let (_dir, node, raw) = start().await;
     let (past, later, latest) = ("2001-01-01T00:00:00Z", "2998-01-01T00:00:00Z", "2999-01-01T00:00:00Z");

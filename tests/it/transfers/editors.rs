@@ -336,3 +336,37 @@ async fn a_store_without_origins_is_kept() {
     assert_eq!(store.import_one(record("Three"), false).await, "WRITTEN");
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_version_that_was_allowed_after_a_kill_is_imported_with_it() {
+    let (source, target) = (Store::open(0).await, Store::open(0).await);
+    let scheduled = article("a", "Allowed", json!({"publishTime": at(60)}));
+    let kill = json!({"name": "articles/a", "reason": "REMOVAL_REASON_KILLED"});
+    let is_pending = async || target.raw.call("GetPending", json!({"name": "articles/a"})).await.is_ok();
+    source.put(article("a", "Killed", json!({}))).await;
+    let before = source.export().await;
+    source.call("RemoveArticle", kill.clone()).await;
+    source.call("PutArticle", json!({"article": scheduled, "allow_killed": true})).await;
+    let after = source.export().await;
+    let options = json!({"source": SITE});
+    // A store that has the killed version, as well as an empty one.
+    for round in [&before, &after, &after] {
+        target.import(round, options.clone()).await;
+    }
+    assert!(is_pending().await, "an import that is repeated changes nothing");
+    // The older export has no permission, and a new kill ends the one that was given.
+    target.import(&before, options.clone()).await;
+    let read = target.raw.call("GetArticle", json!({"name": "articles/a"})).await;
+    assert!(read.is_err(), "the killed version stays away");
+    target.call("RemoveArticle", kill).await;
+    target.import(&after, options).await;
+    assert!(!is_pending().await, "killed since");
+
+    let empty = Store::open(0).await;
+    empty.import(&after, json!({"source": SITE})).await;
+    empty.advance(60).await;
+    assert_eq!(empty.get("a").await["headline"], "Allowed");
+    for store in [source, target, empty] {
+        store.close().await;
+    }
+}

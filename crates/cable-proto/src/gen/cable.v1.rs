@@ -559,7 +559,7 @@ pub struct LivePost {
     /// Whether the post stays at the top.
     #[prost(bool, tag = "6")]
     pub pinned: bool,
-    /// The content of the post. A live post cannot contain another one.
+    /// The content of the post. A live post is a block of the body itself: no block contains one.
     #[prost(message, repeated, tag = "7")]
     pub blocks: ::prost::alloc::vec::Vec<Block>,
 }
@@ -1601,7 +1601,8 @@ pub struct ArticleFilter {
     /// The article is in this language: Article.language is equal, ignoring case; at most 128 bytes.
     #[prost(string, tag = "8")]
     pub language: ::prost::alloc::string::String,
-    /// The publish_time of the article, or its first_publish_time if that is unset, is at or after this time.
+    /// The publish_time of the article, or its first_publish_time if that is unset, is at or after this time. Filters
+    /// and lists compare times in whole microseconds.
     #[prost(message, optional, tag = "9")]
     pub published_after: ::core::option::Option<::prost_types::Timestamp>,
     /// The publish_time of the article, or its first_publish_time if that is unset, is before this time.

@@ -668,7 +668,7 @@ class LivePost(_message.Message):
 
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Block]:
-        """The content of the post. A live post cannot contain another one."""
+        """The content of the post. A live post is a block of the body itself: no block contains one."""
 
     def __init__(
         self,

@@ -232,7 +232,9 @@ class ArticleFilter(_message.Message):
 
     @_builtins.property
     def published_after(self) -> _timestamp_pb2.Timestamp:
-        """The publish_time of the article, or its first_publish_time if that is unset, is at or after this time."""
+        """The publish_time of the article, or its first_publish_time if that is unset, is at or after this time. Filters
+        and lists compare times in whole microseconds.
+        """
 
     @_builtins.property
     def published_before(self) -> _timestamp_pb2.Timestamp:

@@ -680,7 +680,7 @@ export type LivePost = Message<"cable.v1.LivePost"> & {
   pinned: boolean;
 
   /**
-   * The content of the post. A live post cannot contain another one.
+   * The content of the post. A live post is a block of the body itself: no block contains one.
    *
    * @generated from field: repeated cable.v1.Block blocks = 7;
    */

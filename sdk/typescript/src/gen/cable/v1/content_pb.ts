@@ -177,7 +177,8 @@ export type ArticleFilter = Message<"cable.v1.ArticleFilter"> & {
   language: string;
 
   /**
-   * The publish_time of the article, or its first_publish_time if that is unset, is at or after this time.
+   * The publish_time of the article, or its first_publish_time if that is unset, is at or after this time. Filters
+   * and lists compare times in whole microseconds.
    *
    * @generated from field: google.protobuf.Timestamp published_after = 9;
    */
