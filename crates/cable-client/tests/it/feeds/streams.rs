@@ -219,7 +219,8 @@ async fn a_silent_stream_ends_a_feed_with_a_longest_outage() {
     let feed = server.client().feed(FeedFilter::default()).checkpoint_interval(Duration::from_millis(20));
     let mut feed = feed.max_outage(Duration::from_millis(50)).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
-    let error = feed.next().await.unwrap().unwrap_err();
+    let ended = tokio::time::timeout(Duration::from_secs(10), feed.next()).await.unwrap();
+    let error = ended.unwrap().unwrap_err();
     assert!(error.message().ends_with("; no node has served the feed for 50ms"), "{error}");
     assert_eq!(requests.lock().unwrap().len(), 1);
 }
