@@ -2,6 +2,9 @@
 //!
 //! `cargo run -p cable-client --example purge -- [--dry-run] [--any-tag TAG]... [--position-file FILE] http://cache:6081`
 //!
+//! A copy in a project of your own needs `cable-proto` with its feature `path`, for paths in normal form, besides
+//! `cable-client`, `futures-util` and `tokio`.
+//!
 //! For each change, it sends one `PURGE /` with the header `Surrogate-Key` for all responses and pages that rest on the
 //! changed entity, and `PURGE {path}` for every current and former path of an article, for sites whose pages have no
 //! keys. The keys are those of the header `Surrogate-Key` of content over HTTP (docs/http.md). A page of a site carries

@@ -12,6 +12,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, metadata::Metadata
 use crate::{
     Builder, Error, ErrorKind, IntoEndpoints, Result, Retry,
     pool::{NodeGuard, Pool},
+    retry::after,
     scope::Scope,
     stubs::{
         admin_service_client::AdminServiceClient, content_service_client::ContentServiceClient,
@@ -110,7 +111,7 @@ impl Cable {
         request: Q,
         timeout: Option<Duration>,
     ) -> Result<Q::Response> {
-        let deadline = Instant::now() + timeout.unwrap_or(self.scope.timeout);
+        let deadline = after(timeout.unwrap_or(self.scope.timeout));
         Ok(self.try_until(deadline, true, &self.shared.retry, || request.clone()).await?.0)
     }
 
@@ -123,7 +124,7 @@ impl Cable {
         retry: &Retry,
     ) -> Result<(Q::Response, NodeGuard)> {
         let timeout = timeout.unwrap_or(self.scope.timeout);
-        self.try_until(Instant::now() + timeout, false, retry, request).await
+        self.try_until(after(timeout), false, retry, request).await
     }
 
     /// Requests the token again because a server has refused the one with this number. Returns whether there is another
@@ -167,7 +168,7 @@ impl Cable {
                 continue;
             }
             match retry.wait(failures, &error) {
-                Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
+                Some(wait) if after(wait) < deadline => sleep(wait).await,
                 _ => return Err(error),
             }
         }
@@ -185,12 +186,12 @@ impl Cable {
         loop {
             let (mut node, nodes) = match timeout_at(deadline, self.shared.pool.pick()).await {
                 Ok(picked) => picked.map_err(|error| (error, 0))?,
-                Err(_) => return Err((Error::deadline(None), 0)),
+                Err(_) => return Err((Error::unsent("no address of a node"), 0)),
             };
             let outcome = match timeout_at(deadline, self.metadata(&mut node)).await {
                 Ok(Ok(metadata)) => attempt(&node, request, metadata, deadline, send_deadline).await,
                 Ok(Err(error)) => Err(error),
-                Err(_) => Err(Error::deadline(None)),
+                Err(_) => Err(Error::unsent("no token from its source")),
             };
             let error = match outcome {
                 Ok(response) => return Ok((response, node)),
@@ -234,11 +235,15 @@ async fn attempt<Q: Rpc>(
         }
         request
     };
+    let received = node.peer().received();
     let response = match timeout_at(deadline, Q::send(with_metadata(), node.channel())).await {
         Ok(response) => response.map_err(|status| Error::from_call(status, Some(node.peer()))),
         Err(_) => Err(Error::deadline(Some(node.peer()))),
     };
-    report_outcome(node, response.as_ref().err());
+    match &response {
+        Err(error) if error.is_timeout() => node.record_timeout(node.peer().received() == received),
+        outcome => report_outcome(node, outcome.as_ref().err()),
+    }
     response.map(Response::into_inner)
 }
 
@@ -246,7 +251,7 @@ async fn attempt<Q: Rpc>(
 pub(crate) fn report_outcome(node: &NodeGuard, error: Option<&Error>) {
     match error {
         Some(error) if error.is_node_failure() => node.record_failure(),
-        // A timeout does not show whether the node is reachable.
+        // A node whose own deadline has passed is reachable, and too slow.
         Some(error) if error.kind() == ErrorKind::DeadlineExceeded => {}
         _ => node.record_response(),
     }

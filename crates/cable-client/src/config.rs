@@ -1,6 +1,6 @@
 //! The settings of a client.
 
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use tonic::metadata::MetadataMap;
 
@@ -15,11 +15,22 @@ use crate::{
 
 mod endpoint;
 
+use self::endpoint::Endpoints;
 pub use self::endpoint::IntoEndpoints;
 pub(crate) use self::endpoint::Target;
 
 /// The address on which a Cable with default settings listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
+
+/// The variables of the environment that [`Builder::from_env`] reads.
+const VARIABLES: [&str; 6] = [
+    "CABLE_ENDPOINTS",
+    "CABLE_TOKEN",
+    "CABLE_TOKEN_FILE",
+    "CABLE_CA",
+    "CABLE_CLIENT_CERT",
+    "CABLE_CLIENT_KEY",
+];
 
 /// A builder for a [`Cable`]: its endpoints, timeouts and retries.
 ///
@@ -53,20 +64,20 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7190";
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
-    endpoints: Vec<String>,
+    endpoints: Endpoints,
     timeout: Duration,
     connect_timeout: Duration,
     retry: Retry,
     tls: TlsSettings,
     token: Option<Token>,
     allow_plaintext_token: bool,
-    conflict: Option<&'static str>,
+    conflict: Option<String>,
 }
 
 impl Builder {
     pub(crate) fn new(endpoints: impl IntoEndpoints) -> Builder {
         Builder {
-            endpoints: endpoints.into_endpoints(),
+            endpoints: Endpoints(endpoints.into_endpoints()),
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(2),
             retry: Retry::default(),
@@ -77,7 +88,8 @@ impl Builder {
         }
     }
 
-    /// Returns the settings of the environment. An empty variable counts as unset.
+    /// Returns the settings of the environment. An empty variable counts as unset, and one that is not UTF-8 is an error of
+    /// [`build`](Builder::build).
     ///
     /// | variable | setting |
     /// |---|---|
@@ -95,28 +107,35 @@ impl Builder {
     /// # Ok::<_, cable_client::Error>(())
     /// ```
     pub fn from_env() -> Builder {
-        Builder::from_variables(|name| std::env::var(name).ok())
+        Builder::from_variables(|name| std::env::var_os(name))
     }
 
-    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Builder {
-        let set = |name| get(name).filter(|value| !value.trim().is_empty());
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Builder {
+        let set = |name| get(name)?.into_string().ok().filter(|value| !value.trim().is_empty());
         let file = |name| set(name).map(Pem::file);
         let mut builder = Builder::new(set("CABLE_ENDPOINTS").as_deref().unwrap_or(DEFAULT_ENDPOINT));
         builder.tls.ca = file("CABLE_CA");
         match (file("CABLE_CLIENT_CERT"), file("CABLE_CLIENT_KEY")) {
             (None, None) => {}
             (Some(certificate), Some(key)) => builder.tls.identity = Some((certificate, key)),
-            _ => builder.conflict = Some("CABLE_CLIENT_CERT and CABLE_CLIENT_KEY: set both or neither"),
+            _ => {
+                builder.conflict = Some("CABLE_CLIENT_CERT and CABLE_CLIENT_KEY: set both or neither".into())
+            }
         }
         builder.token = match (set("CABLE_TOKEN"), set("CABLE_TOKEN_FILE")) {
             (Some(_), Some(_)) => {
-                builder.conflict = Some("CABLE_TOKEN and CABLE_TOKEN_FILE are both set: unset one of them");
+                builder.conflict =
+                    Some("CABLE_TOKEN and CABLE_TOKEN_FILE are both set: unset one of them".into());
                 None
             }
             (Some(token), None) => Some(Token::new(token.trim())),
             (None, Some(path)) => Some(Token::file(path)),
             (None, None) => None,
         };
+        let not_text = VARIABLES.iter().find(|name| get(name).is_some_and(|value| value.to_str().is_none()));
+        if let Some(name) = not_text {
+            builder.conflict = Some(format!("{name}: not valid UTF-8"));
+        }
         builder
     }
 
@@ -204,7 +223,8 @@ impl Builder {
         self
     }
 
-    /// Sets the timeout for establishing a connection, including TLS, and for the lookup of a name. If unset, 2 s.
+    /// Sets the timeout for establishing a connection, including TLS and the first frame of HTTP/2, and for the lookup of a
+    /// name. If unset, 2 s.
     ///
     /// A node without a connection in time counts as failed: the call goes to another address, if there is one.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -232,10 +252,10 @@ impl Builder {
     pub(crate) fn build_with(self, lookup: Lookup) -> Result<Cable> {
         let config_error = |problem: String| Err(Error::new(ErrorKind::Config, problem));
         if let Some(conflict) = self.conflict {
-            return config_error(conflict.to_owned());
+            return config_error(conflict);
         }
         let targets: Vec<Target> =
-            self.endpoints.iter().map(|endpoint| Target::parse(endpoint)).collect::<Result<_>>()?;
+            self.endpoints.0.iter().map(|endpoint| Target::parse(endpoint)).collect::<Result<_>>()?;
         if targets.is_empty() {
             return config_error("no endpoints".to_owned());
         }
@@ -292,10 +312,44 @@ mod tests {
             "ftp://a",
             "https://",
             "http://me@a",
+            "http://a:",
+            "http://a:0",
+            "http://a:65536",
+            "http://[::1]:99999",
+            "https://a:443443",
         ] {
             assert_eq!(kind(invalid), Some(ErrorKind::Config), "{invalid:?}");
         }
         assert_eq!(kind(["http://a:7190", "b"]), Some(ErrorKind::Config));
+    }
+
+    #[test]
+    fn a_variable_that_is_no_text_is_refused_by_its_name() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        for name in VARIABLES {
+            let get = |variable: &str| (variable == name).then(|| OsString::from_vec(b"a\xff".to_vec()));
+            let error = Builder::from_variables(get).build().unwrap_err();
+            assert_eq!(
+                (error.kind(), error.message()),
+                (ErrorKind::Config, &*format!("{name}: not valid UTF-8"))
+            );
+        }
+    }
+
+    #[test]
+    fn debug_output_has_no_user_information() {
+        let text = format!("{:?}", Builder::new(["http://me:hunter2@a", "http://b:7190"]));
+        assert!(!text.contains("hunter2") && text.contains("http://b:7190"), "{text}");
+    }
+
+    #[test]
+    fn lists_of_endpoints_are_accepted_by_reference() {
+        let list = vec!["http://a:7190".to_owned(), "http://b:7190".to_owned()];
+        assert_eq!(kind(&list), None);
+        let array = &["http://a:7190", "http://b:7190"];
+        assert_eq!(kind(array), None);
+        assert_eq!(array.into_endpoints(), list);
     }
 
     #[test]
@@ -325,11 +379,11 @@ mod tests {
         let build = |variables: &'static [(&str, &str)]| {
             Builder::from_variables(|name| {
                 let (_, value) = variables.iter().find(|(variable, _)| *variable == name)?;
-                Some((*value).to_owned())
+                Some(OsString::from(*value))
             })
         };
-        assert_eq!(build(&[]).endpoints, [DEFAULT_ENDPOINT]);
-        assert_eq!(build(&[("CABLE_ENDPOINTS", " ")]).endpoints, [DEFAULT_ENDPOINT]);
+        assert_eq!(build(&[]).endpoints.0, [DEFAULT_ENDPOINT]);
+        assert_eq!(build(&[("CABLE_ENDPOINTS", " ")]).endpoints.0, [DEFAULT_ENDPOINT]);
         let all = build(&[
             ("CABLE_ENDPOINTS", "http://127.0.0.1:1,http://[::1]:1"),
             ("CABLE_TOKEN", "canary\n"),

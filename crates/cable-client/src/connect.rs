@@ -1,4 +1,4 @@
-//! Connections: TCP and TLS to one address, and the facts that they reveal about the server.
+//! Connections: TCP, TLS and the start of HTTP/2 to one address, and the facts that they reveal about the server.
 //!
 //! The transport reports a failed connection as a chain of errors from which the cause is often lost. So the stream
 //! below it records the cause: an alert of TLS, or first bytes that are not HTTP/2.
@@ -8,8 +8,11 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,12 +20,12 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Sleep, sleep_until, timeout_at},
 };
 use tonic::codegen::http::Uri;
 use tower_service::Service;
 
-use crate::{BoxFuture, config::Target, tls::Tls};
+use crate::{BoxFuture, config::Target, retry::after, tls::Tls};
 
 /// The server of a connection, for messages: the endpoint, the address, and the facts that connections to it revealed.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) target: Arc<Target>,
     pub(crate) address: SocketAddr,
     finding: Arc<Mutex<Option<Finding>>>,
+    /// The number of reads of all connections that returned bytes.
+    received: Arc<AtomicU64>,
 }
 
 /// A fact about the server that explains why a connection is of no use.
@@ -43,7 +48,7 @@ pub(crate) struct Finding {
 
 impl Peer {
     pub(crate) fn new(target: Arc<Target>, address: SocketAddr) -> Peer {
-        Peer { target, address, finding: Arc::default() }
+        Peer { target, address, finding: Arc::default(), received: Arc::default() }
     }
 
     /// Returns whether the traffic is private: it is encrypted, or stays on this machine.
@@ -54,6 +59,11 @@ impl Peer {
     /// Returns the finding of the last connections. One that starts HTTP/2 clears it.
     pub(crate) fn finding(&self) -> Option<Finding> {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a number that changes whenever a connection to the server receives something.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     fn set_finding(&self, finding: Option<Finding>) {
@@ -88,7 +98,7 @@ impl StdError for ConnectFailure {}
 pub(crate) struct Connector {
     pub(crate) peer: Peer,
     pub(crate) tls: Option<Arc<Tls>>,
-    /// The limit on TCP and TLS together.
+    /// The limit on TCP, TLS and the first frame of HTTP/2 together.
     pub(crate) timeout: Duration,
 }
 
@@ -110,7 +120,7 @@ impl Service<Uri> for Connector {
 impl Connector {
     async fn connect(self) -> Result<Observed, ConnectFailure> {
         let Connector { peer, tls, timeout } = self;
-        let until = Instant::now() + timeout;
+        let until = after(timeout);
         let tcp = match timeout_at(until, TcpStream::connect(peer.address)).await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(error)) => return Err(ConnectFailure(error.to_string())),
@@ -133,7 +143,15 @@ impl Connector {
             #[cfg(not(feature = "tls"))]
             Some(_) => return Err(ConnectFailure("https needs the feature `tls`".to_owned())),
         };
-        Ok(Observed { stream, is_tls, peer, received: Vec::new(), is_recognised: false })
+        let silence = Silence { until: Box::pin(sleep_until(until)), timeout };
+        Ok(Observed {
+            stream,
+            is_tls,
+            peer,
+            received: Vec::new(),
+            is_recognised: false,
+            silence: Some(silence),
+        })
     }
 }
 
@@ -158,6 +176,14 @@ pub(crate) struct Observed {
     received: Vec<u8>,
     /// Whether the first bytes have arrived, and were HTTP/2 or are the finding.
     is_recognised: bool,
+    /// The limit on the wait for the first bytes. `None` once they have arrived.
+    silence: Option<Silence>,
+}
+
+/// The time at which a server that has sent nothing counts as hung. Every server of HTTP/2 sends a frame at once.
+struct Silence {
+    until: Pin<Box<Sleep>>,
+    timeout: Duration,
 }
 
 /// A connection with or without TLS.
@@ -193,6 +219,16 @@ impl Observed {
         }
         self.is_recognised = true;
         self.received = Vec::new();
+    }
+
+    /// Returns an error if the server has sent nothing in time. It is no refusal: a hung server that awakes still reads the
+    /// calls that were sent.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(Silence { until, timeout }) = &mut self.silence else { return Poll::Pending };
+        ready!(until.as_mut().poll(cx));
+        let cause = format!("no HTTP/2 from the server within {timeout:?}");
+        self.peer.set_finding(Some(Finding { cause: cause.clone(), is_refusal: false }));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, cause)))
     }
 
     /// Records why the stream has ended.
@@ -237,12 +273,16 @@ impl AsyncRead for Observed {
     ) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > start {
+            self.peer.received.fetch_add(1, Relaxed);
+            self.silence = None;
+        }
         match &read {
             Poll::Ready(Ok(())) if self.is_recognised => {}
             Poll::Ready(Ok(())) if buf.filled().len() == start => self.observe_end("end of stream"),
             Poll::Ready(Ok(())) => self.observe(&buf.filled()[start..]),
             Poll::Ready(Err(error)) => self.observe_error(error),
-            Poll::Pending => {}
+            Poll::Pending => return self.poll_silence(cx),
         }
         read
     }

@@ -1,6 +1,6 @@
 //! The errors of calls, classified by the action that a caller can take.
 
-use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use tonic::Code;
 
@@ -56,6 +56,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
 impl Error {
@@ -127,10 +128,16 @@ impl Error {
         self.0.kind == ErrorKind::NotFound
     }
 
-    /// Returns whether the same call may succeed later. The client has already made all attempts that its
-    /// [`Retry`](crate::Retry) and its timeout allow.
+    /// Returns whether the same call may succeed later: no node could serve it, it timed out, or the server requested a
+    /// delay before a retry, as for a caller above its rate. The client has already made all attempts that its
+    /// [`Retry`](crate::Retry) and its timeout allow; it repeats only calls that no node could serve.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
+        self.is_transient() || self.0.kind == ErrorKind::DeadlineExceeded || self.0.retry_after.is_some()
+    }
+
+    /// Returns whether the client itself may make another attempt within the timeout of the call.
+    pub(crate) fn is_transient(&self) -> bool {
         self.0.kind == ErrorKind::Unavailable
     }
 
@@ -146,7 +153,7 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        self.0.source = Some(source.into());
+        self.0.source = Some(source.into().into());
         self
     }
 
@@ -176,7 +183,18 @@ impl Error {
     /// Returns the error of a call without a response in time. It names the server if the call had one.
     pub(crate) fn deadline(peer: Option<&Peer>) -> Error {
         let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
-        Error::new(ErrorKind::DeadlineExceeded, format!("no response{from} before the deadline"))
+        let message = format!("no response{from} before the deadline");
+        let mut error = Error::new(ErrorKind::DeadlineExceeded, message);
+        error.0.connection = Connection::TimedOut;
+        error
+    }
+
+    /// Returns the error of a call that lacked something until its deadline, and thus was not sent.
+    pub(crate) fn unsent(lacking: &str) -> Error {
+        let message = format!("{lacking} before the deadline: the call was not sent");
+        let mut error = Error::new(ErrorKind::DeadlineExceeded, message);
+        error.0.connection = Connection::Refused;
+        error
     }
 
     /// Returns the error of a call that no server can have received.
@@ -199,6 +217,29 @@ impl Error {
         self.0.connection == Connection::Refused
     }
 
+    /// Returns whether no server responded before the deadline of a call that was sent.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.0.connection == Connection::TimedOut
+    }
+
+    /// Adds to the message of a stream that was reset that its reader may have been too slow.
+    pub(crate) fn with_slow_reader(mut self) -> Error {
+        if self.0.connection == Connection::Reset {
+            self.0.message += "; a server resets a stream whose reader is too slow";
+        }
+        self
+    }
+
+    /// Returns the error with another field in its only violation and its message, for a caller that numbers its arguments
+    /// in another way than the request.
+    pub(crate) fn with_field(mut self, field: &str) -> Error {
+        for violation in &mut self.0.violations {
+            self.0.message = self.0.message.replace(&violation.field, field);
+            violation.field = field.to_owned();
+        }
+        self
+    }
+
     /// Adds to the message that a feed had no node for its longest outage.
     pub(crate) fn with_outage(mut self, limit: Duration) -> Error {
         self.0.message += &format!("; no node has served the feed for {limit:?}");
@@ -217,7 +258,8 @@ impl Error {
 
     /// Returns whether the node is unusable for now, so that the next attempt should go to another node.
     pub(crate) fn is_node_failure(&self) -> bool {
-        self.0.connection != Connection::Intact || self.0.reason == Some(ErrorReason::Draining)
+        matches!(self.0.connection, Connection::Refused | Connection::Lost)
+            || self.0.reason == Some(ErrorReason::Draining)
     }
 
     /// Returns, for one attempt of a write, whether the server may have applied it.
@@ -241,22 +283,6 @@ impl Error {
         !self.has_unknown_outcome()
             && self.0.connection == Connection::Intact
             && self.0.kind != ErrorKind::Unavailable
-    }
-
-    /// Returns a copy for another receiver of the same error, without the source.
-    pub(crate) fn duplicate(&self) -> Error {
-        let Inner { kind, reason, retry_after, connection, may_have_applied, .. } = *self.0;
-        Error(Box::new(Inner {
-            kind,
-            reason,
-            retry_after,
-            connection,
-            may_have_applied,
-            message: self.0.message.clone(),
-            violations: self.0.violations.clone(),
-            metadata: self.0.metadata.clone(),
-            source: None,
-        }))
     }
 
     pub(crate) fn set_may_have_applied(&mut self, may_have_applied: bool) {
@@ -335,7 +361,7 @@ pub struct Violation {
 }
 
 /// The content of an error, boxed so that results stay small.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     kind: ErrorKind,
     reason: Option<ErrorReason>,
@@ -345,7 +371,7 @@ struct Inner {
     retry_after: Option<Duration>,
     connection: Connection,
     may_have_applied: bool,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The state of the connection when an error occurred.
@@ -354,8 +380,12 @@ enum Connection {
     /// The connection works: the server sent this error, or there was no call.
     #[default]
     Intact,
-    /// The connection could not be established: the server did not receive the call.
+    /// The call was not sent, because no connection could be established, or because it lacked something.
     Refused,
+    /// The call was sent, and no response arrived before the deadline.
+    TimedOut,
+    /// The server or a proxy reset the stream of the call. The connection works.
+    Reset,
     /// The connection was lost during the call.
     Lost,
 }

@@ -12,7 +12,12 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _};
 
-use crate::{Position, Result, list::ResultStream, position::Saver, v1};
+use crate::{
+    Position, Result,
+    list::{Exclusive, ResultStream},
+    position::Saver,
+    v1,
+};
 
 mod builder;
 mod events;
@@ -50,7 +55,8 @@ pub type FeedFilter = v1::FeedFilter;
 /// - five server faults in a row ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss), [`ErrorKind::Internal`](crate::ErrorKind::Internal), [`ErrorKind::Unknown`](crate::ErrorKind::Unknown),
 ///   [`ErrorKind::Malformed`](crate::ErrorKind::Malformed)).
 ///
-/// The feed retries after all other errors, without limit and with growing random waits.
+/// The feed retries after all other errors, without limit and with growing random waits. A message that it delivers ends
+/// the row of faults only if it has a new position, or shows that the feed has caught up.
 ///
 /// ```no_run
 /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -71,7 +77,7 @@ pub type FeedFilter = v1::FeedFilter;
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Feed {
-    deliveries: ResultStream<Delivery>,
+    deliveries: Exclusive<ResultStream<Delivery>>,
     status: Arc<FeedStatus>,
     saver: Option<Arc<Saver>>,
 }
@@ -128,7 +134,7 @@ impl Stream for Feed {
     type Item = Result<Delivery>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.deliveries.poll_next_unpin(cx)
+        self.deliveries.get_mut().poll_next_unpin(cx)
     }
 }
 
@@ -155,6 +161,11 @@ struct State {
 impl FeedStatus {
     pub(crate) fn is_caught_up(&self) -> bool {
         self.lock().caught_up
+    }
+
+    /// Records that the feed ended without an error of its own.
+    pub(crate) fn end(&self) {
+        self.lock().caught_up = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

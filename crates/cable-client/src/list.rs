@@ -28,6 +28,20 @@ pub use streams::{ArticleStream, StreamArticles};
 /// A stream of results. It ends after an error.
 pub type ResultStream<T> = BoxStream<'static, Result<T>>;
 
+/// A value that is only reached by its owner, and thus is `Sync`.
+pub(crate) struct Exclusive<T>(Mutex<T>);
+
+impl<T> Exclusive<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Exclusive(Mutex::new(value))
+    }
+
+    /// Returns the value without locking.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The items of a page, and the records that it lacks.
 pub(crate) type PageItems<T> = (Vec<T>, Option<Damage>);
 
@@ -62,7 +76,7 @@ pub(crate) fn messages<M: Send + 'static>((messages, node): (Streaming<M>, NodeG
             if let Err(error) = &message {
                 report_outcome(&node, Some(error));
             }
-            message
+            message.map_err(Error::with_slow_reader)
         })
         .boxed()
 }

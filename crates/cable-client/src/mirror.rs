@@ -98,6 +98,22 @@ impl MirrorBuilder {
         MirrorBuilder(self.0.max_outage(limit))
     }
 
+    /// Follows as a consumer of this name: the node stores the position up to which the mirror has applied its feed, and
+    /// shows how far it is behind. The mirror starts with a snapshot wherever that position is, because its memory is empty.
+    ///
+    /// ```no_run
+    /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
+    /// use cable_client::FeedFilter;
+    ///
+    /// let mirror = cable.mirror(FeedFilter::default()).consumer("front-page").start();
+    /// mirror.ready().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn consumer(self, name: impl Into<String>) -> Self {
+        MirrorBuilder(self.0.acknowledge_as(name))
+    }
+
     /// Starts the mirror. It runs as a task of the current tokio runtime until its last clone is dropped or its feed ends
     /// with an error.
     ///
@@ -107,7 +123,7 @@ impl MirrorBuilder {
         let feed = self.0.open();
         let (status, _) = watch::channel(MirrorStatus::default());
         let shared = Arc::new(Shared { content: RwLock::default(), status, feed_status: feed.status() });
-        let task = tokio::spawn(run(feed, Arc::clone(&shared))).abort_handle();
+        let task = tokio::spawn(run(feed, Running(Arc::clone(&shared)))).abort_handle();
         Mirror(Arc::new(Owner { shared, task }))
     }
 }
@@ -306,12 +322,13 @@ impl Mirror {
     /// Waits until the first snapshot is complete and the changes made meanwhile have been applied.
     ///
     /// # Errors
-    /// The feed ended with an error that needs intervention; see [`Feed`].
+    /// The feed ended with an error that needs intervention; see [`Feed`]. [`ErrorKind::Cancelled`]: the task of the mirror
+    /// ended with a panic, or with its runtime.
     pub async fn ready(&self) -> Result<()> {
         let mut status = self.0.shared.status.subscribe();
         let status =
             status.wait_for(|status| status.ready || status.error.is_some()).await.map_err(dropped_error)?;
-        status.error.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
+        status.error.as_ref().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Returns the entity with this resource name. `None` if it does not match.
@@ -386,32 +403,54 @@ impl MirrorWatch {
     /// count as one.
     ///
     /// # Errors
-    /// The feed ended with an error that needs intervention, or the mirror was dropped ([`ErrorKind::Cancelled`]).
+    /// The feed ended with an error that needs intervention, or the mirror was dropped or its task ended
+    /// ([`ErrorKind::Cancelled`]).
     pub async fn changed(&mut self) -> Result<()> {
         let seen = self.seen;
         let status = self.status.wait_for(|status| status.version != seen || status.error.is_some()).await;
         let status = status.map_err(dropped_error)?;
         self.seen = status.version;
         match &status.error {
-            Some(error) if status.version == seen => Err(error.duplicate()),
+            Some(error) if status.version == seen => Err(error.clone()),
             _ => Ok(()),
         }
     }
 }
 
 fn dropped_error(_: RecvError) -> Error {
-    Error::new(ErrorKind::Cancelled, "mirror was dropped")
+    ended_error()
+}
+
+fn ended_error() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "mirror was dropped, or its task ended: a panic, or the end of the runtime",
+    )
 }
 
 /// Applies deliveries until the feed ends. Its error is retained for the waiting handles; readers keep the last
 /// content.
-async fn run(mut feed: Feed, shared: Arc<Shared>) {
+async fn run(mut feed: Feed, running: Running) {
+    let shared = &running.0;
     let mut incoming = MirrorSnapshot::default();
     while let Some(delivery) = feed.next().await {
         if let Err(error) = delivery.and_then(|delivery| shared.apply(delivery, &mut incoming)) {
             shared.status.send_modify(|status| status.error = Some(error));
             return;
         }
+    }
+}
+
+/// The task of a mirror. Dropping it ends the wait of all handles, also if the task has panicked or its runtime was shut
+/// down.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.feed_status.end();
+        self.0.status.send_modify(|status| {
+            status.error.get_or_insert_with(ended_error);
+        });
     }
 }
 

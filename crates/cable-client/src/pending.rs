@@ -147,7 +147,7 @@ pub struct ListPending {
 impl ListPending {
     pending_setters!();
 
-    /// Sets the largest number of versions per call, at most 1,000. If unset, 50.
+    /// Sets the largest number of versions per call, at most 1,000. If unset or 0, 50.
     pub fn page_size(mut self, versions: u32) -> Self {
         self.request.page_size = versions.try_into().unwrap_or(i32::MAX);
         self

@@ -1,22 +1,24 @@
 //! The nodes of a client, with one lazy HTTP/2 connection to each.
 //!
 //! Each endpoint has one node per address: its own, or those to which its name resolves (`names`). Each call goes to the
-//! less busy of two random nodes. A node that cannot be reached is ejected for a time that grows with each failure in a
-//! row; after that, a single call probes it. If all nodes are ejected, the call goes to the one whose ejection ends first,
-//! so that a client always makes an attempt.
+//! less busy of two random nodes. A node that cannot be reached, or lets calls time out, is ejected for a time that grows
+//! with each failure in a row; after that, a single call probes it. If all nodes are ejected, the call goes to the one
+//! whose ejection ends first, so that a client always makes an attempt.
 
 use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
+use tower_service::Service as _;
 
 use crate::{
     Result,
@@ -34,6 +36,8 @@ pub(crate) use self::names::{Lookup, system_lookup};
 /// The ejection after the first failure, which doubles with each further one, and the longest ejection.
 const FIRST_EJECTION: Duration = Duration::from_millis(250);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
+/// The number of timeouts in a row that count as a failure of a node whose connection still receives something.
+const MAX_TIMEOUTS: u32 = 3;
 /// The time for which other calls avoid a node while one call probes it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The keepalive of all connections.
@@ -52,7 +56,7 @@ pub(crate) struct Pool(Arc<Names>);
 
 /// The options that all connections of a client have in common.
 pub(crate) struct Connections {
-    /// The limit on a name's lookup, and on TCP and TLS together.
+    /// The limit on a name's lookup, and on TCP, TLS and the first frame of HTTP/2 together.
     pub(crate) connect_timeout: Duration,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) lookup: Lookup,
@@ -78,8 +82,9 @@ impl fmt::Debug for Connections {
 struct Node {
     peer: Peer,
     connections: Arc<Connections>,
-    /// The connection, created at the first call: only then is a runtime certain to exist.
-    channel: OnceLock<Channel>,
+    /// The connection, created at the first call: only then is a runtime certain to exist. It ends with the runtime of
+    /// that call.
+    channel: Mutex<Option<Channel>>,
     calls: AtomicUsize,
     health: Mutex<Health>,
     /// Set when a node fails: its name may have other addresses by now.
@@ -90,6 +95,8 @@ struct Node {
 #[derive(Debug, Clone, Copy, Default)]
 struct Health {
     failures: u32,
+    /// The number of timeouts since the last response or failure.
+    timeouts: u32,
     ejected_until: Option<Instant>,
 }
 
@@ -132,9 +139,14 @@ fn pick_from(nodes: &[Arc<Node>], now: Instant) -> &Arc<Node> {
 }
 
 impl NodeGuard {
-    /// Returns the connection to the node. It is established when the first call uses it.
+    /// Returns the connection to the node. It is established when the first call uses it, and replaced if its runtime has
+    /// ended.
     pub(crate) fn channel(&self) -> Channel {
-        self.node.channel.get_or_init(|| self.node.connect_lazy()).clone()
+        let mut channel = self.node.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        if channel.as_ref().is_some_and(has_ended) {
+            *channel = None;
+        }
+        channel.get_or_insert_with(|| self.node.connect_lazy()).clone()
     }
 
     /// Returns the server that the node is, for messages.
@@ -145,6 +157,19 @@ impl NodeGuard {
     /// Records that the node responded, even if it refused the call.
     pub(crate) fn record_response(&self) {
         self.node.update(|health| *health = Health::default());
+    }
+
+    /// Records that a call had no response in time. The node counts as failed if its connection received nothing
+    /// meanwhile, or after several timeouts in a row.
+    pub(crate) fn record_timeout(&self, is_silent: bool) {
+        let mut is_failure = is_silent;
+        self.node.update(|health| {
+            health.timeouts += 1;
+            is_failure |= health.timeouts >= MAX_TIMEOUTS;
+        });
+        if is_failure {
+            self.record_failure();
+        }
     }
 
     /// Records that the node could not be reached, or is draining.
@@ -171,7 +196,7 @@ impl Node {
         Node {
             peer: Peer::new(target, address),
             connections,
-            channel: OnceLock::new(),
+            channel: Mutex::default(),
             calls: AtomicUsize::new(0),
             health: Mutex::default(),
             has_failures,
@@ -207,6 +232,12 @@ impl Node {
     }
 }
 
+/// Returns whether the task of a connection is gone, as after the end of its runtime.
+fn has_ended(channel: &Channel) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(channel.clone().poll_ready(&mut context), Poll::Ready(Err(_)))
+}
+
 impl Health {
     fn is_usable(&self, now: Instant) -> bool {
         self.ejected_until.is_none_or(|until| until <= now)
@@ -216,6 +247,7 @@ impl Health {
     fn fail(&mut self, now: Instant) {
         let longer = FIRST_EJECTION.saturating_mul(1 << self.failures.min(16));
         self.failures += 1;
+        self.timeouts = 0;
         self.ejected_until = Some(now + jittered(longer.min(LONGEST_EJECTION)));
     }
 

@@ -59,6 +59,22 @@ pub trait PositionStore: Send + Sync + 'static {
     fn save(&self, position: &Position) -> io::Result<()>;
 }
 
+macro_rules! pointers_to_stores {
+    ($($pointer:ident),*) => {$(
+        impl<S: PositionStore + ?Sized> PositionStore for $pointer<S> {
+            fn load(&self) -> io::Result<Option<Position>> {
+                (**self).load()
+            }
+
+            fn save(&self, position: &Position) -> io::Result<()> {
+                (**self).save(position)
+            }
+        }
+    )*};
+}
+
+pointers_to_stores!(Arc, Box);
+
 /// A file that contains one position: a line with its text, `{log id}:{revision}:{chain in hex}`.
 ///
 /// Each position is written to a new file, whose name ends with `.new`, which is synced and then renamed. After a

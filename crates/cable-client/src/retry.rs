@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::Error;
 
 /// A policy for retries of failed calls.
@@ -69,7 +71,7 @@ impl Retry {
     /// Returns the wait after the `failures`th failure in a row. `None`: do not retry. A wait that the server requests
     /// applies even if it is longer than the longest wait.
     pub(crate) fn wait(&self, failures: u32, error: &Error) -> Option<Duration> {
-        (failures < self.attempts && error.is_retryable()).then(|| self.pause(failures, error))
+        (failures < self.attempts && error.is_transient()).then(|| self.pause(failures, error))
     }
 
     /// Returns the wait after the `failures`th failure in a row, from 1, for a caller that retries without limit.
@@ -80,9 +82,18 @@ impl Retry {
     }
 }
 
+/// The longest time that a timer waits, some 30 years. Longer durations are treated as this one: the clock cannot
+/// represent their end, nor a call its deadline.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Returns the time at which a duration from now ends, or one in the far future.
+pub(crate) fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(FAR)
+}
+
 /// Returns a random duration between half of `wait` and all of it.
 pub(crate) fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+    wait.min(FAR).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! The setters are macros because each read has its own builder type: an option that a method lacks, such as the view
 //! of a tag, then does not compile.
 
+use std::time::Duration;
+
 use crate::v1::{self, ArticleView, BodyFormat, Freshness, Include};
 
 /// The filter of a listing or a stream.
@@ -45,10 +47,20 @@ impl Shape {
     }
 
     /// Sets the longest wait for freshness, whether or not a freshness is set yet.
-    pub(crate) fn max_wait(&mut self, wait: std::time::Duration) {
-        let wait = prost_types::Duration::try_from(wait).ok();
-        self.freshness.get_or_insert_default().max_wait = wait;
+    pub(crate) fn max_wait(&mut self, wait: Duration) {
+        self.freshness.get_or_insert_default().max_wait = Some(proto_duration(wait));
     }
+}
+
+/// The longest duration of a message, in seconds: some 10,000 years.
+const MAX_PROTO_SECS: u64 = 315_576_000_000;
+
+/// Returns a duration as the schema encodes it. A longer one than it can encode is the longest, which servers refuse with
+/// the name of the field.
+pub(crate) fn proto_duration(duration: Duration) -> prost_types::Duration {
+    let secs = duration.as_secs().min(MAX_PROTO_SECS);
+    let nanos = if secs < MAX_PROTO_SECS { duration.subsec_nanos() } else { 0 };
+    prost_types::Duration { seconds: secs.cast_signed(), nanos: nanos.cast_signed() }
 }
 
 /// Setters for a builder with a `shape` and a `timeout`.

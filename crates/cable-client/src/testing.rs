@@ -24,6 +24,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The prefix of settings in the environment. Those of this process do not apply.
 const SETTING_PREFIX: &str = "CABLE__";
+/// The remedy for a program that does not exist.
+const NOT_FOUND_HINT: &str = "set CABLE_BIN to the program, or install it in PATH";
 /// The lines of the log that the message of a failed start has.
 const QUOTED_LINES: usize = 20;
 
@@ -49,6 +51,9 @@ const QUOTED_LINES: usize = 20;
 /// ```
 ///
 /// A test may start it within a runtime: the call blocks for less than a second.
+///
+/// The server outlives a value that is never dropped. Rust drops no value in a `static`, such as a `LazyLock`, and none when
+/// the process is killed: keep the server in a local variable of each test.
 ///
 /// A workspace that contains the server can run it in its own process instead, by `cable::server::run` with a listener on
 /// port 0. This crate cannot, because it does not depend on the server.
@@ -147,9 +152,9 @@ impl ServerBuilder {
         let ServerBuilder { program, settings, token } = self;
         let named = || std::env::var_os("CABLE_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
         let program = program.or_else(named).unwrap_or_else(|| "cable".into());
-        let failed = |problem: String, source| {
-            let hint = "set CABLE_BIN to the program, or install it in PATH";
-            StartError { message: format!("cannot start {}: {problem}; {hint}", program.display()), source }
+        let failed = |problem: String, source| StartError {
+            message: format!("cannot start {}: {problem}", program.display()),
+            source,
         };
         let failed_io = |error: io::Error| failed(error.to_string(), Some(error));
         let store = tempfile::Builder::new().prefix("cable-").tempdir().map_err(failed_io)?;
@@ -166,12 +171,13 @@ impl ServerBuilder {
         own.for_each(|(name, _)| _ = command.env_remove(name));
         command.current_dir(store.path()).envs(settings);
         command.env("CABLE__LOG__LEVEL", "info").env("CABLE__LOG__FORMAT", "json");
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed_io)?;
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(
+                |error| match error.kind() {
+                    io::ErrorKind::NotFound => failed(format!("{error}; {NOT_FOUND_HINT}"), Some(error)),
+                    _ => failed_io(error),
+                },
+            )?;
         match wait_until_serving(&mut process) {
             Ok(address) => Ok(Server { process, endpoint: format!("http://{address}"), token, store }),
             Err(problem) => {
@@ -310,6 +316,6 @@ mod tests {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).unwrap();
         let error = Server::builder().program(&program).start().unwrap_err();
-        assert!(error.to_string().contains("the process ended: cable: no space left"), "{error}");
+        assert!(error.to_string().ends_with("the process ended: cable: no space left"), "{error}");
     }
 }

@@ -143,9 +143,9 @@ macro_rules! write_option_setters {
         }
 
         /// Sets the request_id, instead of a random one. If you store the id, a retry after a crash of this process is
-        /// safe too.
+        /// safe too. An empty id counts as unset.
         pub fn request_id(mut self, id: impl Into<String>) -> Self {
-            self.options.request_id = Some(id.into());
+            self.options.request_id = Some(id.into()).filter(|id| !id.is_empty());
             self
         }
 

@@ -1,6 +1,6 @@
 //! Endpoints: the forms in which a caller lists them, and their parts.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use tonic::codegen::http::Uri;
 
@@ -51,9 +51,34 @@ impl<T: AsRef<str>> IntoEndpoints for Vec<T> {
     }
 }
 
+impl<T: AsRef<str>> IntoEndpoints for &Vec<T> {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>, const N: usize> IntoEndpoints for &[T; N] {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
 impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
     fn into_endpoints(self) -> Vec<String> {
         self.as_slice().into_endpoints()
+    }
+}
+
+/// The endpoints of a client, as given.
+#[derive(Clone)]
+pub(super) struct Endpoints(pub(super) Vec<String>);
+
+impl fmt::Debug for Endpoints {
+    /// Formats the endpoints. One with user information, which may be a password, is omitted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let visible =
+            |endpoint: &String| if endpoint.contains('@') { "...@..." } else { endpoint }.to_owned();
+        f.debug_list().entries(self.0.iter().map(visible)).finish()
     }
 }
 
@@ -96,7 +121,19 @@ impl Target {
         if host.is_empty() {
             return Err(invalid("must have a host"));
         }
-        let port = origin.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        let has_port =
+            origin.authority().is_some_and(|authority| !authority.as_str().ends_with(authority.host()));
+        let port = match origin.port_u16() {
+            Some(port @ 1..) => port,
+            None if !has_port => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => return Err(invalid("the port must be from 1 to 65535")),
+        };
         Ok(Target { url: endpoint.trim_end_matches('/').to_owned(), origin, host, port, is_https })
     }
 

@@ -34,9 +34,13 @@ impl Error {
                 connection = Connection::Refused;
             }
         }
+        if connection == Connection::Lost && cause.starts_with(STREAM_RESET) {
+            connection = Connection::Reset;
+        }
         let server = peer.map_or_else(|| "the server".to_owned(), Peer::to_string);
         let message = match connection {
             Connection::Refused => format!("cannot reach {server}: {cause}"),
+            Connection::Reset => format!("stream reset by {server}: {cause}"),
             _ => format!("connection to {server} lost: {cause}"),
         };
         let mut error = Error::new(ErrorKind::Unavailable, message).with_source(status);
@@ -56,6 +60,11 @@ fn root_cause(status: &Status) -> String {
     text
 }
 
+/// The start of the cause when a single stream was reset, and not its connection.
+const STREAM_RESET: &str = "stream error received: ";
+/// The start of the message of a status without a source, which the stubs create if the connection has ended.
+const NOT_READY: &str = "Service was not ready: ";
+
 /// The `ErrorInfo` domain of the reasons in [`ErrorReason`].
 pub(super) const DOMAIN: &str = "cable.v1";
 
@@ -72,7 +81,11 @@ enum LocalFailure {
 /// lost. Failures that do not concern the connection, such as a response that is too large, have no source.
 fn local_failure(status: &Status) -> Option<LocalFailure> {
     let mut source = status.source();
-    source?;
+    if source.is_none() {
+        // A received status has the metadata of the response.
+        let is_not_ready = status.message().starts_with(NOT_READY) && status.metadata().is_empty();
+        return is_not_ready.then_some(LocalFailure::Connection(Connection::Refused));
+    }
     while let Some(error) = source {
         if error.is::<TimeoutExpired>() {
             return Some(LocalFailure::TimedOut);
@@ -89,6 +102,12 @@ fn local_failure(status: &Status) -> Option<LocalFailure> {
 fn server_error(status: &Status, peer: Option<&Peer>) -> Error {
     if let Some(problem) = foreign_response(status) {
         let server = peer.map_or_else(|| "the server".to_owned(), Peer::to_string);
+        if problem == HEADERS_TOO_LARGE {
+            let message = format!(
+                "{server} refused the call with {problem}: headers too large; shorten the token or the metadata"
+            );
+            return Error::new(ErrorKind::InvalidArgument, message);
+        }
         let message = format!("{server} responded with {problem}, not gRPC: a proxy, or another service");
         return Error::new(ErrorKind::from_code(status.code()), message);
     }
@@ -116,6 +135,9 @@ fn server_error(status: &Status, peer: Option<&Peer>) -> Error {
         ..Inner::default()
     }))
 }
+
+/// The description of a response to a call whose headers exceed the limit of the node, which thus has not read it.
+const HEADERS_TOO_LARGE: &str = "HTTP status 431";
 
 /// Returns the description of a response that is not gRPC. tonic derives a code from its HTTP status.
 fn foreign_response(status: &Status) -> Option<String> {

@@ -50,7 +50,9 @@ fn all_details_of_a_status_are_available() {
     assert_eq!(error.violations()[0].field, "article.path");
     assert_eq!(error.retry_after(), wait);
     assert_eq!(error.to_string(), "no; article.path: must start with / (ETAG_MISMATCH)");
-    assert!(!error.is_retryable() && !error.is_node_failure() && !error.has_unknown_outcome());
+    assert!(!error.is_transient() && !error.is_node_failure() && !error.has_unknown_outcome());
+    assert!(error.is_retryable(), "the server has requested a delay");
+    assert!(!Error::from(refused_status(Code::Aborted, "ETAG_MISMATCH", None)).is_retryable());
 }
 
 #[test]
@@ -115,7 +117,19 @@ fn the_same_codes_from_the_server_are_not_retried() {
 fn a_timeout_is_not_a_lost_connection() {
     let error = Error::from(transport_status(Code::Cancelled, TimeoutExpired(())));
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    assert!(!error.is_retryable() && !error.is_node_failure() && error.has_unknown_outcome());
+    assert!(!error.is_transient() && !error.is_node_failure() && error.has_unknown_outcome());
+    assert!(error.is_retryable() && error.is_timeout());
+}
+
+#[test]
+fn a_connection_that_has_ended_has_received_no_call() {
+    let text = "Service was not ready: transport error";
+    let error = Error::from(Status::unknown(text));
+    assert!(error.kind() == ErrorKind::Unavailable && error.is_unreached() && !error.has_unknown_outcome());
+    // A server may send the same text.
+    let mut received = Status::unknown(text);
+    received.metadata_mut().insert("content-type", "application/grpc".parse().unwrap());
+    assert!(Error::from(received).has_unknown_outcome());
 }
 
 #[test]

@@ -8,7 +8,10 @@ use super::{
     Feed, FeedFilter, FeedStatus,
     session::{CommitParts, FeedDriver, OnRetry, Start},
 };
-use crate::{BodyFormat, Cable, Error, Position, PositionStore, View, position::Saver, v1::WatchRequest};
+use crate::{
+    BodyFormat, Cable, Error, Position, PositionStore, View, list::Exclusive, position::Saver,
+    shape::proto_duration, v1::WatchRequest,
+};
 
 impl Cable {
     /// Streams the changes to everything that a filter matches. Articles are in the view BASIC unless set otherwise.
@@ -38,6 +41,7 @@ impl Cable {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             max_commit_bytes: MAX_COMMIT_BYTES,
             store: None,
+            consumer: String::new(),
             on_retry: None,
             max_outage: None,
         }
@@ -72,6 +76,8 @@ pub struct FeedBuilder {
     checkpoint_interval: Duration,
     max_commit_bytes: usize,
     store: Option<Arc<dyn PositionStore>>,
+    /// The consumer that acknowledges positions. Empty: none.
+    consumer: String,
     on_retry: Option<OnRetry>,
     max_outage: Option<Duration>,
 }
@@ -140,7 +146,7 @@ impl FeedBuilder {
 
     /// Sets the size of the largest accepted commit in encoded bytes. A large commit arrives in parts of at most 3.5
     /// MiB, which the client holds in memory until the last part has arrived. If unset, the largest commit that a
-    /// server can send is accepted, about 1.2 GiB. A larger commit ends the feed with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
+    /// server can send is accepted, about 1.2 GiB. A larger commit, in parts or in one message, ends the feed with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
     pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
         self.max_commit_bytes = bytes;
         self
@@ -170,6 +176,7 @@ impl FeedBuilder {
     pub fn save_to(mut self, store: impl PositionStore) -> Self {
         self.store = Some(Arc::new(store));
         self.request.consumer.clear();
+        self.consumer.clear();
         self
     }
 
@@ -194,7 +201,14 @@ impl FeedBuilder {
     /// # }
     /// ```
     pub fn consumer(mut self, name: impl Into<String>) -> Self {
-        self.request.consumer = name.into();
+        self = self.acknowledge_as(name);
+        self.request.consumer.clone_from(&self.consumer);
+        self
+    }
+
+    /// Acknowledges deliveries as a consumer. The start of the feed does not depend on its position.
+    pub(crate) fn acknowledge_as(mut self, name: impl Into<String>) -> Self {
+        self.consumer = name.into();
         self.store = None;
         self
     }
@@ -207,9 +221,12 @@ impl FeedBuilder {
         self
     }
 
-    /// Ends the feed with the last error if no node has sent a message for this long, from the first failure or the first
+    /// Ends the feed with the last error if no node has sent a message for this long, from the last message or the first
     /// attempt to connect. For a program that reads up to the newest change and ends. If unset, the feed retries without
     /// limit.
+    ///
+    /// The feed requests checkpoints often enough to reconnect after a silence of half this limit, at least 3 s, unless
+    /// [`checkpoint_interval`](FeedBuilder::checkpoint_interval) is shorter.
     ///
     /// ```no_run
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -231,18 +248,19 @@ impl FeedBuilder {
     /// Returns the feed. It connects when it is first polled, and retries without limit while no node can be reached,
     /// unless [`max_outage`](FeedBuilder::max_outage) sets one.
     pub fn open(mut self) -> Feed {
-        self.request.checkpoint_interval = self.checkpoint_interval.try_into().ok();
+        let interval = self.effective_interval();
+        self.request.checkpoint_interval = Some(proto_duration(interval));
         let status = Arc::new(FeedStatus::default());
-        let saver = match (self.store, &self.request.consumer) {
-            (Some(store), _) => Some(Saver::to_store(store)),
-            (None, name) if name.is_empty() => None,
-            (None, name) => Some(Saver::to_node(self.cable.clone(), name.clone())),
+        let saver = match self.store {
+            Some(store) => Some(Saver::to_store(store)),
+            None if self.consumer.is_empty() => None,
+            None => Some(Saver::to_node(self.cable.clone(), self.consumer)),
         };
         let saver = saver.map(Arc::new);
         let driver = FeedDriver {
             cable: self.cable,
             request: self.request,
-            max_silence: self.checkpoint_interval.saturating_mul(MISSED_CHECKPOINTS),
+            max_silence: interval.saturating_mul(MISSED_CHECKPOINTS),
             on_retry: self.on_retry,
             max_outage: self.max_outage,
             outage: None,
@@ -263,11 +281,19 @@ impl FeedBuilder {
             let delivery = driver.next().await?;
             Some((delivery, driver))
         });
-        Feed { deliveries: deliveries.boxed(), status, saver }
+        Feed { deliveries: Exclusive::new(deliveries.fuse().boxed()), status, saver }
+    }
+
+    /// Returns the interval between checkpoints, with which a silence is noticed within half of the longest outage.
+    fn effective_interval(&self) -> Duration {
+        let half = self.max_outage.unwrap_or(Duration::MAX) / (2 * MISSED_CHECKPOINTS);
+        self.checkpoint_interval.min(half.max(MIN_CHECKPOINT_INTERVAL))
     }
 }
 
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest interval that a server accepts.
+const MIN_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of checkpoints in a row that a server may miss before the feed reconnects.
 const MISSED_CHECKPOINTS: u32 = 3;
 

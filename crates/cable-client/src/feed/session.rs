@@ -18,6 +18,7 @@ use crate::{
     pool::NodeGuard,
     position::Saver,
     read::malformed_response,
+    retry::after,
     v1::{self, WatchRequest, WatchResponse, watch_request, watch_response},
 };
 
@@ -27,7 +28,8 @@ pub(super) struct FeedDriver {
     pub(super) request: WatchRequest,
     pub(super) max_silence: Duration,
     pub(super) on_retry: Option<OnRetry>,
-    /// The longest time without a message from any node. The feed then ends with the last error.
+    /// The longest time without a message from any node. The feed then ends with the last error. `max_silence` is at most
+    /// half of it, so that there is time for another node.
     pub(super) max_outage: Option<Duration>,
     /// The attempts since the last message.
     pub(super) outage: Option<Outage>,
@@ -37,11 +39,11 @@ pub(super) struct FeedDriver {
     pub(super) snapshot_records: u64,
     pub(super) stream: Option<OpenStream>,
     pub(super) parts: CommitParts,
-    /// Failures since the last delivery with a new position.
+    /// Failures since the last sign of progress: a new position, or a checkpoint of a feed that has caught up.
     pub(super) failures: u32,
     /// The number of these failures that are faults of the server.
     pub(super) faults: u32,
-    /// Whether the token was replaced since the last delivery with a new position.
+    /// Whether the token was replaced since the last message.
     pub(super) is_token_replaced: bool,
     pub(super) pause_until: Option<Instant>,
     pub(super) status: Arc<FeedStatus>,
@@ -115,9 +117,11 @@ impl FeedDriver {
             self.connect().await?;
         }
         let Some(OpenStream { messages, node }) = &mut self.stream else { return Err(stream_ended()) };
+        let waiting_since = Instant::now();
         match timeout(self.max_silence, messages.message()).await {
             Ok(Ok(Some(message))) => {
-                self.outage = None;
+                // A node that sends a message has accepted the token, even if nothing has changed since the last one.
+                (self.outage, self.is_token_replaced) = (None, false);
                 Ok(message)
             }
             Ok(Ok(None)) => Err(stream_ended()),
@@ -128,6 +132,7 @@ impl FeedDriver {
             }
             Err(_) => {
                 node.record_failure();
+                self.outage.get_or_insert(Outage { since: waiting_since, failure: None });
                 let message = format!("no message from the server for {:?}", self.max_silence);
                 Err(Error::new(ErrorKind::DeadlineExceeded, message))
             }
@@ -244,12 +249,12 @@ impl FeedDriver {
         Delivery { position: None, event: Event::Reset(reason) }
     }
 
-    /// Records the position of a delivery, from which the next stream resumes. A new position restarts the count of
-    /// failures.
+    /// Records the position of a delivery, from which the next stream resumes. Progress restarts the count of failures: a
+    /// new position or, in an idle log, that nothing is left to deliver.
     fn advance_to(&mut self, position: &Position, caught_up: bool) {
         let mut status = self.status.lock();
-        if status.position.as_ref() != Some(position) {
-            (self.failures, self.faults, self.is_token_replaced) = (0, 0, false);
+        if caught_up || status.position.as_ref() != Some(position) {
+            (self.failures, self.faults) = (0, 0);
         }
         status.position = Some(position.clone());
         status.caught_up |= caught_up;
@@ -269,7 +274,7 @@ impl FeedDriver {
             return Err(error);
         }
         self.failures += 1;
-        let next = Instant::now() + self.cable.shared.retry.pause(self.failures, &error);
+        let next = after(self.cable.shared.retry.pause(self.failures, &error));
         if let (Some(end), Some(limit)) = (self.outage_end(), self.max_outage)
             && next >= end
         {
@@ -285,8 +290,8 @@ impl FeedDriver {
         Ok((self.snapshot_records > 0).then(|| self.reset(ResetReason::SnapshotBroken)))
     }
 
-    /// Returns whether there is another token than the one with which an open stream ended. Once, until there is progress:
-    /// a source that returns other tokens without end does not help. A stream that is refused when it opens has been
+    /// Returns whether there is another token than the one with which an open stream ended. Once, until a node sends a
+    /// message: a source that returns other tokens without end does not help. A stream that is refused when it opens has been
     /// attempted with another token already.
     async fn has_other_token(&mut self, error: &Error) -> bool {
         let Some(OpenStream { node, .. }) = &self.stream else { return false };
@@ -332,10 +337,8 @@ pub(super) struct CommitParts {
 impl CommitParts {
     /// Adds a message. Returns all changes of the commit if it was the last part.
     fn add(&mut self, part: v1::FeedChanges) -> Result<Option<Vec<v1::FeedChange>>> {
-        if !part.more_follows && self.changes.is_empty() {
-            return Ok(Some(part.changes));
-        }
-        self.bytes += part.encoded_len();
+        let is_whole = !part.more_follows && self.changes.is_empty();
+        self.bytes += if is_whole { largest_commit(&part.changes) } else { part.encoded_len() };
         if self.bytes > self.max_bytes {
             let message = format!(
                 "commit larger than {} bytes: raise max_commit_bytes, or use a smaller view or filter",
@@ -356,6 +359,13 @@ impl CommitParts {
         self.changes = Vec::new();
         self.bytes = 0;
     }
+}
+
+/// Returns the encoded size in bytes of the largest commit in a message of whole commits. The changes of a commit have one
+/// time.
+fn largest_commit(changes: &[v1::FeedChange]) -> usize {
+    let commits = changes.chunk_by(|first, second| first.time == second.time);
+    commits.map(|commit| commit.iter().map(prost::Message::encoded_len).sum()).max().unwrap_or_default()
 }
 
 /// The number of server faults in a row that ends a feed: a retry does not repair a damaged record.

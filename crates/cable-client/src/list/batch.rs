@@ -13,9 +13,9 @@ use crate::{
 const MAX_BATCH_NAMES: usize = 500;
 
 impl Cable {
-    /// Gets several articles by id or name, any number of them. Each item of the result is an article or an error. The
-    /// articles are in the view BASIC unless set otherwise. One call contains at most 500 names; the client makes as
-    /// many calls as are needed, one after the other.
+    /// Gets several articles by id or name, any number of them. Each item of the result is an article or an error, also for
+    /// an invalid name. The articles are in the view BASIC unless set otherwise. One call contains at most 500 names; the
+    /// client makes as many calls as are needed, one after the other. Each invalid name needs one call more.
     ///
     /// ```no_run
     /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -101,25 +101,59 @@ impl GetArticles {
     /// Makes as many calls as are needed. The server defers articles that do not fit into a response; they are
     /// requested again first, so that the order of the items remains that of the names.
     async fn fetch(self) -> Result<BatchArticles> {
-        let mut remaining = VecDeque::from(self.names);
-        let mut all =
-            BatchArticles { items: Vec::with_capacity(remaining.len()), includes: Includes::default() };
+        let mut items: Vec<Option<BatchItem>> = self.names.iter().map(|_| None).collect();
+        let mut includes = Includes::default();
+        let mut remaining: VecDeque<usize> = (0..self.names.len()).collect();
         while !remaining.is_empty() {
-            let names: Vec<String> = remaining.drain(..remaining.len().min(MAX_BATCH_NAMES)).collect();
-            let response = self.cable.call(batch_request(names, &self.shape), self.timeout).await?;
-            if response.items.is_empty() {
-                return Err(malformed_response("no items"));
-            }
-            for deferred in response.deferred.into_iter().rev() {
-                remaining.push_front(deferred);
-            }
-            for item in response.items {
-                all.items.push(parse_item(item)?);
-            }
-            merge_includes(&mut all.includes, response.includes.unwrap_or_default());
+            let indices: Vec<usize> = remaining.drain(..remaining.len().min(MAX_BATCH_NAMES)).collect();
+            let names = indices.iter().map(|index| self.names[*index].clone()).collect();
+            let rest = match self.cable.call(batch_request(names, &self.shape), self.timeout).await {
+                Ok(response) => {
+                    merge_includes(&mut includes, response.includes.unwrap_or_default());
+                    fill(&mut items, indices, response.items)?
+                }
+                Err(error) => {
+                    let (index, item) = self.refused_item(&indices, error)?;
+                    items[index] = Some(item);
+                    indices.into_iter().filter(|other| *other != index).collect()
+                }
+            };
+            rest.into_iter().rev().for_each(|index| remaining.push_front(index));
         }
-        Ok(all)
+        Ok(BatchArticles { items: items.into_iter().flatten().collect(), includes })
     }
+
+    /// Returns the item of the name because of which the server has refused a call, and its index. The field of its error
+    /// has that index too. Any other error is returned.
+    fn refused_item(&self, indices: &[usize], error: Error) -> Result<(usize, BatchItem)> {
+        let Some(index) = invalid_name(&error).and_then(|position| indices.get(position).copied()) else {
+            return Err(error);
+        };
+        let article = Err(error.with_field(&format!("names[{index}]")));
+        Ok((index, BatchItem { name: self.names[index].clone(), article }))
+    }
+}
+
+/// Returns the position of the name because of which a call was refused.
+fn invalid_name(error: &Error) -> Option<usize> {
+    let [violation] = error.violations() else { return None };
+    violation.field.strip_prefix("names[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Fills the items at these indices. Returns the indices of the names that the server has deferred, which are the last.
+fn fill(
+    items: &mut [Option<BatchItem>],
+    mut indices: Vec<usize>,
+    received: Vec<v1::BatchItem>,
+) -> Result<Vec<usize>> {
+    if received.is_empty() || received.len() > indices.len() {
+        return Err(malformed_response("items do not match the names"));
+    }
+    let deferred = indices.split_off(received.len());
+    for (index, item) in indices.into_iter().zip(received) {
+        items[index] = Some(parse_item(item)?);
+    }
+    Ok(deferred)
 }
 
 impl IntoFuture for GetArticles {

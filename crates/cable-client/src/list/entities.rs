@@ -81,7 +81,7 @@ impl<E: Listable> ListEntities<E> {
 
     freshness_setters!();
 
-    /// Sets the largest number of entities per call, at most 1,000. If unset, 50.
+    /// Sets the largest number of entities per call, at most 1,000. If unset or 0, 50.
     pub fn page_size(mut self, entities: u32) -> Self {
         self.page_size = entities.try_into().unwrap_or(i32::MAX);
         self

@@ -89,7 +89,7 @@ impl ListArticles {
         self
     }
 
-    /// Sets the largest number of articles on a page, at most 1,000. If unset, 50.
+    /// Sets the largest number of articles on a page, at most 1,000. If unset or 0, 50.
     pub fn page_size(mut self, articles: u32) -> Self {
         self.request.page_size = articles.try_into().unwrap_or(i32::MAX);
         self

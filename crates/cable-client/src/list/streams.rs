@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
-use super::{ResultStream, messages};
+use super::{Exclusive, ResultStream, messages};
 use crate::{
     Cable, Error, Filter, Order, Result,
     shape::{Shape, shape_setters},
@@ -34,7 +34,13 @@ impl Cable {
     /// ```
     pub fn stream(&self, filter: Filter) -> StreamArticles {
         let request = v1::StreamArticlesRequest { filter: Some(filter), ..Default::default() };
-        StreamArticles { cable: self.clone(), request, shape: Shape::default(), timeout: None }
+        StreamArticles {
+            cable: self.clone(),
+            request,
+            shape: Shape::default(),
+            timeout: None,
+            is_empty: false,
+        }
     }
 }
 
@@ -63,6 +69,8 @@ pub struct StreamArticles {
     request: v1::StreamArticlesRequest,
     shape: Shape,
     timeout: Option<Duration>,
+    /// Whether the largest number of articles is 0, which the server takes for no limit.
+    is_empty: bool,
 }
 
 impl StreamArticles {
@@ -74,9 +82,11 @@ impl StreamArticles {
         self
     }
 
-    /// Sets the largest number of articles; the stream ends after it. If unset, there is no limit.
+    /// Sets the largest number of articles; the stream ends after it. With 0, the stream is empty, and no call is made. If
+    /// unset, there is no limit.
     pub fn max_articles(mut self, articles: u64) -> Self {
         self.request.max_articles = articles.try_into().unwrap_or(i64::MAX);
+        self.is_empty = articles == 0;
         self
     }
 
@@ -85,7 +95,7 @@ impl StreamArticles {
     /// A call that cannot be opened is retried like any other; a stream that breaks later is not, and ends with an
     /// error.
     pub fn articles(self) -> ArticleStream {
-        let StreamArticles { cable, mut request, shape, timeout } = self;
+        let StreamArticles { cable, mut request, shape, timeout, is_empty } = self;
         request.view = shape.view.into();
         request.body_format = shape.body_format.into();
         request.includes = shape.includes;
@@ -94,13 +104,13 @@ impl StreamArticles {
             async move { cable.open(|| request.clone(), timeout, &cable.shared.retry).await.map(messages) };
         let messages = stream::once(opened).try_flatten();
         ArticleStream {
-            messages: messages.boxed(),
+            messages: Exclusive::new(messages.boxed()),
             articles: VecDeque::new(),
             includes: Includes::default(),
             received: 0,
             end: None,
             incomplete: None,
-            done: false,
+            done: is_empty,
         }
     }
 }
@@ -127,7 +137,7 @@ impl StreamArticles {
 /// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct ArticleStream {
-    messages: ResultStream<v1::StreamArticlesResponse>,
+    messages: Exclusive<ResultStream<v1::StreamArticlesResponse>>,
     articles: VecDeque<v1::Article>,
     includes: Includes,
     received: i64,
@@ -145,7 +155,7 @@ impl fmt::Debug for ArticleStream {
 
 impl ArticleStream {
     /// Returns the server's closing message: the number of articles, and the head before the first one was read. `None`
-    /// before the end.
+    /// before the end, and with [`max_articles(0)`](StreamArticles::max_articles).
     #[must_use]
     pub fn end(&self) -> Option<&StreamArticlesEnd> {
         self.end.as_ref()
@@ -186,7 +196,7 @@ impl Stream for ArticleStream {
             if self.done {
                 return Poll::Ready(self.incomplete.take().map(Err));
             }
-            let accepted = match ready!(self.messages.poll_next_unpin(cx)) {
+            let accepted = match ready!(self.messages.get_mut().poll_next_unpin(cx)) {
                 Some(Ok(message)) => self.accept(message),
                 Some(Err(error)) => Err(error),
                 None => Err(Error::truncated("stream ended without its closing message")),
@@ -215,7 +225,7 @@ mod tests {
 
     fn stream_of(messages: Vec<Result<v1::StreamArticlesResponse>>) -> ArticleStream {
         ArticleStream {
-            messages: stream::iter(messages).boxed(),
+            messages: Exclusive::new(stream::iter(messages).boxed()),
             articles: VecDeque::new(),
             includes: Includes::default(),
             received: 0,

@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::TransferCall;
 use crate::{
     Cable, Error, RawRecord, Result, Retry,
-    list::ResultStream,
+    list::{Exclusive, ResultStream},
     v1::{ExportEnd, ExportRequest, ExportResponse, Freshness, Position},
 };
 
@@ -89,7 +89,7 @@ impl Export {
             ..Position::default()
         };
         RecordStream {
-            parts: parts(cable, request),
+            parts: Exclusive::new(parts(cable, request)),
             records: VecDeque::new(),
             received: last.clone(),
             consumed: last,
@@ -106,7 +106,7 @@ impl Export {
 /// server cannot read some records, the last item is an error ([`ErrorKind::DataLoss`](crate::ErrorKind::DataLoss)).
 #[must_use = "streams do nothing unless polled"]
 pub struct RecordStream {
-    parts: ResultStream<ExportPart>,
+    parts: Exclusive<ResultStream<ExportPart>>,
     records: VecDeque<RawRecord>,
     /// The position of the last received record.
     received: Position,
@@ -170,7 +170,7 @@ impl Stream for RecordStream {
             if self.done {
                 return Poll::Ready(None);
             }
-            match ready!(self.parts.poll_next_unpin(cx)) {
+            match ready!(self.parts.get_mut().poll_next_unpin(cx)) {
                 Some(Ok(part)) => self.accept(part),
                 Some(Err(error)) => {
                     self.done = true;

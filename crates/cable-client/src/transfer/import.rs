@@ -15,16 +15,22 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
+use cable_proto::limit::{self, Limit};
 use futures_util::{Stream, StreamExt as _, stream};
 use prost::{Message as _, encoding::encoded_len_varint};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tonic::Code;
 
 use super::TransferCall;
 use crate::{
     Cable, Error, ErrorKind, RawRecord, Result, Retry,
     client::Chunks,
-    list::ResultStream,
-    v1::{ImportMode, ImportRequest, ImportResponse, ImportResult, Position},
+    list::{Exclusive, ResultStream},
+    v1::{
+        ErrorReason, ImportMode, ImportOutcome, ImportRequest, ImportResponse, ImportResult, ItemError,
+        Position,
+    },
 };
 
 impl Cable {
@@ -53,13 +59,14 @@ impl Cable {
     /// ```
     pub fn import(&self, records: impl Stream<Item = RawRecord> + Send + 'static) -> Import {
         let source = Source {
-            records: records.boxed(),
+            records: records.fuse().boxed(),
             options: ImportRequest::default(),
             peeked: None,
             chunk: Vec::new(),
+            refused: Vec::new(),
             next_index: 0,
         };
-        Import { cable: self.clone(), state: ImportState::Configured(Some(source)) }
+        Import { cable: self.clone(), state: Exclusive::new(ImportState::Configured(Some(source))) }
     }
 }
 
@@ -81,7 +88,9 @@ pub struct ImportAck {
 /// The acknowledgements of an import, in order. If the stream ends without an error, every record was acknowledged. See
 /// [`Cable::import`].
 ///
-/// A refused record does not affect the others. The stream reports it in its acknowledgement and continues.
+/// A refused record does not affect the others. The stream reports it in its acknowledgement and continues. A record that
+/// no server accepts because of its size, of about 4 MiB, is not sent, and is refused in the same way, with the reason
+/// `LimitExceeded`.
 ///
 /// ```no_run
 /// # async fn example(cable: cable_client::Cable) -> cable_client::Result<()> {
@@ -103,7 +112,7 @@ pub struct ImportAck {
 #[must_use = "streams do nothing unless polled"]
 pub struct Import {
     cable: Cable,
-    state: ImportState,
+    state: Exclusive<ImportState>,
 }
 
 /// The state of an import before and after it is first polled.
@@ -134,7 +143,7 @@ impl Import {
 
     /// Changes the options of every chunk. A running import keeps its options.
     fn with(mut self, change: impl FnOnce(&mut ImportRequest)) -> Self {
-        if let ImportState::Configured(Some(source)) = &mut self.state {
+        if let ImportState::Configured(Some(source)) = self.state.get_mut() {
             change(&mut source.options);
         }
         self
@@ -152,13 +161,14 @@ impl Stream for Import {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let import = self.get_mut();
-        if let ImportState::Configured(source) = &mut import.state
+        let state = import.state.get_mut();
+        if let ImportState::Configured(source) = state
             && let Some(source) = source.take()
         {
             let acks = acknowledgements(import.cable.clone(), Arc::new(PendingImport::new(source)));
-            import.state = ImportState::Running(acks);
+            *state = ImportState::Running(acks);
         }
-        match &mut import.state {
+        match state {
             ImportState::Running(acks) => acks.poll_next_unpin(cx),
             ImportState::Configured(_) => Poll::Ready(None),
         }
@@ -177,10 +187,21 @@ const IN_FLIGHT: usize = 4;
 struct PendingImport {
     source: AsyncMutex<Source>,
     /// The unacknowledged chunks, the oldest first. The number of a chunk is the index of its first record.
-    sent: Mutex<VecDeque<ImportRequest>>,
+    sent: Mutex<VecDeque<Chunk>>,
     /// A permit for each chunk that may be added to `sent`.
     permits: Semaphore,
     all_sent: AtomicBool,
+    /// Whether a call has ended after which a chunk in flight may have been written.
+    in_doubt: AtomicBool,
+}
+
+/// A chunk, and the results of those of its records that are too large for any server.
+#[derive(Clone)]
+struct Chunk {
+    /// The message. It has an empty record, which the server refuses, in place of each one that is too large.
+    request: ImportRequest,
+    /// The results, each with the index of its record in the chunk.
+    refused: Vec<(usize, ImportResult)>,
 }
 
 impl PendingImport {
@@ -190,16 +211,20 @@ impl PendingImport {
             sent: Mutex::default(),
             permits: Semaphore::new(IN_FLIGHT),
             all_sent: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
         }
     }
 
-    fn sent(&self) -> MutexGuard<'_, VecDeque<ImportRequest>> {
+    fn sent(&self) -> MutexGuard<'_, VecDeque<Chunk>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the chunk to send after chunk `last`: the next unacknowledged one or, if there is none, a new one.
     async fn next_chunk(&self, last: i64) -> Option<ImportRequest> {
-        let unacknowledged = || self.sent().iter().find(|chunk| chunk.chunk > last).cloned();
+        let unacknowledged = || {
+            let sent = self.sent();
+            sent.iter().map(|chunk| &chunk.request).find(|request| request.chunk > last).cloned()
+        };
         if let Some(chunk) = unacknowledged() {
             return Some(chunk);
         }
@@ -214,8 +239,9 @@ impl PendingImport {
             return None;
         };
         permit.forget();
-        self.sent().push_back(chunk.clone());
-        Some(chunk)
+        let request = chunk.request.clone();
+        self.sent().push_back(chunk);
+        Some(request)
     }
 
     /// Returns the chunks for one call: first those in flight, then new ones.
@@ -228,24 +254,33 @@ impl PendingImport {
     }
 
     /// Removes the oldest chunk in flight, which the response must match, and frees its permit.
-    fn acknowledge(&self, response: ImportResponse) -> Result<ImportAck> {
+    fn acknowledge(&self, mut response: ImportResponse) -> Result<ImportAck> {
         let mut sent = self.sent();
-        let matches = sent.front().is_some_and(|chunk| {
-            chunk.chunk == response.chunk && chunk.records.len() == response.results.len()
+        let is_oldest = sent.front().is_some_and(|Chunk { request, .. }| {
+            request.chunk == response.chunk && request.records.len() == response.results.len()
         });
-        if !matches {
-            return Err(Error::new(
-                ErrorKind::Malformed,
-                "acknowledgement does not match the oldest chunk in flight",
-            ));
-        }
-        sent.pop_front();
+        let Some(Chunk { refused, .. }) = sent.pop_front().filter(|_| is_oldest) else {
+            let mismatch = "acknowledgement does not match the oldest chunk in flight";
+            return Err(Error::new(ErrorKind::Malformed, mismatch));
+        };
         self.permits.add_permits(1);
+        for (index, result) in refused {
+            response.results[index] = result;
+        }
         Ok(ImportAck {
             first: response.chunk.unsigned_abs(),
             results: response.results,
             position: response.position.unwrap_or_default(),
         })
+    }
+
+    /// Records the end of a call. A call that was refused when it opened has written nothing, but an earlier one may have.
+    fn settle(&self, mut error: Error, was_open: bool) -> Error {
+        let is_in_doubt = was_open || error.may_have_applied() || self.in_doubt.load(Relaxed);
+        let is_in_doubt = is_in_doubt && !self.sent().is_empty();
+        self.in_doubt.store(is_in_doubt, Relaxed);
+        error.set_may_have_applied(is_in_doubt);
+        error
     }
 
     /// Returns whether the source has ended and every chunk is acknowledged.
@@ -262,18 +297,21 @@ struct Source {
     options: ImportRequest,
     peeked: Option<RawRecord>,
     chunk: Vec<RawRecord>,
+    /// The results of the records in `chunk` that are too large.
+    refused: Vec<(usize, ImportResult)>,
     next_index: i64,
 }
 
 impl Source {
     /// Returns the next chunk, or `None` at the end.
-    async fn chunk(&mut self) -> Option<ImportRequest> {
+    async fn chunk(&mut self) -> Option<Chunk> {
         let mut bytes: usize = self.chunk.iter().map(size).sum();
         while self.chunk.len() < CHUNK_RECORDS {
             if self.peeked.is_none() {
                 self.peeked = self.records.next().await;
             }
             let Some(record) = self.peeked.take() else { break };
+            let record = self.replace_oversized(record);
             bytes += size(&record);
             if bytes > CHUNK_BYTES && !self.chunk.is_empty() {
                 self.peeked = Some(record);
@@ -281,14 +319,47 @@ impl Source {
             }
             self.chunk.push(record);
         }
-        let chunk = ImportRequest {
+        let request = ImportRequest {
             chunk: self.next_index,
             records: std::mem::take(&mut self.chunk),
             ..self.options.clone()
         };
-        self.next_index += chunk.records.len() as i64;
-        (!chunk.records.is_empty()).then_some(chunk)
+        self.next_index += request.records.len() as i64;
+        let refused = std::mem::take(&mut self.refused);
+        (!request.records.is_empty()).then_some(Chunk { request, refused })
     }
+
+    /// Returns a record, or an empty one if it is too large for a message of its own. That would end the whole import.
+    fn replace_oversized(&mut self, record: RawRecord) -> RawRecord {
+        let bytes = size(&record) + self.options.encoded_len() + MAX_NUMBER_BYTES;
+        if bytes as u64 <= limit::WRITE_REQUEST.maximum {
+            return record;
+        }
+        self.refused.push((self.chunk.len(), refuse_oversized(&record)));
+        RawRecord::from_bytes(Bytes::new())
+    }
+}
+
+/// The largest encoded size of the number of a chunk in bytes.
+const MAX_NUMBER_BYTES: usize = 11;
+
+/// Returns the result of a record that is larger than a message to the server may be.
+fn refuse_oversized(record: &RawRecord) -> ImportResult {
+    let Limit { name, maximum } = limit::WRITE_REQUEST;
+    let bytes = record.encoded_len();
+    let metadata =
+        [("limit", name.to_owned()), ("value", bytes.to_string()), ("maximum", maximum.to_string())];
+    let mut error = ItemError {
+        code: Code::InvalidArgument.into(),
+        message: format!("record: {bytes} exceeds the maximum of {maximum} ({name})"),
+        metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+        ..ItemError::default()
+    };
+    error.set_reason(ErrorReason::LimitExceeded);
+    let mut result = ImportResult { error: Some(error), ..ImportResult::default() };
+    result.name = record.name().unwrap_or_default();
+    result.set_outcome(ImportOutcome::Refused);
+    result
 }
 
 /// Returns the acknowledgements. A call that fails is made again until the policy allows no further attempt; the
@@ -307,8 +378,8 @@ fn acknowledgements(cable: Cable, import: Arc<PendingImport>) -> ResultStream<Im
                 Ok(None) => {
                     return Err(Error::truncated("server ended the import before the last chunk"));
                 }
-                Err(mut error) => {
-                    error.set_may_have_applied(!import.sent().is_empty());
+                Err(error) => {
+                    let error = import.settle(error, call.responses.is_some());
                     call.recover(&cable, error).await?;
                 }
             }
@@ -352,19 +423,16 @@ mod tests {
     }
 
     fn import(records: Vec<RawRecord>, permits: usize) -> Arc<PendingImport> {
-        let records = stream::iter(records).boxed();
-        Arc::new(PendingImport {
-            source: AsyncMutex::new(Source {
-                records,
-                options: ImportRequest::default(),
-                peeked: None,
-                chunk: Vec::new(),
-                next_index: 0,
-            }),
-            sent: Mutex::default(),
-            permits: Semaphore::new(permits),
-            all_sent: AtomicBool::new(false),
-        })
+        let mut import = PendingImport::new(Source {
+            records: stream::iter(records).boxed(),
+            options: ImportRequest::default(),
+            peeked: None,
+            chunk: Vec::new(),
+            refused: Vec::new(),
+            next_index: 0,
+        });
+        import.permits = Semaphore::new(permits);
+        Arc::new(import)
     }
 
     fn ack(chunk: &ImportRequest) -> ImportResponse {
@@ -407,7 +475,7 @@ mod tests {
         for _ in 0..3 {
             first.next().await.unwrap();
         }
-        let oldest = import.sent()[0].clone();
+        let oldest = import.sent()[0].request.clone();
         assert_eq!(import.acknowledge(ack(&oldest)).unwrap().first, 0);
         drop(first);
         let mut second = Box::pin(Arc::clone(&import).chunks());

@@ -90,7 +90,7 @@ impl Commit {
     }
 
     /// Sets the request_id, instead of a random one. If you store the id, a retry after a crash of this process is safe
-    /// too.
+    /// too. An empty id counts as unset.
     pub fn request_id(mut self, id: impl Into<String>) -> Self {
         self.request.request_id = id.into();
         self

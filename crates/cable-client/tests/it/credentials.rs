@@ -17,7 +17,7 @@ use prost::Message as _;
 use tonic::{Code, Status, Streaming, body::Body};
 
 use crate::{
-    feeds::{broken, changes, open, record, upsert},
+    feeds::{broken, changes, checkpoint, open, record, upsert},
     support::{Responses, Server, article, both_streams, position, server_stream, unary},
 };
 
@@ -256,8 +256,10 @@ async fn a_slow_callback_ends_with_the_deadline() {
     let (server, recorded) = serve_refusals(Code::Ok);
     let token = Token::from_fn(std::future::pending::<Result<String, Error>>);
     let cable = builder(&server).timeout(Duration::from_millis(100)).token(token).build().unwrap();
-    assert_eq!(cable.status().await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
-    assert!(recorded.lock().unwrap().is_empty());
+    let error = cable.put(article("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(error.message(), "no token from its source before the deadline: the call was not sent");
+    assert!(!error.may_have_applied() && recorded.lock().unwrap().is_empty());
 }
 
 /// A stream ends with UNAUTHENTICATED in its course: the server has revoked its token.
@@ -363,4 +365,26 @@ async fn an_open_feed_is_not_disturbed_by_a_rotation() {
     fs::write(&path, "new").unwrap();
     feed.try_next().await.unwrap().unwrap();
     assert_eq!(feed.reconnects(), 0);
+}
+
+#[tokio::test]
+async fn a_feed_of_an_idle_log_survives_each_rotation() {
+    let streams = Arc::new(AtomicUsize::new(0));
+    let server = Server::start(0, move |_, request| {
+        let number = streams.fetch_add(1, SeqCst);
+        server_stream(request, move |_: v1::WatchRequest| match number {
+            0..4 => broken(vec![checkpoint(7)], Status::unauthenticated("revoked")),
+            _ => open(vec![changes(vec![upsert(8, record("articles/a"))])]),
+        })
+    });
+    let number = AtomicUsize::new(0);
+    let token = Token::from_fn(move || {
+        let token = format!("token-{}", number.fetch_add(1, SeqCst));
+        async move { Ok::<_, Error>(token) }
+    });
+    let mut feed = builder(&server).token(token).build().unwrap().feed(FeedFilter::default()).open();
+    for revision in [7, 7, 7, 7, 8] {
+        let delivery = feed.try_next().await.unwrap().unwrap();
+        assert_eq!(delivery.position.unwrap().revision, revision);
+    }
 }

@@ -11,9 +11,9 @@ use std::{
 use cable_client::{Cable, ErrorKind, ErrorReason, Filter, RawRecord, Retry, v1};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
-use tonic::{Code, Status, Streaming};
+use tonic::Code;
 
-use crate::support::{Responses, Server, article, both_streams, position, refusal, server_stream, unary};
+use crate::support::{Responses, Server, article, position, refusal, server_stream, unary};
 
 fn found() -> v1::GetArticleResponse {
     let mut response = v1::GetArticleResponse::default();
@@ -225,7 +225,7 @@ async fn a_broken_stream_is_an_error_after_its_last_message() {
     assert!(articles.next().await.is_none() && articles.end().is_none());
 }
 
-fn record(id: i64) -> RawRecord {
+pub(crate) fn record(id: i64) -> RawRecord {
     article(&format!("articles/{id}")).into()
 }
 
@@ -309,69 +309,4 @@ async fn an_interrupted_export_resumes_without_gap_or_repeat() {
     assert_eq!(records.position().revision, 15);
     let log = || "0123abcd".to_owned();
     assert_eq!(*requests.lock().unwrap(), [(0, log()), (6, log()), (12, log())]);
-}
-
-/// Imports chunks, and breaks the call before the acknowledgement of every third one.
-fn imported(
-    chunks: Streaming<v1::ImportRequest>,
-    store: Arc<Mutex<Vec<RawRecord>>>,
-) -> Responses<v1::ImportResponse> {
-    let response = move |(number, chunk): (usize, Result<v1::ImportRequest, Status>)| {
-        let chunk = chunk?;
-        let mut store = store.lock().unwrap();
-        let mut response = v1::ImportResponse::default();
-        response.chunk = chunk.chunk;
-        for record in chunk.records {
-            let mut result = v1::ImportResult::default();
-            result.set_outcome(v1::ImportOutcome::Unchanged);
-            if !store.contains(&record) {
-                result.set_outcome(v1::ImportOutcome::Written);
-                store.push(record);
-            }
-            response.results.push(result);
-        }
-        if number % 3 == 2 { Err(refusal(Code::Unavailable, "DRAINING")) } else { Ok(response) }
-    };
-    chunks.enumerate().map(response).boxed()
-}
-
-#[tokio::test]
-async fn an_interrupted_import_resends_unacknowledged_records() {
-    let store = Arc::new(Mutex::new(Vec::new()));
-    let recorded = Arc::clone(&store);
-    let server = Server::start(0, move |_, request| {
-        let store = Arc::clone(&recorded);
-        both_streams(request, move |chunks| imported(chunks, Arc::clone(&store)))
-    });
-    let records: Vec<RawRecord> = (0..9_500).map(record).collect();
-    let acks: Vec<_> = server.client().import(stream::iter(records.clone())).try_collect().await.unwrap();
-    assert_eq!(acks.len(), 10);
-    let mut next = 0;
-    for ack in &acks {
-        assert_eq!(ack.first, next);
-        next += ack.results.len() as u64;
-    }
-    assert_eq!(next, 9_500);
-    let repeated = acks[2].results.iter().all(|result| result.outcome() == v1::ImportOutcome::Unchanged);
-    assert!(repeated, "the third chunk was on disk before the call broke off");
-    assert_eq!(*store.lock().unwrap(), records);
-}
-
-#[tokio::test]
-async fn an_import_that_the_server_ends_early_is_an_error() {
-    let server = Server::start(0, |_, request| {
-        both_streams(request, |chunks: Streaming<v1::ImportRequest>| {
-            let acks = chunks.take(1).map_ok(|chunk| {
-                let mut response = v1::ImportResponse::default();
-                response.chunk = chunk.chunk;
-                response.results = vec![v1::ImportResult::default(); chunk.records.len()];
-                response
-            });
-            acks.boxed()
-        })
-    });
-    let mut acks = server.client().import(stream::iter((0..2_500).map(record)));
-    assert!(acks.next().await.unwrap().is_ok());
-    assert_eq!(acks.next().await.unwrap().unwrap_err().kind(), ErrorKind::Truncated);
-    assert!(acks.next().await.is_none());
 }

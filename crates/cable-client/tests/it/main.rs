@@ -5,7 +5,10 @@
 mod credentials;
 mod faults;
 mod feeds;
+mod imports;
+mod limits;
 mod mirrors;
+mod nodes;
 mod pending;
 mod purges;
 mod support;

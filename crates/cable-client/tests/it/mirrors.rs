@@ -18,7 +18,7 @@ use v1::watch_request::Start;
 
 use crate::{
     feeds::{broken, changes, checkpoint, open, part, removed, reset, serve_watch, snapshot_end, upsert},
-    support::{Responses, article, position, refusal},
+    support::{Responses, Server, article, position, refusal, server_stream, unary},
 };
 
 /// Returns an entity with this name and revision, and with `text` as its text.
@@ -349,4 +349,69 @@ async fn a_mirror_with_a_longest_outage_reports_that_no_node_serves_it() {
     let mirror = server.client().mirror(FeedFilter::default()).max_outage(Duration::from_millis(50)).start();
     let error = mirror.ready().await.unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::Draining), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_mirror_whose_task_panics_ends_the_wait_of_its_handles() {
+    let (server, _) = serve_watch(0, |_, _| {
+        let messages = vec![snapshot_end(1, 0), checkpoint(1)];
+        broken(messages, refusal(Code::Unavailable, "DRAINING"))
+    });
+    let mirror = server.client().mirror(FeedFilter::default()).on_retry(|error| panic!("{error}")).start();
+    let mut changed = mirror.watch();
+    let ended = async {
+        while changed.changed().await.is_ok() {}
+        mirror.ready().await
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(!mirror.is_caught_up());
+}
+
+#[tokio::test]
+async fn a_mirror_ends_with_its_runtime() {
+    let (server, _) = serve_watch(0, |_, _| open(vec![snapshot_end(1, 0), checkpoint(1)]));
+    let cable = server.client();
+    let mirror = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mirror = cable.mirror(FeedFilter::default()).start();
+            mirror.ready().await.unwrap();
+            mirror
+        })
+    });
+    let mirror = mirror.join().unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), mirror.ready()).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(!mirror.is_caught_up());
+}
+
+#[tokio::test]
+async fn a_mirror_acknowledges_the_content_that_it_has_applied() {
+    let (sender, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::start(0, move |call, request| {
+        let sender = sender.clone();
+        async move {
+            if call == "Watch" {
+                return server_stream(request, |request: v1::WatchRequest| {
+                    assert_eq!((request.start, request.consumer.as_str()), (Some(Start::Snapshot(true)), ""));
+                    let tag = entity("tags/a", 1, "A");
+                    open(vec![part(vec![tag]), snapshot_end(3, 1), checkpoint(3)])
+                })
+                .await;
+            }
+            unary(request, move |request: v1::AcknowledgePositionRequest| {
+                let sent = sender.send((request.consumer, request.position.unwrap().revision));
+                async move {
+                    sent.map(|()| v1::AcknowledgePositionResponse::default())
+                        .map_err(|_| Status::internal(""))
+                }
+            })
+            .await
+        }
+    });
+    let mirror = server.client().mirror(FeedFilter::default()).consumer("front-page").start();
+    let received = tokio::time::timeout(Duration::from_secs(10), acknowledged.recv()).await.unwrap();
+    assert_eq!(received, Some(("front-page".to_owned(), 3)));
+    assert_eq!(mirror.position(), Some(position(3)));
 }

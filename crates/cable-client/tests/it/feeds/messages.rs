@@ -132,3 +132,21 @@ async fn an_event_of_a_later_release_is_skipped() {
     let mut feed = server.client().feed(FeedFilter::default()).open();
     assert_eq!(next(&mut feed).await, "upsert 1");
 }
+
+#[tokio::test]
+async fn the_limit_on_commits_applies_to_each_commit_of_a_message() {
+    let change = |revision, seconds| {
+        let mut change = upsert(revision, record(&format!("articles/{revision}")));
+        change.time = Some(cable_client::Timestamp { seconds, nanos: 0 });
+        change
+    };
+    let size = prost::Message::encoded_len(&change(1, 1));
+    let (server, _) = serve_watch(0, move |_, _| {
+        let commits = vec![change(1, 10), change(2, 20), change(3, 20), change(4, 30)];
+        let large = vec![change(5, 50), change(6, 60), change(7, 60), change(8, 60)];
+        open(vec![changes(commits), changes(large)])
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).max_commit_bytes(2 * size).open();
+    assert_eq!(next(&mut feed).await, "upsert 1, upsert 2, upsert 3, upsert 4");
+    assert_eq!(feed.next().await.unwrap().unwrap_err().kind(), ErrorKind::TooLarge);
+}

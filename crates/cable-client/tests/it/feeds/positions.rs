@@ -150,3 +150,22 @@ async fn a_feed_resumes_after_the_position_in_its_file() {
 fn three() -> (Server, Arc<Mutex<Vec<v1::WatchRequest>>>) {
     serve_watch(0, |_, _| open(vec![one(1), one(2), one(3)]))
 }
+
+/// A test that fails to compile if a feed cannot be shared, or a store cannot be chosen at run time.
+#[tokio::test]
+async fn a_feed_saves_to_a_store_behind_a_pointer() {
+    fn is_sync<T: Sync>(value: T) -> T {
+        value
+    }
+    let store = Arc::new(Memory::default());
+    let (server, _) = three();
+    let feed = server.client().feed(FeedFilter::default());
+    let mut feed = is_sync(feed.save_to(Arc::clone(&store) as Arc<dyn PositionStore>).open());
+    receive(&mut feed, 3).await;
+    feed.close().await.unwrap();
+    assert_eq!(store.last(), Some(3));
+    let _boxed = server
+        .client()
+        .feed(FeedFilter::default())
+        .save_to(Box::new(Memory::default()) as Box<dyn PositionStore>);
+}

@@ -152,7 +152,7 @@ async fn errors_that_need_intervention_end_the_feed() {
         assert_eq!(next(&mut feed).await, "checkpoint 7");
         let error = feed.next().await.unwrap().unwrap_err();
         assert_eq!(error.reason().unwrap_or_default(), expected, "{error:?}");
-        assert!(feed.next().await.is_none() && !feed.is_caught_up());
+        assert!(feed.next().await.is_none() && feed.next().await.is_none() && !feed.is_caught_up());
         assert_eq!(requests.lock().unwrap().len(), 2, "{reason}");
         assert!(requests.lock().unwrap().iter().all(|request| !request.allow_reset));
         assert_eq!(feed.position(), Some(position(7)), "the position remains for a later resume");
@@ -198,4 +198,43 @@ async fn a_feed_whose_nodes_are_gone_ends_with_the_address_and_the_cause() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     let text = error.to_string();
     assert!(text.contains(url.strip_prefix("http://").unwrap()) && text.contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_an_idle_log_restarts_the_count_of_faults() {
+    let (server, _) = serve_watch(0, |number, _| match number {
+        0..12 => broken(vec![checkpoint(7)], refusal(Code::Internal, "INTERNAL")),
+        _ => open(vec![one(8)]),
+    });
+    let mut feed = server.client().feed(FeedFilter::default()).after(position(7)).open();
+    for _ in 0..12 {
+        assert_eq!(next(&mut feed).await, "checkpoint 7");
+    }
+    assert_eq!(next(&mut feed).await, "upsert 8");
+}
+
+#[tokio::test]
+async fn a_silent_stream_ends_a_feed_with_a_longest_outage() {
+    let (server, requests) = serve_watch(0, |_, _| open(vec![one(1)]));
+    let feed = server.client().feed(FeedFilter::default()).checkpoint_interval(Duration::from_millis(20));
+    let mut feed = feed.max_outage(Duration::from_millis(50)).open();
+    assert_eq!(next(&mut feed).await, "upsert 1");
+    let ended = tokio::time::timeout(Duration::from_secs(10), feed.next()).await.unwrap();
+    let error = ended.unwrap().unwrap_err();
+    assert!(error.message().ends_with("; no node has served the feed for 50ms"), "{error}");
+    assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_requested_silence_is_at_most_half_of_the_longest_outage() {
+    let secs = Duration::from_secs;
+    for (limit, interval) in
+        [(secs(12), secs(2)), (secs(2), secs(1)), (secs(600), secs(10)), (Duration::MAX, secs(10))]
+    {
+        let (server, requests) = serve_watch(0, |_, _| open(vec![one(1)]));
+        let mut feed = server.client().feed(FeedFilter::default()).max_outage(limit).open();
+        assert_eq!(next(&mut feed).await, "upsert 1");
+        let requested = requests.lock().unwrap()[0].checkpoint_interval.unwrap();
+        assert_eq!(Duration::try_from(requested).unwrap(), interval, "{limit:?}");
+    }
 }
