@@ -5,22 +5,24 @@
 
 use std::{
     fmt,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use tempfile::TempDir;
 
 use crate::{
+    files::{PRIVATE_DIRECTORY, PRIVATE_FILE},
     model::LogId,
-    store::{self, Head, Identity, Options, ReadOnlyStore, Store, rebuild::RebuildError, verify::Findings},
+    store::{self, Head, Identity, ReadOnlyStore, rebuild::RebuildError, verify::Findings},
 };
 
 mod incoming;
 mod rebuild;
 mod restore;
+mod target;
 
 pub use incoming::Incoming;
 pub use rebuild::{Rebuild, Rebuilt, rebuild};
@@ -150,7 +152,7 @@ fn verify_store(dir: &Path) -> Result<Verified, Error> {
 /// There is no store, the target is something else, the copy could not be written, or it is damaged.
 pub fn backup(dir: &Path, to: &Path, on_phase: impl Fn(&'static str)) -> Result<Verified, Error> {
     check_is_store(dir)?;
-    check_backup_target(to)?;
+    let to = &backup_target(to)?;
     let temporary = temporary_beside(to)?;
     on_phase("copying");
     let copy = temporary.path().join(store::DATABASE);
@@ -163,7 +165,7 @@ fn keep_verified(temporary: &TempDir, to: &Path, on_phase: impl Fn(&'static str)
     on_phase("verifying the copy");
     let verified = verify_store(temporary.path())?;
     let copy = temporary.path().join(store::DATABASE);
-    File::open(&copy).and_then(|file| file.sync_all()).map_err(Error::write(to))?;
+    make_private(&copy).and_then(|()| File::open(&copy)?.sync_all()).map_err(Error::write(to))?;
     rename(&copy, to)?;
     Ok(verified)
 }
@@ -176,15 +178,20 @@ pub fn mark_backup(dir: &Path) -> std::io::Result<()> {
     store::mark_backup(dir)
 }
 
-/// Refuses a target that would replace anything but an older backup or an empty file, as `mktemp` creates it.
-fn check_backup_target(to: &Path) -> Result<(), Error> {
+/// Returns the file that a backup replaces or creates: that to which a link leads. Refuses a target that would replace
+/// anything but an older backup or an empty file, as `mktemp` creates it.
+fn backup_target(to: &Path) -> Result<PathBuf, Error> {
     check_no_store(to)?;
-    let is_empty = fs::metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
-    if fs::symlink_metadata(to).is_err() || is_empty || store::is_backup(to) {
-        return Ok(());
-    }
-    let problem =
-        if to.is_dir() { "is a directory; name a file in it" } else { "not a backup; choose another name" };
+    let target = fs::read_link(to).map_or_else(|_| to.to_owned(), |link| parent_directory(to).join(link));
+    let target = target.canonicalize().unwrap_or(target);
+    let problem = match fs::metadata(&target) {
+        _ if to == Path::new("-") => "a backup cannot be written to standard output; name a file",
+        Err(_) => return Ok(target),
+        Ok(meta) if meta.is_dir() => "is a directory; name a file in it",
+        Ok(meta) if !meta.is_file() => "not a regular file; a backup is one",
+        Ok(meta) if meta.len() == 0 || store::is_backup(&target) => return Ok(target),
+        Ok(_) => "not a backup; choose another name",
+    };
     Err(Error::path(to, problem))
 }
 
@@ -213,10 +220,11 @@ pub fn check_no_store(path: &Path) -> Result<(), Error> {
 }
 
 fn check_is_store(dir: &Path) -> Result<(), Error> {
-    if dir.join(store::DATABASE).exists() {
-        return Ok(());
+    match dir.join(store::DATABASE).try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::NoStore(dir.to_owned())),
+        Err(error) => Err(Error::path(dir, format!("{error}; run the command as the user of the node"))),
     }
-    Err(Error::NoStore(dir.to_owned()))
 }
 
 /// Returns the directory that contains a file.
@@ -228,7 +236,13 @@ pub fn parent_directory(path: &Path) -> &Path {
 /// Creates a temporary directory in the directory of a target, so that the final rename stays within one file system.
 fn temporary_beside(to: &Path) -> Result<TempDir, Error> {
     let builder = &mut tempfile::Builder::new();
-    builder.prefix(".cable-").tempdir_in(parent_directory(to)).map_err(Error::write(to))
+    builder.prefix(".cable-").permissions(Permissions::from_mode(PRIVATE_DIRECTORY));
+    builder.tempdir_in(parent_directory(to)).map_err(Error::write(to))
+}
+
+/// Lets only the owner read a file: a store holds pending versions.
+fn make_private(file: &Path) -> io::Result<()> {
+    fs::set_permissions(file, Permissions::from_mode(PRIVATE_FILE))
 }
 
 /// Gives a complete file or directory its name.
@@ -240,11 +254,4 @@ fn rename(from: &Path, to: &Path) -> Result<(), Error> {
 /// Returns the identity of a store that is created from another.
 fn identity(keep_log_id: bool) -> Identity {
     if keep_log_id { Identity::Original } else { Identity::New(LogId::random()) }
-}
-
-/// Opens a store once, which gives it its log id. Returns the log id.
-fn assign_log_id(dir: &Path, identity: Identity) -> Result<LogId, Error> {
-    let options = Options { dir: dir.to_owned(), readers: 1, reserve_bytes: 0, health: Arc::default() };
-    let (store, _writer) = Store::open_as(options, LogId::random(), identity)?;
-    Ok(store.head().log_id)
 }

@@ -6,7 +6,7 @@
 use std::{
     io,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -157,6 +157,20 @@ impl Audit {
             waiting: Mutex::default(),
             failures: AtomicU64::new(0),
         })
+    }
+
+    /// Checks that the directory of the file exists.
+    ///
+    /// # Errors
+    /// It does not, or is none.
+    pub(crate) fn check_directory(settings: &config::Audit) -> Result<(), AuditError> {
+        let Some(path) = settings.file.clone() else { return Ok(()) };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match std::fs::metadata(parent.unwrap_or(Path::new("."))) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(AuditError { path, source: io::ErrorKind::NotADirectory.into() }),
+            Err(source) => Err(AuditError { path, source }),
+        }
     }
 
     /// Returns an audit log in the log of other events.

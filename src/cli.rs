@@ -370,7 +370,13 @@ impl Error {
 /// Describes a failed call: code, reason and message, then the remedy, the fields, the metadata of the server, and
 /// whether the write may have been applied.
 fn describe_call_error(error: &cable_client::Error, remedy: Option<&str>) -> String {
-    let message = if error.message().is_empty() { String::new() } else { format!(": {}", error.message()) };
+    let message = if error.message().is_empty() {
+        String::new()
+    } else {
+        // The library names the methods of its builder.
+        let message = error.message().replace("set `ca`", "set `--ca`");
+        format!(": {}", message.replace("`allow_plaintext_token`", "`--allow-plaintext-token`"))
+    };
     let mut text = format!("cable: {}{message}", error.code_and_reason());
     if let Some(remedy) = remedy {
         text += &format!("\n  {remedy}");

@@ -37,7 +37,7 @@ use syntax::{
 use units::{Between, Bytes, Days, Seconds};
 pub use units::{duration, size};
 
-use crate::{role::Anonymous, telemetry};
+use crate::{files, role::Anonymous, telemetry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -465,7 +465,7 @@ impl Config {
     /// Returns the path of the file of credentials.
     #[must_use]
     pub fn credentials_path(&self) -> PathBuf {
-        self.auth.credentials.clone().unwrap_or_else(|| self.store.dir.join("credentials.toml"))
+        self.auth.credentials.clone().unwrap_or_else(|| self.store.dir.join(files::CREDENTIALS))
     }
 
     /// Returns the settings that differ from the built-in values, as text. No setting holds a secret: those are in files

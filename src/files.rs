@@ -1,13 +1,23 @@
-//! Files that a running node reads again, such as settings, credentials and certificates.
+//! Files that a running node reads again, such as settings, credentials and certificates; and the owner of new files.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::Path,
 };
 
 use rustix::fs::OFlags;
+
+/// The mode of a file and of a directory that only their owner may read.
+pub(crate) const PRIVATE_FILE: u32 = 0o600;
+pub(crate) const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// The credentials of a node, in the directory of its data.
+pub(crate) const CREDENTIALS: &str = "credentials.toml";
+
+/// The last uses of the credentials. It remains if [`CREDENTIALS`] is lost, and shows that the node was closed.
+pub(crate) const CREDENTIALS_USED: &str = "credentials.used";
 
 /// Opens a regular file to read it.
 ///
@@ -27,6 +37,26 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+/// Creates a file that only its owner may read.
+///
+/// # Errors
+/// The file exists, or cannot be created.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Gives a file to the owner of another one: the node may run as another user than a command.
+///
+/// # Errors
+/// The process may not do so.
+pub(crate) fn give(file: &File, owner: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Reads at most `max` bytes. Returns `None` if there are more.

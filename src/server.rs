@@ -177,6 +177,18 @@ pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| Error::Listen { setting, address, source })
 }
 
+/// Checks the files that the settings name, as a start does. It changes none.
+///
+/// # Errors
+/// The credentials, the files of TLS or the directory of the audit log are missing or not valid.
+pub fn check_files(config: &Config) -> Result<(), Error> {
+    credential_file(config)?.read()?;
+    if let Some(files) = Files::new(&config.tls) {
+        files.load(&Clock::system()).map_err(|error| Error::Tls(error.into()))?;
+    }
+    Ok(Audit::check_directory(&config.audit)?)
+}
+
 /// The operator's side of a running node.
 pub struct Control {
     /// Completes with the reason when the node must stop.
@@ -584,9 +596,16 @@ impl Node {
     }
 }
 
+/// Returns the file of credentials. A node whose credentials are lost does not start.
+fn credential_file(config: &Config) -> Result<CredentialFile, CredentialError> {
+    let file = CredentialFile::new(config.credentials_path());
+    file.check_not_lost(config.auth.credentials.is_some(), config.auth.anonymous)?;
+    Ok(file)
+}
+
 /// Reads the credentials. A node that no caller could use does not start.
 fn open_access(config: &Config, clock: Clock) -> Result<Arc<Access>, Error> {
-    let file = CredentialFile::new(config.credentials_path());
+    let file = credential_file(config)?;
     let mut addresses = [Some(config.server.listen), config.publish.listen].into_iter().flatten();
     // Behind a proxy, a node on loopback has callers from elsewhere.
     let loopback = config.server.trusted_proxies.is_empty()

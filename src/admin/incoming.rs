@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::{Error, Verified, check_backup_target, keep_verified, temporary_beside};
+use super::{Error, Verified, backup_target, keep_verified, temporary_beside};
 use crate::store;
 
 /// A backup of which the bytes arrive one after the other. It gets its name once it is complete, and replaces an older
@@ -28,10 +28,10 @@ impl Incoming {
     /// # Errors
     /// The target is something else, or its directory cannot be written.
     pub fn create(to: &Path) -> Result<Incoming, Error> {
-        check_backup_target(to)?;
-        let temporary = temporary_beside(to)?;
-        let file = File::create_new(temporary.path().join(store::DATABASE)).map_err(Error::write(to))?;
-        Ok(Incoming { to: to.to_owned(), temporary, file, sha256: Sha256::new() })
+        let to = backup_target(to)?;
+        let temporary = temporary_beside(&to)?;
+        let file = File::create_new(temporary.path().join(store::DATABASE)).map_err(Error::write(&to))?;
+        Ok(Incoming { to, temporary, file, sha256: Sha256::new() })
     }
 
     /// Appends bytes.

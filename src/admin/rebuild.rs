@@ -1,8 +1,15 @@
 //! Creates a store from the entries of another.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
-use super::{End, Error, identity, rename, temporary_beside};
+use super::{End, Error, identity, make_private, rename, temporary_beside};
+use crate::files::PRIVATE_DIRECTORY;
 use crate::store::rebuild::{RebuildReport, rebuild as rebuild_store};
 
 /// The options of a rebuild.
@@ -48,6 +55,18 @@ pub fn rebuild(from: &Path, to: &Path, options: Rebuild) -> Result<Rebuilt, Erro
     if !faults.is_empty() && !options.skip_damaged {
         return Err(Error::Damaged { path: from.to_owned(), faults });
     }
+    make_tree_private(&store).map_err(Error::write(to))?;
     rename(&store, to)?;
     Ok(Rebuilt { entries, end: End::from(&head), faults })
+}
+
+fn make_tree_private(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        match make_private(&entry?.path()) {
+            // The thread of the last reader removes the write-ahead log.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            made => made?,
+        }
+    }
+    fs::set_permissions(dir, Permissions::from_mode(PRIVATE_DIRECTORY))
 }

@@ -2,13 +2,18 @@
 
 use std::{
     fmt,
-    fs::{self, File},
-    io,
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
-use super::{Error, Verified, assign_log_id, identity, rename, temporary_beside, verify_store};
-use crate::{model::LogId, store};
+use super::{Error, Verified, identity, target::Target, verify_store};
+use crate::{
+    files::{self, PRIVATE_DIRECTORY},
+    model::LogId,
+    store::{self, Adopted},
+};
 
 /// A restored store. Displayed as what was verified, and its log id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +21,15 @@ pub struct Restored {
     verified: Verified,
     /// The new log id. `None` if it is that of the original.
     new_log_id: Option<LogId>,
+    had_credentials: bool,
+}
+
+impl Restored {
+    /// Returns whether the node of the original had credentials, which a backup does not contain.
+    #[must_use]
+    pub fn had_credentials(&self) -> bool {
+        self.had_credentials
+    }
 }
 
 impl fmt::Display for Restored {
@@ -27,8 +41,9 @@ impl fmt::Display for Restored {
     }
 }
 
-/// Creates a store from a backup, and verifies it. The directory must be absent or empty. Without `keep_log_id` the
-/// store is another history: it gets a new log id.
+/// Creates a store from a backup, and verifies it. The directory must be absent or empty. An existing one keeps its owner
+/// and mode, and as root the files are given to its owner. Without `keep_log_id` the store is another history: it gets a
+/// new log id.
 ///
 /// # Errors
 /// There is no backup, the directory is not empty, the store could not be written, or the backup is damaged.
@@ -39,16 +54,18 @@ pub fn restore(
     on_phase: impl Fn(&'static str),
 ) -> Result<Restored, Error> {
     check_source(from)?;
-    check_target(to)?;
-    let temporary = temporary_beside(to)?;
-    let store = temporary.path().join("store");
+    let target = Target::prepare(to)?;
+    let store = target.draft();
     on_phase("copying");
     copy(from, &store).map_err(Error::write(to))?;
     on_phase("verifying the copy");
     let verified = verify_store(&store).map_err(|error| not_restored(from, error))?;
-    let log_id = assign_log_id(&store, identity(keep_log_id))?;
-    rename(&store, to)?;
-    Ok(Restored { verified, new_log_id: (!keep_log_id).then_some(log_id) })
+    let Adopted { log_id, had_credentials } = store::adopt_copy(&store, identity(keep_log_id))?;
+    if had_credentials {
+        files::create_private(&store.join(files::CREDENTIALS_USED)).map_err(Error::write(to))?;
+    }
+    target.fill().map_err(Error::write(to))?;
+    Ok(Restored { verified, new_log_id: (!keep_log_id).then_some(log_id), had_credentials })
 }
 
 fn check_source(from: &Path) -> Result<(), Error> {
@@ -66,7 +83,38 @@ fn check_source(from: &Path) -> Result<(), Error> {
                        its own, as cable.db and cable.db-wal, and back it up: cable backup --data DIR --to FILE";
         return Err(Error::path(from, problem));
     }
-    Ok(())
+    check_length(from)
+}
+
+/// Refuses a backup that is not as long as its header states: cut off, or with bytes after its end.
+fn check_length(from: &Path) -> Result<(), Error> {
+    let length = File::open(from).and_then(|file| Ok((stated_length(&file)?, file.metadata()?.len())));
+    match length.map_err(|error| Error::path(from, error.to_string()))? {
+        (Some(stated), actual) if stated != actual => Err(Error::path(
+            from,
+            format!(
+                "not a complete backup: the file has {actual} bytes, and its header states {stated}; use a file that \
+                 cable backup wrote"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the length that the header of a database states, in bytes: its number of pages and their size. `None` if the
+/// file is shorter than a header.
+fn stated_length(mut file: &File) -> io::Result<Option<u64>> {
+    let mut header = [0; 32];
+    match file.read_exact(&mut header) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 1 << 16,
+        bytes => u64::from(bytes),
+    };
+    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+    Ok(header.starts_with(b"SQLite format 3\0").then_some(page_bytes * u64::from(pages)))
 }
 
 /// Returns the error of a backup whose copy is no complete store. It names the backup: the copy is deleted.
@@ -89,19 +137,10 @@ fn not_restored(from: &Path, error: Error) -> Error {
     }
 }
 
-fn check_target(to: &Path) -> Result<(), Error> {
-    let is_absent = fs::symlink_metadata(to).is_err();
-    let is_empty = || fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
-    if is_absent || is_empty() {
-        return Ok(());
-    }
-    Err(Error::path(to, "directory not empty; choose a new one"))
-}
-
 /// Copies only the bytes: the permissions of a backup, which may be read-only, must not become those of the store.
 fn copy(from: &Path, dir: &Path) -> io::Result<()> {
-    fs::create_dir(dir)?;
-    let mut database = File::create_new(dir.join(store::DATABASE))?;
+    DirBuilder::new().mode(PRIVATE_DIRECTORY).create(dir)?;
+    let mut database = files::create_private(&dir.join(store::DATABASE))?;
     io::copy(&mut File::open(from)?, &mut database)?;
     database.sync_all()
 }

@@ -43,7 +43,7 @@ pub(crate) struct Access {
     /// Whether only this machine can reach the node.
     loopback: bool,
     rates: Rates,
-    /// Whether there has been a file of credentials. It closes the node to anonymous callers for good.
+    /// Whether there have been credentials. It closes the node to anonymous callers for good.
     closed: AtomicBool,
     grant: RwLock<Option<Arc<AnonymousGrant>>>,
     accepted: RwLock<Arc<Accepted>>,
@@ -250,7 +250,7 @@ impl Access {
 
     /// Decides which rights anonymous callers have.
     fn grant_anonymous(&self) {
-        if self.file.path().exists() {
+        if self.file.had_credentials() {
             self.closed.store(true, Relaxed);
         }
         let role = match self.anonymous {

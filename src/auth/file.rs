@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     str::FromStr as _,
     sync::Arc,
@@ -15,7 +15,7 @@ use prost_types::Timestamp;
 use toml::{Table, Value};
 
 use super::{
-    Role, Scope, scope_table,
+    Anonymous, Role, Scope, scope_table,
     token::{Token, TokenHash},
 };
 use crate::{
@@ -166,6 +166,37 @@ impl CredentialFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Checks that the file was not lost, which would open the node: by a restore, or by mistake. `is_named` states that
+    /// `auth.credentials` names it.
+    ///
+    /// # Errors
+    /// The file is missing although a setting names it, or although the node has had credentials.
+    pub fn check_not_lost(&self, is_named: bool, anonymous: Anonymous) -> Result<(), CredentialError> {
+        if self.path.try_exists().unwrap_or(true) {
+            return Ok(());
+        }
+        if is_named {
+            return Err(self.invalid(
+                "there is no such file, but `auth.credentials` names it: put it back, create it by `cable token new NAME \
+                 --role ROLE`, or remove the setting"
+                    .to_owned(),
+            ));
+        }
+        if anonymous != Anonymous::Auto || !self.had_credentials() {
+            return Ok(());
+        }
+        Err(self.invalid(format!(
+            "the file is missing, but the node has had credentials: put it back, or create new ones by `cable token new NAME \
+             --role ROLE`; to let callers without credentials in, delete {} or set `auth.anonymous`",
+            self.uses_path().display()
+        )))
+    }
+
+    /// Returns whether there are credentials, or have been some.
+    pub(super) fn had_credentials(&self) -> bool {
+        self.path.exists() || self.uses_path().exists()
     }
 
     /// Reads the credentials. There are none if the file does not exist.
@@ -324,7 +355,8 @@ impl CredentialFile {
     }
 
     /// Replaces the file atomically, if it can be read again. The new one belongs to the owner of the old one, or of the
-    /// directory: the node may run as another user than the command.
+    /// directory: the node may run as another user than the command. The file of the last uses is created with it, as the
+    /// trace of credentials that are lost.
     fn write(&self, entries: &[Entry]) -> Result<(), CredentialError> {
         let failed = |source| self.io_error("write", source);
         let text = show(entries);
@@ -335,14 +367,13 @@ impl CredentialFile {
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
         let _stale = fs::remove_file(&temporary);
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
-        let own = file.metadata().map_err(failed)?;
-        if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
-            fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+        let written = create(&temporary, &text, &owner).and_then(|()| fs::rename(&temporary, &self.path));
+        if let Err(error) = written {
+            let _incomplete = fs::remove_file(&temporary);
+            return Err(failed(error));
         }
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        written.and_then(|()| fs::rename(&temporary, &self.path)).map_err(failed)?;
+        // The credentials are in use already: without the trace, they only are not missed.
+        let _traced = files::create_private(&self.uses_path()).and_then(|file| files::give(&file, &owner));
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 
@@ -353,6 +384,14 @@ impl CredentialFile {
     fn invalid(&self, problem: String) -> CredentialError {
         CredentialError::Invalid { path: self.path.clone(), problem }
     }
+}
+
+/// Creates a file with a text for an owner.
+fn create(path: &Path, text: &str, owner: &Metadata) -> io::Result<()> {
+    let mut file = files::create_private(path)?;
+    files::give(&file, owner)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Returns the end of a span of time that starts now.
@@ -483,7 +522,7 @@ fn check_subject(subject: &str) -> Result<(), String> {
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    let mut table: Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let mut table: Table = text.parse().map_err(|error| syntax_problem(text, &error))?;
     let entries = match table.remove("credential") {
         None => Vec::new(),
         Some(Value::Array(entries)) => entries,
@@ -501,6 +540,13 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
         Some(pair) => Err(format!("two credentials have the id {}", pair[0])),
         None => Ok(entries),
     }
+}
+
+/// Describes a text that is not TOML, with the line.
+fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 fn parse_entry(entry: Value) -> Result<Entry, String> {

@@ -17,15 +17,22 @@ use super::{Error, ops, output::Output, terminal};
 /// The exit code of usage that is invalid, for a monitor.
 pub(crate) const UNKNOWN: u8 = 3;
 
+/// The options with the bounds of what the service reports.
+const BOUNDS: [&str; 6] =
+    ["warn_free", "crit_free", "warn_overdue", "crit_overdue", "warn_time", "crit_time"];
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes, as monitors expect them: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (invalid usage)."
 )]
 pub(crate) struct Check {
     /// Ask this operations address, which needs no token, instead of the service: whether the node serves, and its
-    /// conditions.
-    #[arg(long, value_name = "ADDRESS")]
+    /// conditions. No bound applies to it.
+    #[arg(long, value_name = "ADDRESS", value_parser = ops::address, conflicts_with_all = BOUNDS)]
     ops: Option<String>,
+    /// With --ops, accept a node that serves but has a condition, for supervisors that restart one whose check fails.
+    #[arg(long, requires = "ops")]
+    ready: bool,
     /// Warn if the disk has less free space. If unset, twice the reserve of the node.
     #[arg(long, value_name = "SIZE", value_parser = config::size)]
     warn_free: Option<u64>,
@@ -68,7 +75,8 @@ impl fmt::Display for State {
 /// the service are invalid.
 pub(crate) async fn run(check: Check, cable: Result<Cable, Error>, output: &mut Output) -> Result<(), Error> {
     if let Some(address) = &check.ops {
-        let (state, line) = report_readiness(address, ops::get(address, "/readyz"));
+        let warning = if check.ready { State::Ok } else { State::Warning };
+        let (state, line) = report_readiness(address, warning, ops::get(address, "/readyz"));
         return finish(state as u8, &line, output);
     }
     let start = Instant::now();
@@ -98,11 +106,12 @@ fn finish(exit_code: u8, line: &str, output: &mut Output) -> Result<(), Error> {
     if exit_code == State::Ok as u8 { Ok(()) } else { Err(Error::Reported { exit_code }) }
 }
 
-/// Returns the state of a node by what `/readyz` responds, and the line that reports it.
-fn report_readiness(address: &str, response: io::Result<(u16, String)>) -> (State, String) {
+/// Returns the state of a node by what `/readyz` responds, and the line that reports it. `warning` is the state of a node
+/// that serves but has a condition.
+fn report_readiness(address: &str, warning: State, response: io::Result<(u16, String)>) -> (State, String) {
     let response = response.map(|(status, text)| Readiness::parse(status, &text));
     let (state, fact) = match response {
-        Ok(Some(readiness)) => (readiness_state(&readiness), readiness.to_string()),
+        Ok(Some(readiness)) => (readiness_state(&readiness, warning), readiness.to_string()),
         Ok(None) => (State::Critical, format!("{address} is not the operations address of a node")),
         Err(error) => (State::Critical, format!("{address}: {error}")),
     };
@@ -110,10 +119,10 @@ fn report_readiness(address: &str, response: io::Result<(u16, String)>) -> (Stat
     (state, format!("CABLE {state} - {}", terminal::escape(&fact)))
 }
 
-fn readiness_state(readiness: &Readiness) -> State {
+fn readiness_state(readiness: &Readiness, warning: State) -> State {
     match (readiness.is_ready, readiness.conditions.is_empty()) {
         (true, true) => State::Ok,
-        (true, false) => State::Warning,
+        (true, false) => warning,
         (false, _) => State::Critical,
     }
 }
@@ -258,7 +267,7 @@ mod tests {
             (Err("refused"), State::Critical, "localhost:1: refused"),
         ] {
             let response = response.map(|(code, text)| (code, text.to_owned())).map_err(io::Error::other);
-            let (state, line) = report_readiness("localhost:1", response);
+            let (state, line) = report_readiness("localhost:1", State::Warning, response);
             assert_eq!(state, expected, "{line}");
             assert!(line.starts_with(&format!("CABLE {expected} - {text}")), "{line}");
         }

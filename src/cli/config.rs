@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use cable::config::{Effective, Flag, Layers};
+use cable::{
+    config::{Effective, Flag, Layers},
+    server,
+};
 
 use super::{Error, note, output::Output};
 
@@ -16,7 +19,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Check the settings and print only problems.
+    /// Check the settings and the files that they name: credentials, TLS, audit log. Print only problems. The exit code is 2
+    /// for invalid settings, and 1 for files.
     Check {
         #[command(flatten)]
         settings: Settings,
@@ -56,6 +60,9 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<(), Error> {
         Command::Print { origin, settings } => {
             output.text(&load(settings.layers(Vec::new()))?.to_toml(origin))
         }
-        Command::Check { settings } => load(settings.layers(Vec::new())).map(drop),
+        Command::Check { settings } => {
+            let config = load(settings.layers(Vec::new()))?.into_config();
+            Ok(server::check_files(&config)?)
+        }
     }
 }

@@ -139,9 +139,13 @@ async fn listen(config: &Config) -> Result<TcpListener, Error> {
     if passed.len() == 0 {
         return Ok(server::listen("server.listen", config.server.listen).await?);
     }
-    let listener = passed.take_tcp_listener(0).ok().flatten().filter(|_| passed.len() == 1);
-    let Some(listener) = listener else {
+    if passed.len() > 1 {
         return Err(Error::Usage(format!("expected one TCP socket from systemd, not {}", passed.len())));
+    }
+    let Some(listener) = passed.take_tcp_listener(0).ok().flatten() else {
+        let problem =
+            "the socket from systemd is not a TCP listener: set `ListenStream` to an address and a port";
+        return Err(Error::Usage(problem.to_owned()));
     };
     let adopted = listener.local_addr().and_then(|address| {
         listener.set_nonblocking(true)?;
@@ -159,6 +163,10 @@ async fn listen(config: &Config) -> Result<TcpListener, Error> {
 }
 
 async fn serve_demo(mut config: Config, output: &mut Output) -> Result<(), Error> {
+    if config.tls.certificate.is_some() {
+        let problem = "the demo is served without TLS: remove `tls.certificate` and `tls.key`, or serve a store (`--data`)";
+        return Err(Error::Usage(problem.to_owned()));
+    }
     let signals = Signals::listen(Hangup::Stop)?;
     let listener = server::listen("server.listen", config.server.listen).await?;
     let address = listener.local_addr().map_err(|source| Error::io("listen", source))?;

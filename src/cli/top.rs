@@ -24,7 +24,7 @@ const METHOD_WIDTH: usize = 26;
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// Address of the node's metrics.
-    #[arg(long, value_name = "ADDRESS", env = "CABLE_OPS", default_value = "127.0.0.1:7191")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ops::address, env = "CABLE_OPS", default_value = "127.0.0.1:7191")]
     ops: String,
     /// Time between two frames, at least 100ms. Rates are those of this time.
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "2s")]

@@ -61,7 +61,7 @@ impl State {
 pub(super) fn reason(condition: Condition) -> &'static str {
     match condition {
         Condition::Draining => {
-            "The node is shutting down. Calls in flight end, and no new ones are accepted."
+            "The node is shutting down. It serves calls for server.lame_duck, then stops listening; calls in flight end."
         }
         Condition::TaskFailed => {
             "A part of the node has failed, and the node ends. The log names it; the service manager restarts it."

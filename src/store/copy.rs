@@ -8,10 +8,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{DATABASE, Error, Head, Store, read, schema, session};
+use super::{DATABASE, Error, Head, Store, directory::had_credentials, read, schema, session};
 
-/// The start of the names of directories in which a node copies its store.
-const PREFIX: &str = ".cable-copy-";
+/// The start of the names of directories in which a node copies its store, and a command restores one.
+pub(crate) const PREFIX: &str = ".cable-copy-";
 
 /// The number of steps of SQLite between two looks at whether a copy is still wanted: some microseconds.
 const STEPS_BETWEEN_CHECKS: i32 = 1_000;
@@ -26,15 +26,15 @@ pub(crate) struct StoreCopy {
 }
 
 /// Copies a database in its state at one point in time, while others continue to read and write it. The copy is
-/// compact, and not yet synced to the disk.
+/// compact, and not yet synced to the disk. It records whether the directory `dir` of the database has credentials.
 ///
 /// # Errors
 /// Fails if the database cannot be read, or if the copy cannot be written. The target must not exist yet.
-pub(super) fn copy_database(connection: &Connection, path: &Path) -> Result<(), Error> {
+pub(super) fn copy_database(connection: &Connection, dir: &Path, path: &Path) -> Result<(), Error> {
     // A query-only connection may not write other files either.
     connection.pragma_update(None, "query_only", false)?;
     connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
-    Ok(session::mark_copy(path)?)
+    Ok(session::mark_copy(path, had_credentials(dir))?)
 }
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
         let mut connection = Connection::open_with_flags(store.join(DATABASE), flags)?;
         schema::configure(&connection, schema::Role::Reader)?;
         connection.progress_handler(STEPS_BETWEEN_CHECKS, Some(is_cancelled))?;
-        copy_database(&connection, &path)?;
+        copy_database(&connection, store, &path)?;
         let copied = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let head = read::head(&copied)?;
         drop(copied);
@@ -89,7 +89,7 @@ impl Store {
 }
 
 /// Removes the copies of a process that was killed while it made them.
-pub(super) fn remove_abandoned(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove_abandoned(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {

@@ -6,12 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::files::{self, CREDENTIALS, CREDENTIALS_USED};
+
 /// The file name of the database in the directory.
 pub(crate) const DATABASE: &str = "cable.db";
-pub(super) const LOCK: &str = "cable.lock";
+pub(crate) const LOCK: &str = "cable.lock";
 
 /// The file whose time of modification is the end of the last backup.
 const BACKUP_MARK: &str = "last-backup";
+const NEW_BACKUP_MARK: &str = "last-backup.new";
 
 /// The name of a session file, without the session id in 16 hex digits.
 pub(super) const SESSION_PREFIX: &str = "cable.session-";
@@ -23,7 +26,8 @@ const WAL: u8 = 2;
 /// has opened has [`WAL`]; a backup does not.
 fn journal(path: &Path) -> Option<u8> {
     let mut header = [0; 20];
-    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    // A pipe, such as /dev/stdout, would block.
+    files::open(path).ok()?.read_exact(&mut header).ok()?;
     header.starts_with(b"SQLite format 3\0").then_some(header[18])
 }
 
@@ -46,8 +50,22 @@ pub(crate) fn is_store(dir: &Path) -> bool {
 
 /// Returns whether a process has the store open.
 pub(super) fn is_served(dir: &Path) -> bool {
-    let lock = File::open(dir.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    is_locked(&dir.join(LOCK)) || has_open_session(dir)
+}
+
+/// Returns whether a process has a session of the store open. Its file is locked, too: unlike that of the lock, it is not
+/// removed by those who take it for a leftover.
+pub(super) fn has_open_session(dir: &Path) -> bool {
+    session_files(dir).is_ok_and(|files| files.iter().any(|file| is_locked(file)))
+}
+
+fn is_locked(file: &Path) -> bool {
+    File::open(file).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Returns whether the node of a store has credentials in the directory, or has had some.
+pub(super) fn had_credentials(dir: &Path) -> bool {
+    [CREDENTIALS, CREDENTIALS_USED].iter().any(|file| dir.join(file).exists())
 }
 
 /// Returns the session files, of which there is one unless a start of the store was cut off.
@@ -62,9 +80,13 @@ pub(super) fn session_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Notes that a backup of the store has been made. A node that serves the store shows its age.
+/// Notes that a backup of the store has been made. A node that serves the store shows its age. The mark is replaced, not
+/// written: that of a command may belong to another user than the node.
 pub(crate) fn mark_backup(dir: &Path) -> io::Result<()> {
-    File::create(dir.join(BACKUP_MARK))?.set_modified(std::time::SystemTime::now())
+    let new = dir.join(NEW_BACKUP_MARK);
+    let _stale = fs::remove_file(&new);
+    File::create_new(&new)?;
+    fs::rename(new, dir.join(BACKUP_MARK))
 }
 
 /// Returns the end of the last backup, in seconds since 1970 UTC.
@@ -77,4 +99,26 @@ pub(super) fn last_backup_secs(dir: &Path) -> Option<u64> {
 pub(super) fn bytes_on_disk(dir: &Path) -> u64 {
     let size = |file: &str| fs::metadata(dir.join(file)).map_or(0, |meta| meta.len());
     size(DATABASE) + size("cable.db-wal")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    /// A node cannot write the mark of a command that runs as root, but it can replace it.
+    #[test]
+    fn the_mark_of_a_backup_is_another_file_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = || {
+            mark_backup(dir.path()).unwrap();
+            fs::metadata(dir.path().join(BACKUP_MARK)).unwrap()
+        };
+        let first = mark();
+        let held = File::open(dir.path().join(BACKUP_MARK)).unwrap();
+        assert_ne!(mark().ino(), first.ino());
+        assert!(held.metadata().unwrap().nlink() == 0 && last_backup_secs(dir.path()).is_some());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

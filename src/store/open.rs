@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
@@ -15,7 +15,7 @@ use super::{
     EraseListeners, Store, Writer,
     changed::LastChanged,
     copy,
-    directory::{DATABASE, LOCK, is_served},
+    directory::{DATABASE, LOCK, has_open_session, is_served},
     due,
     error::is_damage,
     ledger::Ledgers,
@@ -42,11 +42,28 @@ pub(crate) enum OpenError {
     Io { path: PathBuf, source: io::Error },
     #[error("{0}: not a directory; name the directory of a store (`--data` or `store.dir`)")]
     NotDirectory(PathBuf),
-    #[error("{0}: another process has this store open")]
-    Locked(PathBuf),
+    #[error(
+        "{0}: a link to a directory that does not exist: create that directory, or name another (`--data` or `store.dir`)"
+    )]
+    DanglingLink(PathBuf),
+    #[error(
+        "{path}: another process has this store open{}: stop it, or select another directory (`--data` or `store.dir`)",
+        process.map(|id| format!(" (process {id})")).unwrap_or_default()
+    )]
+    Locked { path: PathBuf, process: Option<u32> },
+    #[error(
+        "{0}: the file system is mounted for reading alone, and the store cannot be read without writing there: a node \
+         has it open, or commits are in its write-ahead log (cable.db-wal); mount it for writing, or copy the directory \
+         to another file system"
+    )]
+    ReadOnlyFileSystem(PathBuf),
     #[error("{0}: not a Cable store")]
     Foreign(PathBuf),
-    #[error("{path}: unsupported store version {version}: this release reads version {}", schema::VERSION)]
+    #[error(
+        "{path}: unsupported store version {version}: this release reads version {}; use {} release",
+        schema::VERSION,
+        if *version > schema::VERSION { "a newer" } else { "the older" }
+    )]
     Version { path: PathBuf, version: i64 },
     #[error("{0}: there is no store here (no {DATABASE})")]
     Absent(PathBuf),
@@ -78,12 +95,13 @@ pub(crate) enum OpenError {
     )]
     OrphanLog(PathBuf),
     #[error(
-        "{path}: database damaged ({source}): restore a backup, or create a store from the readable entries with \
+        "{path}: database damaged ({error}): restore a backup, or create a store from the readable entries with \
          `cable rebuild --skip-damaged`"
     )]
-    Damaged { path: PathBuf, source: rusqlite::Error },
-    #[error("{path}: {source}")]
-    Engine { path: PathBuf, source: rusqlite::Error },
+    Damaged { path: PathBuf, error: rusqlite::Error },
+    // The error is not the source: its own source repeats its text.
+    #[error("{path}: {error}")]
+    Engine { path: PathBuf, error: rusqlite::Error },
 }
 
 impl OpenError {
@@ -96,13 +114,9 @@ impl OpenError {
     }
 
     /// Converts an error of the engine. Damage is a separate case, because it has a remedy of its own.
-    pub(super) fn engine(path: &Path, source: rusqlite::Error) -> OpenError {
+    pub(super) fn engine(path: &Path, error: rusqlite::Error) -> OpenError {
         let path = path.to_owned();
-        if is_damage(&source) {
-            OpenError::Damaged { path, source }
-        } else {
-            OpenError::Engine { path, source }
-        }
+        if is_damage(&error) { OpenError::Damaged { path, error } } else { OpenError::Engine { path, error } }
     }
 }
 
@@ -189,24 +203,36 @@ impl Store {
     }
 }
 
-/// Locks the directory of a store. SQLite itself lets two processes write one file.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Locks the directory of a store. SQLite itself lets two processes write one file. The file names the process that has
+/// it, so it is not truncated before the lock is there.
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
-    let file = File::create(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
     for _ in 0..LOCK_ATTEMPTS {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+            Ok(()) if !has_open_session(dir) => {
+                // On a full disk, a node still starts.
+                let _unnamed = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                return Ok(file);
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
         }
     }
-    Err(OpenError::Locked(dir.to_owned()))
+    let mut holder = String::new();
+    let process = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
+    Err(OpenError::Locked { path: dir.to_owned(), process })
 }
 
-/// Rejects a path that leads to something else than a directory.
+/// Rejects a path that leads to something else than a directory, or nowhere.
 fn check_directory(dir: &Path) -> Result<(), OpenError> {
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => Err(OpenError::NotDirectory(dir.to_owned())),
+        Err(_) if fs::symlink_metadata(dir).is_ok() && fs::read_link(dir).is_ok() => {
+            Err(OpenError::DanglingLink(dir.to_owned()))
+        }
         _ => Ok(()),
     }
 }

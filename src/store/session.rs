@@ -25,7 +25,7 @@ use super::{
     Head, OpenError,
     directory::{self, DATABASE, session_files},
     erase::truncate_log,
-    read,
+    read, schema,
 };
 use crate::{
     digest::Hash,
@@ -41,7 +41,7 @@ mod tests;
 use file::{FileId, Record};
 use lineage::Lineage;
 use marks::Marks;
-pub(super) use marks::mark_copy;
+pub(super) use marks::{mark_copy, open_unchanging};
 
 /// The name of a session file that is being created.
 const TEMPORARY: &str = "cable.new-session";
@@ -109,6 +109,8 @@ impl Session {
         // The file has its name only once its content is on disk: without it, the store would seem to be a copy.
         let temporary = dir.join(TEMPORARY);
         let file = File::create(&temporary)?;
+        // Another process finds the store open even if the file `cable.lock` has been removed.
+        file.try_lock()?;
         file.write_all_at(&record.encode(), 0)?;
         file.sync_all()?;
         fs::rename(temporary, dir.join(record.file_name()))?;
@@ -137,6 +139,29 @@ impl Session {
             tracing::warn!(%error, "session file not updated");
         }
     }
+}
+
+/// A copy of a store that has become a store of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adopted {
+    pub(crate) log_id: LogId,
+    /// Whether the node of the original had credentials, which the copy lacks.
+    pub(crate) had_credentials: bool,
+}
+
+/// Starts and ends a session of a copy, which decides its log id.
+///
+/// # Errors
+/// Fails if the copy cannot be opened, or if the session cannot be recorded.
+pub(crate) fn adopt_copy(dir: &Path, identity: Identity) -> Result<Adopted, OpenError> {
+    let path = dir.join(DATABASE);
+    let engine = |source| OpenError::engine(&path, source);
+    let mut connection = Connection::open(&path).map_err(engine)?;
+    schema::configure(&connection, schema::Role::Writer).map_err(engine)?;
+    let had_credentials = marks::take_credentials_mark(&connection).map_err(engine)?;
+    let _session = Session::start(dir, &mut connection, identity)?;
+    let log_id = read::head(&connection).map_err(engine)?.log_id;
+    Ok(Adopted { log_id, had_credentials })
 }
 
 impl Drop for Session {

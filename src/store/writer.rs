@@ -26,12 +26,13 @@ const STEPS_PER_PULSE: i32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(super) connection: Connection,
+    // Ends before the store, whose lock covers it.
+    session: Session,
     pub(super) store: Arc<Store>,
     /// The numbers of terms used before. [`apply`] bounds them. Emptied when a transaction fails, because it may have
     /// created some.
     pub(super) terms: HashMap<Term, i64>,
     pub(super) reader_timeout: Duration,
-    session: Session,
     last_commit: Duration,
     /// Counts the steps of the writer, so that a long job can be distinguished from one that hangs.
     pulse: Arc<AtomicU64>,

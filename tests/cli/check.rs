@@ -39,7 +39,16 @@ fn without_a_service_the_state_is_critical_and_invalid_usage_unknown() {
     let output = cable(dir.path()).args(["check", "--endpoint", &format!("http://{free}")]).output().unwrap();
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(stdout(&output).starts_with("CABLE CRITICAL - UNAVAILABLE"), "{}", stdout(&output));
-    for line in ["check --warn-free much", "check --no-such-option", "check --endpoint nowhere:x"] {
+    for line in [
+        "check --warn-free much",
+        "check --no-such-option",
+        "check --endpoint nowhere:x",
+        "check --ops 17364",
+        "check --ops localhost:0",
+        "check --ops localhost:1 --warn-free 1GiB",
+        "check --ops localhost:1 --crit-time 1s",
+        "check --ready",
+    ] {
         assert_eq!(code(&run(dir.path(), line)), 3, "{line}");
     }
     assert_eq!(code(&run(dir.path(), "check --help")), 0);
@@ -83,6 +92,8 @@ fn the_operations_address_alone_reports_readiness() {
             .spawn()
             .unwrap();
         expect(serving, exit_code);
+        let ready = cable(dir.path()).args(["check", "--ops", OPS, "--ready"]).output().unwrap();
+        assert!(code(&ready) == 0 && stdout(&ready).starts_with("CABLE OK - ready"), "{}", stdout(&ready));
         let signal = || Command::new("kill").args(["-TERM", &node.id().to_string()]).status().unwrap();
         assert!(signal().success());
         expect(draining, 2);

@@ -25,6 +25,38 @@ fn settings_come_from_the_local_file_and_show_their_origin() {
     assert_eq!(code(&run(dir.path(), "config check")), 0);
 }
 
+/// Settings that are valid, with which a node cannot start.
+#[test]
+fn files_that_settings_name_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("empty"), "").unwrap();
+    fs::write(dir.path().join("broken.toml"), "\n[[credential]]\nid = \n").unwrap();
+    for (text, want) in [
+        (
+            "[auth]\ncredentials = 'none.toml'",
+            "none.toml: there is no such file, but `auth.credentials` names it",
+        ),
+        ("[auth]\ncredentials = 'broken.toml'", "broken.toml: line 3: "),
+        ("[tls]\ncertificate = 'none.pem'\nkey = 'none.key'", "`tls.certificate` (none.pem)"),
+        ("[tls]\ncertificate = 'empty'\nkey = 'none.key'", "`tls.key` (none.key)"),
+        ("[audit]\nfile = 'none/audit.log'", "cannot open the audit log none/audit.log"),
+        ("[audit]\nfile = 'empty/audit.log'", "cannot open the audit log empty/audit.log"),
+    ] {
+        fs::write(dir.path().join("own.toml"), text).unwrap();
+        for command in ["config check", "serve --listen 127.0.0.1:0 --ops-listen off --data data"] {
+            let output = run(dir.path(), &format!("{command} --config own.toml"));
+            assert_eq!(code(&output), 1, "{command} with {text}: {}", stderr(&output));
+            assert!(stderr(&output).contains(want), "{command} with {text}: {}", stderr(&output));
+        }
+        assert!(!dir.path().join("data/cable.db").exists());
+    }
+    fs::write(dir.path().join("own.toml"), "[auth]\ncredentials = 'none.toml'\n[audit]\nfile = 'audit.log'")
+        .unwrap();
+    assert_eq!(code(&run(dir.path(), "token new web --role reader --config own.toml")), 0);
+    assert_eq!(code(&run(dir.path(), "config check --config own.toml")), 0);
+    assert!(!dir.path().join("audit.log").exists());
+}
+
 #[test]
 fn invalid_settings_exit_with_2_and_name_a_remedy() {
     let dir = tempfile::tempdir().unwrap();

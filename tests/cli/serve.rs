@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, os::fd::OwnedFd, process::Command};
 
 use cable_client::{testing::Server, v1};
 
-use crate::support::{Demo, code, run, stderr, stdout};
+use crate::support::{Demo, cable, code, run, stderr, stdout};
 
 #[test]
 fn a_node_that_cannot_start_never_reports_serving() {
@@ -30,6 +30,76 @@ fn a_node_that_cannot_start_never_reports_serving() {
     }
     assert!(!dir.path().join("new").exists());
     assert_eq!(node.stop(), 0);
+}
+
+/// What an operator does not notice must not open a node to every caller: a lost file, or a restore without it.
+#[test]
+fn a_node_whose_credentials_are_lost_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(code(&run(dir, "token new web --role admin --data store")), 0);
+    assert_eq!(Demo::serve(dir, "store").stop(), 0);
+    assert_eq!(code(&run(dir, "backup --data store --to backup")), 0);
+    let restored = run(dir, "restore --from backup --to restored");
+    assert!(stderr(&restored).contains("copy credentials.toml"), "{}", stderr(&restored));
+    fs::rename(dir.join("store/credentials.toml"), dir.join("moved")).unwrap();
+    for data in ["store", "restored"] {
+        let refused = run(dir, &format!("serve --data {data} --listen 127.0.0.1:0 --ops-listen off"));
+        assert_eq!(code(&refused), 1, "{}", stderr(&refused));
+        for part in
+            [&format!("{data}/credentials.toml: the file is missing"), "credentials.used", "`auth.anonymous`"]
+        {
+            assert!(stderr(&refused).contains(part), "{part}: {}", stderr(&refused));
+        }
+        fs::copy(dir.join("moved"), dir.join(data).join("credentials.toml")).unwrap();
+        let node = Demo::serve(dir, data);
+        assert_eq!(code(&node.run(dir, "status")), 6, "{data}");
+        assert_eq!(node.stop(), 0);
+    }
+    for file in ["credentials.toml", "credentials.used"] {
+        fs::remove_file(dir.join("store").join(file)).unwrap();
+    }
+    let node = Demo::serve(dir, "store");
+    assert_eq!(code(&node.run(dir, "status")), 0, "the operator has opened it");
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
+fn the_demo_refuses_tls_before_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = ["serve", "--demo", "--listen", "127.0.0.1:0", "--ops-listen", "off"];
+    let tls = [("CABLE__TLS__CERTIFICATE", "node.pem"), ("CABLE__TLS__KEY", "node.key")];
+    let output = cable(dir.path()).args(line).envs(tls).output().unwrap();
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("the demo is served without TLS"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_store_is_locked_even_without_its_lock_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let node = Demo::serve(dir, "store");
+    let second = || stderr(&run(dir, "serve --data store --listen 127.0.0.1:0 --ops-listen off"));
+    let by_name = format!("another process has this store open (process {}): stop it", node.process.id());
+    assert!(second().contains(&by_name), "{}", second());
+    fs::remove_file(dir.join("store/cable.lock")).unwrap();
+    assert!(second().contains("another process has this store open: stop it"), "{}", second());
+    assert_eq!(code(&node.run(dir, "status")), 0);
+    assert_eq!(code(&run(dir, "verify --data store")), 0);
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
+fn a_link_to_no_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("store")).unwrap();
+    let output = run(dir.path(), "serve --data store --listen 127.0.0.1:0 --ops-listen off");
+    assert!(
+        stderr(&output).contains("store: a link to a directory that does not exist"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Help, wrong usage, completion scripts, and the errors and streams that all commands share.
 
-use std::io::pipe;
+use std::{io::pipe, process::Command};
 
 use crate::support::{cable, code, run, stderr, stdout};
 
@@ -73,6 +73,18 @@ fn a_list_of_no_credentials_names_the_absent_file() {
     run(dir.path(), "token new web --role reader --data store");
     let output = run(dir.path(), "token ls --data store");
     assert!(stdout(&output).contains("web") && stderr(&output).is_empty(), "{output:?}");
+}
+
+/// A disk without room is played by a limit on the size of files.
+#[test]
+fn credentials_that_cannot_be_written_leave_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_cable");
+    let line = format!("trap '' XFSZ; ulimit -f 0; exec {program} token new web --role reader --data store");
+    let output = Command::new("sh").args(["-c", &line]).current_dir(dir.path()).env_clear().output().unwrap();
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write store/credentials.toml"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(dir.path().join("store")).unwrap().count(), 0);
 }
 
 #[test]

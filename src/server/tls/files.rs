@@ -1,6 +1,7 @@
 //! The certificate, the key and the client CA on disk: how they are read, and what makes them valid.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -34,6 +35,12 @@ const MAX_CHAIN: usize = 16;
 
 /// The maximum number of authorities for client certificates. Each handshake sends the names of all of them.
 const MAX_CLIENT_CAS: usize = 100;
+
+/// The bit of a file's mode with which every user may read it.
+const OTHERS_READ: u32 = 0o004;
+
+const UNSUPPORTED_KEY: &str = "the kind or size of the key is not supported: use ECDSA (P-256 or P-384), Ed25519, or RSA of \
+                               2048 to 8192 bits";
 
 /// The reason why files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +119,7 @@ impl Files {
         let provider = Arc::new(ring::default_provider());
         let (pair, expires) = self.certified_key(contents, &provider, clock)?;
         let verifier = self.client_verifier(contents, &provider)?;
+        self.warn_of_readable_key();
         let internal = |error: rustls::Error| {
             Error::new(
                 "tls.certificate",
@@ -149,18 +157,57 @@ impl Files {
         let of_key = |problem: Problem| Error::new("tls.key", &self.key, problem);
         let chain = parse_certificates(&contents.certificate, MAX_CHAIN).map_err(of_certificate)?;
         let expires = check_chain(&chain, clock.now() / 1_000_000).map_err(of_certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| of_key(no_key(error)))?;
-        let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => of_key(
-                format!(
-                    "the key does not belong to the certificate {}; replace both files",
-                    self.certificate.display()
-                )
-                .into(),
-            ),
-            error => of_key(Problem::from("the key cannot be used with its certificate").caused_by(error)),
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key)
+            .map_err(|error| of_key(no_key(error, &contents.key)))?;
+        let pair =
+            CertifiedKey::from_der(chain.clone(), key.clone_key(), provider).map_err(
+                |error| match error {
+                    rustls::Error::InconsistentKeys(_) => self.mismatch(&chain, &key, provider),
+                    // The text of this error is about the parser.
+                    rustls::Error::General(_) => of_key(UNSUPPORTED_KEY.into()),
+                    error => {
+                        of_key(Problem::from("the key cannot be used with its certificate").caused_by(error))
+                    }
+                },
+            )?;
         Ok((pair, expires))
+    }
+
+    /// Explains a key that does not belong to the first certificate.
+    fn mismatch(
+        &self,
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+        provider: &CryptoProvider,
+    ) -> Error {
+        let has_key = |certificate: &CertificateDer<'static>| {
+            CertifiedKey::from_der(vec![certificate.clone()], key.clone_key(), provider).is_ok()
+        };
+        let path = &self.certificate;
+        match chain.iter().position(has_key) {
+            Some(index) => {
+                let number = index + 1;
+                let problem = format!(
+                    "the first certificate must be that of the node, and the key belongs to number {number}: move that to \
+                     the start of the file"
+                );
+                Error::new("tls.certificate", path, problem)
+            }
+            None => {
+                let certificate = path.display();
+                let problem =
+                    format!("the key does not belong to the certificate {certificate}; replace both files");
+                Error::new("tls.key", &self.key, problem)
+            }
+        }
+    }
+
+    fn warn_of_readable_key(&self) {
+        let mode = std::fs::metadata(&self.key).map_or(0, |meta| meta.permissions().mode());
+        if mode & OTHERS_READ != 0 {
+            let path = self.key.display();
+            tracing::warn!(%path, "private key (`tls.key`) can be read by every user of this machine: run chmod 600");
+        }
     }
 
     /// Returns the verifier of client certificates. None if clients need none.
@@ -233,7 +280,7 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, Problem> {
 /// Parses the certificates of a file: at least one, and at most `max`.
 fn parse_certificates(pem: &[u8], max: usize) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let all = CertificateDer::pem_slice_iter(pem).take(max + 1).collect::<Result<Vec<_>, _>>();
-    let all = all.map_err(|error| Problem::from("the file is not valid PEM").caused_by(error))?;
+    let all = all.map_err(not_pem)?;
     match all.len() {
         0 => Err("the file has no certificate in PEM".into()),
         count if count > max => Err(format!("the file has more than {max} certificates").into()),
@@ -266,10 +313,25 @@ fn check_chain(chain: &[CertificateDer<'_>], now: i64) -> Result<i64, Problem> {
     expires.ok_or_else(|| "the file has no certificate in PEM".into())
 }
 
-fn no_key(error: pem::Error) -> Problem {
+fn no_key(error: pem::Error, text: &[u8]) -> Problem {
+    const MARK: &[u8] = b"ENCRYPTED";
+    if text.windows(MARK.len()).any(|part| part == MARK) {
+        return "the key is encrypted: write it without a passphrase (openssl pkey -in KEY -out NEW)".into();
+    }
     match error {
         pem::Error::NoItemsFound => {
             "the file has no private key in PEM (PKCS #8, PKCS #1 or SEC 1, not encrypted)".into()
+        }
+        error => not_pem(error),
+    }
+}
+
+/// Describes a file that is not PEM, without its bytes.
+fn not_pem(error: pem::Error) -> Problem {
+    match error {
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => {
+            "the file is not complete: a line that begins or ends a section of PEM is cut off or missing"
+                .into()
         }
         error => Problem::from("the file is not valid PEM").caused_by(error),
     }

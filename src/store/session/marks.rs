@@ -27,17 +27,7 @@ impl Marks {
 
     /// Reads the marks in the file of the database alone.
     pub(super) fn without_log(path: &Path) -> rusqlite::Result<Marks> {
-        let mut uri = "file:".to_owned();
-        for byte in path.as_os_str().as_encoded_bytes() {
-            match byte {
-                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                    uri.push(*byte as char)
-                }
-                other => uri += &format!("%{other:02x}"),
-            }
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        Marks::read(&Connection::open_with_flags(uri + "?immutable=1", flags)?)
+        Marks::read(&open_unchanging(path)?)
     }
 
     /// Reads the marks in the write-ahead log.
@@ -48,9 +38,33 @@ impl Marks {
     }
 }
 
-/// Marks a database as a copy.
-pub(in crate::store) fn mark_copy(path: &Path) -> rusqlite::Result<()> {
+/// Opens the file of a database that no process changes, without its write-ahead log. No other file is created.
+pub(in crate::store) fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(*byte as char),
+            other => uri += &format!("%{other:02x}"),
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri + "?immutable=1", flags)
+}
+
+/// Marks a database as a copy. With `had_credentials`, the copy has the table of that name, without rows: the credentials
+/// are not in it, and a store that is made of it must not be open to all callers because of that.
+pub(in crate::store) fn mark_copy(path: &Path, had_credentials: bool) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.execute("UPDATE head SET session = 0, previous_session = 0", [])?;
+    if had_credentials {
+        connection.execute_batch("CREATE TABLE IF NOT EXISTS had_credentials(one INTEGER) STRICT")?;
+    }
     Ok(())
+}
+
+/// Removes the mark of credentials from a copy. Returns whether it had one.
+pub(super) fn take_credentials_mark(connection: &Connection) -> rusqlite::Result<bool> {
+    let had_credentials = connection.table_exists(None, "had_credentials")?;
+    connection.execute_batch("DROP TABLE IF EXISTS had_credentials")?;
+    Ok(had_credentials)
 }

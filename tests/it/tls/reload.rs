@@ -31,6 +31,10 @@ use crate::{
 const SWAPS: usize = 20;
 const SWAPS_VARIABLE: &str = "CABLE_TEST_SWAPS";
 
+/// Keys that no node uses: OpenSSL has written one with a passphrase, and one of a size that is not accepted.
+const ENCRYPTED_SEC_1: &str = include_str!("keys/encrypted_sec1.pem");
+const SHORT_RSA: &str = include_str!("keys/rsa_1024.pem");
+
 /// Waits until clients that trust an authority are served.
 async fn wait_until_served(client: &Client, address: SocketAddr) {
     let served = async {
@@ -117,9 +121,25 @@ fn mistakes(authority: &Authority) -> Vec<(&'static str, String, String)> {
             key.clone(),
         ),
         ("too many certificates", certificate.repeat(17), key.clone()),
+        ("the authority before the node", format!("{}{certificate}", authority.pem()), key.clone()),
+        ("an encrypted key in SEC 1", certificate.clone(), ENCRYPTED_SEC_1.to_owned()),
+        ("a short RSA key", certificate.clone(), SHORT_RSA.to_owned()),
         ("an encrypted key", certificate.clone(), key.replace("PRIVATE", "ENCRYPTED PRIVATE")),
         ("a file that is too large", format!("{certificate}{}", "#\n".repeat(1 << 19)), key),
     ]
+}
+
+/// Returns a part of the error of a mistake for which a general one would not show the way out.
+fn expected(mistake: &str) -> &'static str {
+    match mistake {
+        "half a certificate" | "half a key" => "the file is not complete",
+        "the authority before the node" => "the key belongs to number 2: move that to the start",
+        "an encrypted key" | "an encrypted key in SEC 1" => {
+            "the key is encrypted: write it without a passphrase"
+        }
+        "a short RSA key" => "RSA of 2048 to 8192 bits",
+        _ => "",
+    }
 }
 
 #[tokio::test]
@@ -161,6 +181,7 @@ async fn a_node_does_not_start_with_files_that_are_not_valid() {
         replace(&at("node.pem"), &certificate);
         replace(&at("node.key"), &key);
         let error = try_start(dir.path()).await;
+        assert!(!error.contains("[45, 45") && error.contains(expected(mistake)), "{mistake}: {error}");
         assert!(error.contains("node.pem") || error.contains("node.key"), "{mistake}: {error}");
         assert!(error.contains("`tls.certificate`") || error.contains("`tls.key`"), "{mistake}: {error}");
         assert!(!at("store").exists(), "{mistake}: no store is created");
