@@ -90,7 +90,7 @@ impl Drop for Target {
         if self.is_complete {
             return;
         }
-        // What cannot be removed is no store.
+        // A file that cannot be removed is no store.
         let _left = fs::remove_file(self.dir.join(store::LOCK));
         if self.is_new {
             let _left = fs::remove_dir(&self.dir);

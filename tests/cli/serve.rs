@@ -32,7 +32,7 @@ fn a_node_that_cannot_start_never_reports_serving() {
     assert_eq!(node.stop(), 0);
 }
 
-/// What an operator does not notice must not open a node to every caller: a lost file, or a restore without it.
+/// An event that an operator does not notice must not open a node to every caller: a lost file, or a restore without it.
 #[test]
 fn a_node_whose_credentials_are_lost_does_not_start() {
     let dir = tempfile::tempdir().unwrap();

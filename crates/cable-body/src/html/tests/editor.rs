@@ -1,4 +1,4 @@
-//! What the editor of WordPress and its plug-ins write.
+//! Output of the editor of WordPress and of its plug-ins.
 
 use super::*;
 

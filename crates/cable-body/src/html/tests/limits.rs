@@ -1,4 +1,4 @@
-//! What has no block, and bounds: depth, cost, and no lost word.
+//! Elements without a block, and bounds: depth, cost, and no lost word.
 
 use proptest::prelude::*;
 
