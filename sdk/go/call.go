@@ -113,7 +113,7 @@ func (c *Client) retry(ctx context.Context, attempt func(context.Context) *Error
 			return nil
 		} else if err.Code == codes.Unauthenticated && !isReplaced && !err.final && c.credentials.replace(ctx, err) {
 			isReplaced, failures = true, failures-1
-		} else if wait := wait(failures, longestCallWait, err); failures == maxAttempts || !err.Retryable || err.final ||
+		} else if wait := wait(failures, longestCallWait, err); failures == maxAttempts || err.Code != codes.Unavailable || err.final ||
 			isBounded && time.Until(deadline) <= err.RetryAfter || !c.sleep(ctx, wait) {
 			failure := c.toError(ctx, err, nil)
 			failure.cause = errors.Join(ctx.Err(), failure.cause)

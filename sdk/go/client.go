@@ -14,12 +14,15 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cable.example/go/cablev1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	grpccredentials "google.golang.org/grpc/credentials"
@@ -40,8 +43,8 @@ type Config struct {
 	Timeout             time.Duration // The deadline of calls whose context has none, for all attempts. If 0, 10 s.
 }
 
-// Client is a client of one Cable. It is safe for concurrent use. Calls go by turns to the nodes that can be reached. Generated clients such as
-// cablev1.NewTransferServiceClient work over it. A call that fails with UNAVAILABLE is attempted three times within its
+// Client is a client of one Cable. It is safe for concurrent use. Calls go by turns to the nodes that can be reached,
+// except those that did not respond in time. Generated clients such as cablev1.NewTransferServiceClient work over it. A call that fails with UNAVAILABLE is attempted three times within its
 // deadline; each attempt has half of the time that is left, and the last one all of it. A write without a request id
 // gets a random one, which its attempts share, so it is applied at most once.
 type Client struct {
@@ -83,13 +86,18 @@ func New(config Config) (*Client, error) {
 			return nil, newError(codes.InvalidArgument, "Token: not sent to %s without TLS: use https://, or set AllowPlaintextToken", text)
 		}
 		host, port := endpoint.Hostname(), cmp.Or(endpoint.Port(), port)
-		nodes.Addresses = append(nodes.Addresses, resolver.Address{Addr: net.JoinHostPort(host, port), ServerName: host})
+		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 || strings.HasSuffix(endpoint.Host, ":") {
+			return nil, newError(codes.InvalidArgument, "Endpoints: the port of %q is not from 1 to 65535", text)
+		}
+		health := attributes.New(avoided{}, &atomic.Pointer[time.Time]{})
+		address := resolver.Address{Addr: net.JoinHostPort(host, port), ServerName: host, Attributes: health}
+		nodes.Addresses = append(nodes.Addresses, address)
 	}
 	nodeResolver := manual.NewBuilderWithScheme("cable")
 	nodeResolver.InitialState(nodes)
 	reconnect := backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.25, MaxDelay: longestCallWait}
 	conn, err := grpc.NewClient("cable:///"+nodes.Addresses[0].Addr, grpc.WithResolvers(nodeResolver),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"`+balancerName+`": {}}]}`),
 		grpc.WithTransportCredentials(security),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true}),
@@ -178,7 +186,7 @@ type Error struct {
 	Field          string              // The first invalid field of the request, such as `article.tags[3]`, or empty.
 	Metadata       map[string]string   // Details of the reason, such as `etag` with ETAG_MISMATCH; see errors.proto.
 	RetryAfter     time.Duration       // The delay before a retry that the server requested, or 0.
-	Retryable      bool                // Whether the same call may succeed later. The client has made all its attempts.
+	Retryable      bool                // Whether the same call may succeed later: after UNAVAILABLE, a timeout or a requested delay.
 	MayHaveApplied bool                // Whether a write may have been applied. A retry with the same request id is safe.
 
 	cause error
@@ -217,7 +225,8 @@ func (c *Client) toError(ctx context.Context, err error, sent proto.Message) *Er
 	} else if received.Code() == codes.DeadlineExceeded {
 		err = errors.Join(context.DeadlineExceeded, err) // Whichever side noticed first that the deadline had passed.
 	}
-	e := &Error{Code: received.Code(), Message: received.Message(), Retryable: received.Code() == codes.Unavailable, cause: err}
+	e := &Error{Code: received.Code(), Message: received.Message(), cause: err}
+	e.Retryable = e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded
 	for _, detail := range received.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
@@ -227,7 +236,7 @@ func (c *Client) toError(ctx context.Context, err error, sent proto.Message) *Er
 		case *errdetails.BadRequest:
 			e.Field = append(detail.FieldViolations, &errdetails.BadRequest_FieldViolation{})[0].Field
 		case *errdetails.RetryInfo:
-			e.RetryAfter = detail.RetryDelay.AsDuration()
+			e.RetryAfter, e.Retryable = detail.RetryDelay.AsDuration(), true
 		}
 	}
 	return e

@@ -207,7 +207,10 @@ func TestATokenIsRotatedWithoutARestart(t *testing.T) {
 }
 
 func TestInvalidSettingsAreRefused(t *testing.T) {
-	for _, endpoint := range []string{"127.0.0.1:7190", "ftp://a", "http://a/b", "http://", "http://me@a", "http://a b"} {
+	invalid := []string{
+		"127.0.0.1:7190", "ftp://a", "http://a/b", "http://", "http://me@a", "http://a b", "http://a:", "http://a:/", "http://a:0", "http://a:65536",
+	}
+	for _, endpoint := range invalid {
 		_, err := cable.New(cable.Config{Endpoints: []string{endpoint}})
 		assertEqual(t, asError(t, err).Code, codes.InvalidArgument)
 	}

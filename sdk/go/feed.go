@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type FeedOptions struct {
 
 const missedCheckpoints, maxServerFaults = 3, 5                           // In a row: the feed reconnects; it ends.
 const maxCommitBytes = 500 * (5 << 19)                                    // 500 changes of 2.5 MiB.
+const maxLinks = 40                                                       // As many as Linux follows.
 const saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // Between two saves while a feed runs, and of one.
 
 // Feed follows the changes that match a filter, without gaps, across lost connections, failed nodes and restarts. Only a
@@ -44,12 +46,13 @@ const saveInterval, saveTimeout = 200 * time.Millisecond, 5 * time.Second // Bet
 func (c *Client) Feed(ctx context.Context, request *cablev1.WatchRequest, options FeedOptions) iter.Seq2[*cablev1.WatchResponse, error] {
 	return func(yield func(*cablev1.WatchResponse, error) bool) {
 		options.consumer = cmp.Or(options.consumer, request.GetConsumer())
-		f := &feed{client: c, options: options, request: copyOf(request), cancel: func() {}}
-		defer func() { f.cancel(); _ = f.save(ctx) }() // If that fails after a break, messages are repeated.
+		f := &feed{client: c, options: options, request: copyOf(request), cancel: func(error) {}}
+		defer func() { f.cancel(nil); _ = f.save(ctx) }() // If that fails after a break, messages are repeated.
 		err := f.load(ctx)
 		for err == nil {
 			var message *cablev1.WatchResponse
 			if message, err = f.receive(ctx); err == nil {
+				f.isTokenReplaced = false // A node has accepted the token, even if nothing has changed since.
 				message, err = f.accept(message)
 			}
 			if err != nil {
@@ -71,13 +74,13 @@ type feed struct {
 	options                 FeedOptions
 	request                 *cablev1.WatchRequest // Its start is that of the next stream.
 	messages                chan received         // Of the open stream, or nil.
-	cancel                  context.CancelFunc    // Ends the last stream.
+	cancel                  func(cause error)     // Ends the last stream.
 	patience, wait          time.Duration         // The longest wait for a message, and that before the next stream.
 	position                *cablev1.Position     // That of the last message. Nil during a snapshot.
 	applied, saved          *cablev1.Position
 	records                 int64                 // The records received of the current snapshot.
 	parts                   []*cablev1.FeedChange // Of an incomplete commit.
-	bytes, failures, faults int                   // The size of the parts, and failures since the last new position.
+	bytes, failures, faults int                   // The size of the parts, and failures since the last progress.
 	isTokenReplaced         bool
 	savedAt                 time.Time
 }
@@ -138,7 +141,7 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 		}
 		f.client.sleep(ctx, f.wait)
 		f.messages, f.patience = make(chan received), max(f.client.timeout, f.patience)
-		streamCtx, cancel := context.WithCancel(ctx)
+		streamCtx, cancel := context.WithCancelCause(ctx)
 		f.cancel = cancel // Each stream has its own, so that a silent one cancels no later one.
 		go f.client.watch(streamCtx, proto.CloneOf(f.request), f.messages)
 	}
@@ -149,6 +152,7 @@ func (f *feed) receive(ctx context.Context) (*cablev1.WatchResponse, error) {
 		case next := <-f.messages:
 			return next.message, next.err
 		case <-silence:
+			f.cancel(errSilent)
 			return nil, errSilent
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -193,8 +197,12 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 		}
 		f.records = 0
 	case *cablev1.WatchResponse_Changes:
+		limit := cmp.Or(f.options.MaxCommitBytes, maxCommitBytes)
+		if f.bytes += proto.Size(message); f.bytes > limit && !event.Changes.MoreFollows && len(f.parts) == 0 {
+			f.bytes = largestCommit(event.Changes.Changes)
+		}
 		f.parts = append(f.parts, event.Changes.Changes...)
-		if f.bytes += proto.Size(message); f.bytes > cmp.Or(f.options.MaxCommitBytes, maxCommitBytes) {
+		if f.bytes > limit {
 			return nil, newError(codes.ResourceExhausted, "commit above MaxCommitBytes: raise it, or use a smaller view or filter")
 		} else if event.Changes.MoreFollows {
 			return nil, nil
@@ -209,17 +217,31 @@ func (f *feed) accept(message *cablev1.WatchResponse) (*cablev1.WatchResponse, e
 	if message.Position == nil || len(f.parts) > 0 {
 		return nil, errors.New("malformed response: message without position, or between two parts of a commit")
 	}
-	if !proto.Equal(message.Position, f.position) {
-		f.failures, f.faults, f.isTokenReplaced = 0, 0, false
+	isCaughtUp := message.GetCheckpoint() != nil && !message.GetCheckpoint().Behind
+	if isCaughtUp || !proto.Equal(message.Position, f.position) {
+		f.failures, f.faults = 0, 0
 	}
 	f.position, f.request.Start = message.Position, &cablev1.WatchRequest_After{After: message.Position}
 	return message, nil
 }
 
+// largestCommit returns the size of the largest commit among whole commits. The changes of a commit have one time.
+func largestCommit(changes []*cablev1.FeedChange) (largest int) {
+	size := 0
+	for i, change := range changes {
+		if i > 0 && !proto.Equal(change.Time, changes[i-1].Time) {
+			size = 0
+		}
+		size += proto.Size(change)
+		largest = max(largest, size)
+	}
+	return largest
+}
+
 // recover ends the stream and prepares a retry, or returns the error if a retry cannot help. The server sends the parts
 // of a commit again. If a part of a snapshot was delivered, it returns a reset, and the snapshot restarts.
 func (f *feed) recover(ctx context.Context, failure *Error) (*cablev1.WatchResponse, error) {
-	f.cancel()
+	f.cancel(nil)
 	f.messages, f.parts, f.bytes = nil, nil, 0
 	isFinal := failure.final || ctx.Err() != nil
 	switch failure.Code {
@@ -272,9 +294,15 @@ type FilePosition string
 
 func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
 	position := &cablev1.Position{}
-	if text, err := os.ReadFile(string(f)); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	} else if err != nil {
+	} else if err == nil && !info.Mode().IsRegular() { // To read a pipe could take forever.
+		err = fmt.Errorf("%s: not a regular file", string(f))
+	}
+	if err != nil {
+		return nil, err
+	} else if text, err := os.ReadFile(string(f)); err != nil {
 		return nil, err
 	} else if err = protojson.Unmarshal(text, position); err != nil || position.LogId == "" || len(position.Chain) == 0 {
 		err = cmp.Or(err, errors.New("incomplete"))
@@ -284,7 +312,18 @@ func (f FilePosition) Load(context.Context) (*cablev1.Position, error) {
 }
 
 func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error {
-	file, err := os.Create(string(f) + ".new")
+	path := string(f)
+	for range maxLinks { // A link remains, and its target is replaced, which need not exist yet.
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		} else if !filepath.IsAbs(target) {
+			directory, _ := filepath.Split(path)
+			target = directory + target
+		}
+		path = target
+	}
+	file, err := os.Create(path + ".new")
 	if err != nil {
 		return err
 	}
@@ -292,5 +331,5 @@ func (f FilePosition) Save(_ context.Context, position *cablev1.Position) error 
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	return os.Rename(file.Name(), string(f))
+	return os.Rename(file.Name(), path)
 }

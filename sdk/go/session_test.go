@@ -69,6 +69,17 @@ func serve(t *testing.T, streams ...[]any) (*scripted, *cable.Client) {
 // serveWith starts a server with the services that register adds, and returns a client of it.
 func serveWith(t *testing.T, register func(*grpc.Server)) *cable.Client {
 	t.Helper()
+	client, err := cable.New(cable.Config{Endpoints: []string{listen(t, register)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// listen starts a server with the services that register adds, and returns its endpoint.
+func listen(t *testing.T, register func(*grpc.Server)) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -77,12 +88,7 @@ func serveWith(t *testing.T, register func(*grpc.Server)) *cable.Client {
 	register(server)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	client, err := cable.New(cable.Config{Endpoints: []string{"http://" + listener.Addr().String()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return client
+	return "http://" + listener.Addr().String()
 }
 
 func refusal(code codes.Code, reason string) error {

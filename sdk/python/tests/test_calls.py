@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import grpc
@@ -137,6 +139,39 @@ async def test_a_silent_node_ends_no_call_late_and_another_one_serves(server: Se
         assert (await cable.get_status(timeout=30)).head.revision >= 1
 
 
+async def slow_calls(cable: Cable) -> int:
+    """Returns how many calls of 5 s take more than one. A node that costs a call 2 s is avoided for at least 4 s."""
+    slow, end = 0, time.monotonic() + 5
+    while time.monotonic() < end:
+        start = time.monotonic()
+        await cable.get_status()
+        slow += time.monotonic() - start > 1
+        await asyncio.sleep(0.02)
+    return slow
+
+
+@asynchronous
+async def test_a_node_that_accepts_connections_and_never_answers_is_avoided(server: Server) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoints = [f"http://127.0.0.1:{silent.getsockname()[1]}", server.endpoint]
+        async with Cable(endpoints, timeout=10) as cable:
+            assert await slow_calls(cable) == 1
+
+
+@asynchronous
+async def test_a_node_that_lets_a_call_time_out_is_avoided(server: Server) -> None:
+    with Server() as other:
+        async with Cable([server.endpoint, other.endpoint], timeout=5) as cable:
+            for _ in range(40):
+                await cable.get_status()
+            freeze(server)
+            assert await slow_calls(cable) == 1
+    assert server.process is not None
+    server.process.send_signal(signal.SIGCONT)
+
+
 @asynchronous
 async def test_a_restarted_node_is_found_again(server: Server) -> None:
     async with Cable(server.endpoint, timeout=30, attempts=100) as cable:
@@ -155,9 +190,11 @@ async def test_a_closed_client_refuses_calls(server: Server) -> None:
         await cable.get_status()
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["", "127.0.0.1:7190", "ftp://host", "http://host/path", "http://user:secret@host", "http://a b"]
-)
+INVALID_ENDPOINTS = ["", "127.0.0.1:7190", "ftp://host", "http://host/path", "http://user:secret@host", "http://a b"]
+INVALID_PORTS = ["http://host:", "http://host:0", "http://host:65536", "http://host:123456"]
+
+
+@pytest.mark.parametrize("endpoint", [*INVALID_ENDPOINTS, *INVALID_PORTS])
 def test_an_invalid_endpoint_is_refused_and_not_repeated(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="endpoint") as refused:
         Cable(endpoint)

@@ -1,5 +1,7 @@
 """Positions: their text, and the file that retains one."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,29 @@ def test_a_failed_save_leaves_the_previous_position(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="feed.new"):
         store.save(position(8))
     assert store.load() == position(7)
+
+
+def test_a_position_file_can_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "other").symlink_to("data/position")
+    store = FilePosition(tmp_path / "link")
+    for revision in (7, 8):  # The target does not exist at first.
+        store.save(position(revision))
+        assert store.load() == FilePosition(tmp_path / "data" / "position").load() == position(revision)
+    assert (tmp_path / "link").readlink() == Path("other")
+    assert (tmp_path / "other").readlink() == Path("data/position")
+
+
+def test_a_pipe_is_no_position_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(writer, f"{format_position(position(7))}\n".encode())
+    closing = threading.Timer(1, os.close, [writer])  # A read of the pipe would end then, with a position.
+    closing.start()
+    with pytest.raises(ValueError, match="pipe: not a complete position"):
+        FilePosition(tmp_path / "pipe").load()
+    closing.join()
 
 
 @pytest.mark.parametrize("text", ["", "7190", "0123abcd:x:00", "0123abcd:7", "0123abcd:7:zz", "0123abcd:7:00:1"])

@@ -50,7 +50,6 @@ export class Cable {
       damage = page.damage ?? damage;
     }
     if (damage) throw CableError.incomplete(damage);
-    return undefined;
   }
 
   /** Streams all articles that match a filter. It ends without an error only if it is complete. */

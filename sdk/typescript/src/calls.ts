@@ -120,14 +120,12 @@ export class Calls implements Transport {
       }
       // The server looks up the request id before it refuses a write: a refusal settles earlier attempts too.
       const isUnknown = isSent && isOutcomeUnknown(error);
-      const isRefusal = isSent && !isUnknown && error.connection === undefined && !error.retryable;
+      const isRefusal = isSent && !isUnknown && error.connection === undefined && error.code !== Code.Unavailable;
       mayHaveApplied = call.kind === "write" && (isUnknown || (mayHaveApplied && !isRefusal));
       error.mayHaveApplied = mayHaveApplied;
-      const hasOtherToken = !isTokenReplaced && (await this.replaceToken(token, error));
-      isTokenReplaced ||= hasOtherToken;
-      if (hasOtherToken) continue;
+      if (!isTokenReplaced && (isTokenReplaced = await this.replaceToken(token, error))) continue;
       const wait = backoff(failures, LONGEST_WAIT_MS, error);
-      if (!error.retryable || failures >= attempts || now() + wait >= deadline) throw error;
+      if (error.code !== Code.Unavailable || failures >= attempts || now() + wait >= deadline) throw error;
       await sleep(wait, signal, this.closed).catch(() => undefined);
     }
   }
@@ -139,10 +137,7 @@ export class Calls implements Transport {
       const controller = new AbortController();
       // The listener is removed when the call ends.
       call.signal?.addEventListener("abort", () => controller.abort(), { signal: controller.signal });
-      const end = () => {
-        node.calls--;
-        controller.abort();
-      };
+      const end = (): void => { node.calls--; controller.abort(); };
       const headers = new Headers(call.headers);
       if (token !== undefined) headers.set("authorization", `Bearer ${token}`);
       // The server ends a stream at its deadline.
@@ -177,8 +172,7 @@ async function connect({ channel, url }: Node, signals: (AbortSignal | undefined
     throw new CableError(`cannot reach ${url}: ${problem}`, Code.Unavailable, { connection: "refused", cause });
   };
   const connected = channel.connect?.().catch((cause: unknown) => refuse(describe(cause), cause));
-  const late = () => refuse(`no connection within ${Math.round(limitMs)} ms`);
-  await within(Promise.resolve(connected), signals, limitMs, late);
+  await within(Promise.resolve(connected), signals, limitMs, () => refuse(`no connection within ${Math.round(limitMs)} ms`));
 }
 
 /** Returns the message with a request id, if it can have one: that of the caller, or a random one. */

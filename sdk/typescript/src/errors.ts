@@ -5,6 +5,7 @@ import type { Damage, ErrorReason } from "./gen/v1.js";
 /** The reason of an error: a name of `ErrorReason`, or one of a later server. */
 export type Reason = keyof typeof ErrorReason | (string & {});
 
+const RETRYABLE = [Code.Unavailable, Code.DeadlineExceeded];
 type Details = Partial<Omit<CableError, "code" | "name" | "message" | "mayHaveApplied" | "field" | "retryable">>;
 
 /** The error of a call, a feed or a mirror. Decide by `reason` if the server sent one, and by `code` otherwise. */
@@ -30,14 +31,22 @@ export class CableError extends Error {
   /** The first invalid field. */
   get field(): string | undefined { return this.violations[0]?.field; }
 
-  /** Whether the same call may succeed later. The client has already made the attempts that it may make. */
-  get retryable(): boolean { return this.code === Code.Unavailable; }
+  /**
+   * Whether the same call may succeed later: no node could serve it, it timed out, or the server requested a delay. The
+   * client has already made the attempts that it may make, which is so only for calls that no node could serve.
+   */
+  get retryable(): boolean { return RETRYABLE.includes(this.code) || this.retryAfterMs !== undefined; }
 
   /** Converts the error of a transport. */
   static from(cause: unknown, endpoint = "the server"): CableError {
     if (cause instanceof CableError) return cause;
     const error = ConnectError.from(cause);
     const text = describe(error);
+    if (/^HTTP \d+$/.test(text)) {
+      const problem = "not gRPC: headers that are too large, a proxy, another service or a refused origin";
+      const code = text === "HTTP 431" ? Code.InvalidArgument : error.code; // The node does not read such a call.
+      return new CableError(`${endpoint} responded with ${text}, ${problem}`, code, { cause });
+    }
     // Without metadata, it was not sent by the server.
     if ([...error.metadata].length === 0) {
       if (text.startsWith("serialize ")) return new CableError(text, Code.InvalidArgument, { cause });
@@ -51,10 +60,6 @@ export class CableError extends Error {
       if (text.includes("readMaxBytes")) return new CableError(text, Code.ResourceExhausted, { cause });
       const message = `connection to ${endpoint} lost: ${text}`;
       return new CableError(message, Code.Unavailable, { cause, connection: "lost" });
-    }
-    if (/^HTTP \d+$/.test(text)) {
-      const message = `${endpoint} responded with ${text}, not gRPC: a proxy, another service or a refused origin`;
-      return new CableError(message, error.code, { cause });
     }
     const info = error.findDetails(ErrorInfoSchema).find(({ domain }) => domain === "cable.v1");
     const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;

@@ -102,7 +102,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   /** The parts of a commit of which the last one has not arrived, and their size. */
   #parts: v1.FeedChange[] = [];
   #partBytes = 0;
-  /** What has gone wrong since the last new position. */
+  /** What has gone wrong since the last progress: a new position, or a checkpoint of a feed that has caught up. */
   #trouble = { ...NO_TROUBLE };
   #pauseMs = 0;
 
@@ -113,9 +113,8 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
     if (!(this.#intervalMs >= 1_000 && this.#intervalMs <= 300_000)) {
       throw new CableError("checkpointIntervalMs: want 1000 to 300000", Code.InvalidArgument);
     }
-    const checkpointInterval = durationFromMs(this.#intervalMs);
-    const request = { filter, view, bodyFormat, allowReset, includeBackfill, consumer, checkpointInterval };
-    this.#request = create(v1.WatchRequestSchema, request);
+    const request = { filter, view, bodyFormat, allowReset, includeBackfill, consumer };
+    this.#request = create(v1.WatchRequestSchema, { ...request, checkpointInterval: durationFromMs(this.#intervalMs) });
     if (start === "snapshot") this.#request.start = { case: "snapshot", value: true };
     if (typeof start === "object") this.#request.start = { case: "after", value: start.after };
     const store = options.positionStore ?? consumerStore(calls, consumer);
@@ -164,6 +163,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
           stream ??= await this.#connect();
           const message = await stream.messages.next();
           if (message.done === true) throw new CableError("the server ended the feed", Code.Unavailable);
+          this.#trouble.isTokenReplaced = false; // A node has accepted the token, even if nothing has changed since.
           event = this.#accept(message.value);
         } catch (cause) {
           if (this.#closing.signal.aborted) break;
@@ -178,7 +178,6 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
       }
       // The first cause counts: a feed that is closed ends without an error.
       if (this.#closing.signal.reason instanceof CableError) throw this.#closing.signal.reason;
-      return undefined;
     } finally {
       this.#isCaughtUp = false;
       for (const source of [signal, closed]) source?.removeEventListener("abort", stop);
@@ -235,11 +234,11 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
 
   /** Returns all changes of a commit if this is its last part. */
   #join(part: v1.FeedChanges): v1.FeedChange[] | undefined {
-    // A commit in one message is not measured.
-    if (part.moreFollows || this.#parts.length > 0) this.#partBytes += toBinary(v1.FeedChangesSchema, part).length;
-    const { maxCommitBytes = MAX_COMMIT_BYTES } = this.options;
-    if (this.#partBytes > maxCommitBytes) {
-      const message = `commit larger than ${maxCommitBytes} bytes: raise maxCommitBytes, or use a smaller view or filter`;
+    const { maxCommitBytes: limit = MAX_COMMIT_BYTES } = this.options;
+    // Without a limit of the caller, a commit in one message is not measured.
+    if (part.moreFollows || this.#parts.length > 0 || limit < MAX_COMMIT_BYTES) this.#partBytes += largestCommit(part.changes);
+    if (this.#partBytes > limit) {
+      const message = `commit larger than ${limit} bytes: raise maxCommitBytes, or use a smaller view or filter`;
       throw new CableError(message, Code.ResourceExhausted);
     }
     this.#parts.push(...part.changes);
@@ -251,7 +250,7 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
   /** Records the position from which the next stream resumes. */
   #advance(position: Position | undefined, isCaughtUp = false): Position {
     if (!position) throw malformed("a message without position");
-    if (!isSamePosition(this.#position, position)) this.#trouble = { ...NO_TROUBLE };
+    if (isCaughtUp || !isSamePosition(this.#position, position)) this.#trouble = { ...NO_TROUBLE };
     this.#position = position;
     this.#isCaughtUp ||= isCaughtUp;
     this.#request.start = { case: "after", value: position };
@@ -279,6 +278,16 @@ export class Feed implements AsyncIterableIterator<FeedEvent, undefined> {
     this.options.onRetry?.(error);
     return this.#snapshotRecords > 0 ? this.#reset("SNAPSHOT_BROKEN") : undefined;
   }
+}
+
+/** Returns the size of the largest commit among the changes of a message. The changes of a commit have one time. */
+function largestCommit(changes: v1.FeedChange[]): number {
+  const sizes: { [time: string]: number } = {};
+  for (const change of changes) {
+    const time = `${change.time?.seconds}.${change.time?.nanos}`;
+    sizes[time] = (sizes[time] ?? 0) + toBinary(v1.FeedChangeSchema, change).length;
+  }
+  return Math.max(0, ...Object.values(sizes));
 }
 
 /** Returns the entity of a record, or undefined if it is of a kind that this client does not know. */

@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
-import { open, readFile, rename, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { open, readFile, readlink, rename, stat, writeFile } from "node:fs/promises";
+import { dirname, isAbsolute } from "node:path";
 import type { SecureClientSessionOptions } from "node:http2";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Cable } from "./cable.js";
@@ -45,17 +45,14 @@ function openChannel(baseUrl: string, tls: NodeOptions["tls"]): Channel {
   const sessionManager = new Http2SessionManager(baseUrl, PINGS, { ...tls, ...SESSION });
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_MESSAGE_BYTES, writeMaxBytes: MAX_REQUEST_BYTES }),
-    async connect() {
-      if ((await sessionManager.connect()) === "error") throw sessionManager.error();
-    },
+    async connect() { if ((await sessionManager.connect()) === "error") throw sessionManager.error(); },
     close(isGraceful) {
       if (!isGraceful) return sessionManager.abort();
       const timer = setInterval(() => {
         if (sessionManager.state() === "open") return;
         sessionManager.abort();
         clearInterval(timer);
-      }, RETIRE_INTERVAL_MS);
-      timer.unref();
+      }, RETIRE_INTERVAL_MS).unref();
     },
   };
 }
@@ -69,19 +66,26 @@ export class FilePositionStore implements PositionStore {
 
   async load(): Promise<Position | undefined> {
     const missing = (error: NodeJS.ErrnoException) => (error.code === "ENOENT" ? undefined : Promise.reject(error));
-    const text = await readFile(this.path, "utf8").catch(missing);
-    if (text === undefined) return undefined;
+    const file = await stat(this.path).catch(missing);
+    if (!file) return undefined;
+    const text = file.isFile() ? await readFile(this.path, "utf8") : ""; // To read a pipe could take forever.
     // Only a complete line is a position.
     if (/^[0-9a-f]{8}:\d+:[0-9a-f]+\n$/.test(text)) return parsePosition(text.slice(0, -1));
     throw new Error(`${this.path}: not a position: restore the file, or delete it and take a snapshot`);
   }
 
   async save(position: Position): Promise<void> {
-    const temporary = `${this.path}.new`;
-    await writeFile(temporary, `${formatPosition(position)}\n`, { flush: true });
-    await rename(temporary, this.path);
+    const path = await targetOf(this.path);
+    await writeFile(`${path}.new`, `${formatPosition(position)}\n`, { flush: true });
+    await rename(`${path}.new`, path);
     // The rename is on disk once the directory is synced.
-    const directory = await open(dirname(this.path));
+    const directory = await open(dirname(path));
     await directory.sync().finally(() => directory.close());
   }
+}
+
+/** Returns the file that a path names. A symbolic link remains, and its target is replaced, which need not exist yet. */
+async function targetOf(path: string): Promise<string> {
+  const target = await readlink(path).catch(() => undefined);
+  return target === undefined ? path : targetOf(isAbsolute(target) ? target : `${dirname(path)}/${target}`);
 }

@@ -46,7 +46,8 @@ export function parseEndpoints(endpoints: string | readonly string[], open: Chan
   const texts = [endpoints].flat().flatMap((list) => list.split(",").map((text) => text.trim()));
   if (!texts.some(Boolean)) throw new CableError("endpoints: none is set", Code.InvalidArgument);
   return texts.filter(Boolean).map((text) => {
-    const url = URL.canParse(text) ? new URL(text) : undefined;
+    // An empty port would be the one of the scheme.
+    const url = URL.canParse(text) && !/:0*\/?$/.test(text) ? new URL(text) : undefined;
     // Neither a path nor a user: the URL is its origin.
     if (url && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/`) return new Node(url.origin, open);
     throw new CableError(`endpoints: want http://HOST:PORT or https://HOST:PORT, not ${text}`, Code.InvalidArgument);

@@ -38,15 +38,13 @@ export class Credentials {
 
   /** Of several calls at a time, one reads. After a failure, the last token counts as read. */
   #read(): Promise<string> {
-    const end = () => ([this.#reading, this.#readAt] = [undefined, now()]);
-    return (this.#reading ??= this.#readSource().finally(end));
+    return (this.#reading ??= this.#readSource().finally(() => ([this.#reading, this.#readAt] = [undefined, now()])));
   }
 
   async #readSource(): Promise<string> {
     const late = () => Promise.reject(new Error(`no result within ${MAX_READ_MS} ms`));
     try {
-      const token = await within((async () => this.#source())(), [], MAX_READ_MS, late);
-      return (this.#token = check(token));
+      return (this.#token = check(await within((async () => this.#source())(), [], MAX_READ_MS, late)));
     } catch (cause) {
       throw new CableError(`cannot get a token: ${describe(cause)}`, Code.Unavailable, { cause, connection: "refused" });
     }

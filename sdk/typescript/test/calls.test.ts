@@ -161,6 +161,40 @@ test("only UNAVAILABLE is retried, a bounded number of times, after the requeste
   cable.close();
 });
 
+test("a call that may succeed later is retryable, but not repeated", async () => {
+  let calls = 0;
+  let error = refusal(Code.ResourceExhausted, "RATE_LIMITED", 1);
+  await using server = await FakeServer.start((router) => {
+    router.service(v1.StatusService, {
+      getStatus() {
+        calls++;
+        throw error;
+      },
+    });
+  });
+  const cable = connect({ endpoints: server.endpoint });
+  const limited = await failure(cable.status.getStatus({}));
+  assert.deepEqual([limited.reason, limited.retryable, calls], ["RATE_LIMITED", true, 1]);
+  error = refusal(Code.DeadlineExceeded, "DEADLINE_TOO_SHORT");
+  const late = await failure(cable.status.getStatus({}));
+  assert.deepEqual([late.code, late.retryable, calls], [Code.DeadlineExceeded, true, 2]);
+  cable.close();
+});
+
+serverTest("a write that was not sent, or not read, was not applied", async (server) => {
+  const request = { article: { name: "articles/x", headline: "X" } };
+  const hanging = connect({ endpoints: server.endpoint, token: () => new Promise<string>(() => {}), timeoutMs: 300 });
+  const unsent = await failure(hanging.publishing.putArticle(request));
+  assert.deepEqual([unsent.code, unsent.mayHaveApplied, unsent.retryable], [Code.DeadlineExceeded, false, true]);
+  hanging.close();
+  const cable = connect({ endpoints: server.endpoint, timeoutMs: 5_000 });
+  const headers = { note: "x".repeat(20_000) };
+  const unread = await failure(cable.publishing.putArticle(request, { headers }));
+  assert.deepEqual([unread.code, unread.mayHaveApplied], [Code.InvalidArgument, false], unread.message);
+  assert.match(unread.message, /headers/);
+  cable.close();
+});
+
 test("an aborted call is cancelled", async () => {
   const cable = connect({ endpoints: "http://127.0.0.1:9" });
   const controller = new AbortController();
@@ -172,7 +206,7 @@ test("an aborted call is cancelled", async () => {
 });
 
 test("settings are checked when the client is made", () => {
-  for (const endpoints of ["", " , ", "127.0.0.1:7190", "http://a/path", "ftp://a", "http://me@a", "https://"]) {
+  for (const endpoints of ["", " , ", "127.0.0.1:7190", "http://a/path", "ftp://a", "http://me@a", "https://", "http://a:", "http://a:/", "http://a:0", "http://a:65536"]) {
     assert.throws(() => connect({ endpoints }), /^CableError: endpoints: /, endpoints);
   }
   const token = "canary";

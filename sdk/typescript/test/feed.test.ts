@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import * as v1 from "../src/gen/v1.js";
 import {
   ArticleView,
@@ -17,6 +18,7 @@ import {
   type Feed,
   type FeedEvent,
   type Position,
+  type TokenSource,
 } from "../src/node.js";
 import { consumers, failure, FakeServer, nextOf, Proxy, put, refusal, serverTest } from "./support.js";
 
@@ -241,7 +243,7 @@ type Step = Message | ConnectErrorLike | "silence";
 type ConnectErrorLike = ReturnType<typeof refusal>;
 
 /** Follows a fake server. Each stream has its script. Returns the texts of events until the scripts end. */
-async function follow(scripts: Step[][], options: Parameters<Cable["feed"]>[0] = {}) {
+async function follow(scripts: Step[][], options: Parameters<Cable["feed"]>[0] = {}, token?: TokenSource) {
   const requests: v1.WatchRequest[] = [];
   await using server = await FakeServer.start((router) => {
     router.service(v1.FeedService, {
@@ -255,7 +257,7 @@ async function follow(scripts: Step[][], options: Parameters<Cable["feed"]>[0] =
       },
     });
   });
-  const cable = connect({ endpoints: server.endpoint });
+  const cable = connect({ endpoints: server.endpoint, token });
   const events: string[] = [];
   let error: CableError | undefined;
   try {
@@ -325,6 +327,32 @@ test("a silent stream is given up, and its timer does not end the next one", asy
   assert.equal(requests.length, 3);
 });
 
+const idle: Message = { position: position(1n), event: { case: "checkpoint", value: {} } };
+
+test("a feed of an idle log survives each rotation of its token", async () => {
+  const refused = [idle, refusal(Code.Unauthenticated, "UNAUTHENTICATED")];
+  let reads = 0;
+  const { events } = await follow([refused, refused, refused, [changes([2n])]], {}, () => `token${reads++}`);
+  assert.deepEqual(events, ["checkpoint", "checkpoint", "checkpoint", "changes n2"]);
+});
+
+test("a checkpoint of an idle log restarts the count of faults", async () => {
+  const faulty = [idle, refusal(Code.Internal, "INTERNAL")];
+  const { events } = await follow([faulty, faulty, faulty, faulty, faulty, faulty, [changes([2n])]]);
+  assert.equal(events.at(-1), "changes n2");
+});
+
+test("the limit of a commit applies to each commit in a message", async () => {
+  const revisions = [1n, 2n, 3n, 4n];
+  const commits = revisions.map((revision) => ({ ...left(revision), time: { seconds: revision / 3n } }));
+  const message: Message = { position: position(4n), event: { case: "changes", value: { changes: commits } } };
+  const sizes = commits.map((change) => toBinary(v1.FeedChangeSchema, create(v1.FeedChangeSchema, change)).length);
+  const maxCommitBytes = Math.max((sizes[0] ?? 0) + (sizes[1] ?? 0), (sizes[2] ?? 0) + (sizes[3] ?? 0));
+  assert.deepEqual((await follow([[message]], { maxCommitBytes })).events, ["changes n1,n2,n3,n4"]);
+  const { events, error } = await follow([[message]], { maxCommitBytes: maxCommitBytes - 1 });
+  assert.deepEqual([events, error?.code], [[], Code.ResourceExhausted]);
+});
+
 test("five faults of the server in a row end the feed", async () => {
   const fault = refusal(Code.DataLoss, "RECORD_CORRUPT");
   const { error, requests } = await follow([[fault], [changes([1n]), fault], [fault], [fault], [fault], [fault]]);
@@ -391,6 +419,24 @@ test("a position has a text, and a file holds it whole or not at all", async (t)
     assert.throws(() => parsePosition(invalid), /LOG:REVISION:CHAIN/, invalid);
   }
   assert.deepEqual(parsePosition(":3:"), create(v1.PositionSchema, { revision: 3n }));
+});
+
+test("a position file can be a link, and is no pipe", { timeout: 20_000 }, async (t) => {
+  const { mkdtemp, rm } = await import("node:fs/promises");
+  const { tmpdir } = await import("node:os");
+  const directory = await mkdtemp(join(tmpdir(), "cable-position-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const at = (name: string) => join(directory, name);
+  await symlink("other", at("link"));
+  await symlink("data/position", at("other"));
+  await mkdir(at("data"));
+  const saved = create(v1.PositionSchema, { logId: "0123abcd", revision: 8n, chain: Uint8Array.of(0, 255, 16) });
+  // The target does not exist at first.
+  for (const _ of [1, 2]) await new FilePositionStore(at("link")).save(saved);
+  assert.deepEqual([await readlink(at("link")), await readlink(at("other"))], ["other", "data/position"]);
+  for (const name of ["link", "data/position"]) assert.deepEqual(await new FilePositionStore(at(name)).load(), saved);
+  execFileSync("mkfifo", [at("pipe")]);
+  await assert.rejects(new FilePositionStore(at("pipe")).load(), /pipe: not a position/);
 });
 
 serverTest("the node stores the position of a consumer, and the next feed of the name resumes there", async (server) => {

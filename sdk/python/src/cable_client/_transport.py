@@ -33,7 +33,9 @@ MAX_AGE, MAX_READ_TIME, MAX_BYTES = 10.0, 5.0, 4096
 # The share of its timeout that one attempt of a call may take if another one can follow: a connection without a
 # response must not take all of it.
 ATTEMPT_SHARE = 0.4
-FIRST_EJECTION, LONGEST_EJECTION = 0.25, 10.0
+# The time for which a node is avoided doubles with each failure in a row. A timeout, which costs a caller more than a
+# refused connection, counts as several failures.
+EJECTION, LONGEST_EJECTION, TIMEOUT_FAILURES = 0.125, 10.0, 6
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", 64 << 20),
@@ -57,8 +59,8 @@ class Node:
     def __init__(
         self, endpoint: str, tls: grpc.ChannelCredentials | None, server_name: str | None, allow_plaintext_token: bool
     ) -> None:
-        url = re.fullmatch(r"(https?)://(\[[\da-fA-F:]+\]|[\w.-]+)(?::(\d+))?/?", endpoint)
-        if url is None:
+        url = re.fullmatch(r"(https?)://(\[[\da-fA-F:]+\]|[\w.-]+)(?::([0-9]{1,5}))?/?", endpoint)
+        if url is None or not 0 < int(url[3] or 80) < 65536:
             raise ConfigError("endpoint: must be a URL without path, such as http://127.0.0.1:7190")
         scheme, host = url[1], url[2]
         self._target = f"{host}:{url[3] or {'http': 80, 'https': 443}[scheme]}"
@@ -92,14 +94,14 @@ class Node:
         A connection that is silent, or that waits before it connects again, is replaced by a new one. The streams that
         it has continue: only they know whether they are silent.
         """
-        is_silent = error is not None and error.code is _LATE
+        is_silent = error is not None and (error.code is _LATE or "connection attempt timed out" in error.message)
         if error is None or not (is_silent or error._connection or error.reason in ("DRAINING", "NODE_FAILED")):
             self._failures, self.ejected_until = 0, 0.0
             return
         if self._channel is channel and (is_silent or error._connection == "unreached"):
             self._channel = None
-        wait = jittered(min(FIRST_EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION))
-        self._failures, self.ejected_until = self._failures + 1, time.monotonic() + wait
+        self._failures = max(self._failures + 1, TIMEOUT_FAILURES if is_silent else 0)
+        self.ejected_until = time.monotonic() + jittered(min(EJECTION * 2 ** min(self._failures, 16), LONGEST_EJECTION))
 
     async def close(self) -> None:
         """Closes all connections, and cancels the calls on them."""
@@ -266,9 +268,8 @@ class Transport:
 
     async def replace_token(self, refused: int, error: CableError) -> bool:
         """Returns whether there is another token than the refused one now."""
-        if self._credentials is None or error.code is not grpc.StatusCode.UNAUTHENTICATED:
-            return False
-        return await self._credentials.replace(refused)
+        is_refused = error.code is grpc.StatusCode.UNAUTHENTICATED
+        return is_refused and self._credentials is not None and await self._credentials.replace(refused)
 
     async def _try(self, attempt: Callable[..., Awaitable[T]], limit: float | None, attempts: int, writes: bool) -> T:
         """Attempts a call until it succeeds, no retry is allowed, or the next wait would end after the deadline.
@@ -283,15 +284,17 @@ class Transport:
             # Of the usable nodes a random one or, if there is none, the one that is usable again first.
             now = time.monotonic()
             node = min(self._nodes, key=lambda node: (max(node.ejected_until, now), random.random()))
-            bound = max(deadline - now, 0.001)
-            if failures + 1 < attempts:
-                bound = min(bound, timeout * ATTEMPT_SHARE)
             try:
-                metadata, token = await asyncio.wait_for(self._metadata(node), bound)
+                metadata, token = await self._metadata(node, max(deadline - now, 0.001))
                 if self._is_closed:
                     raise ConfigError(_CLOSED)
+                bound = max(deadline - time.monotonic(), 0.001)
+                if failures + 1 < attempts:
+                    bound = min(bound, timeout * ATTEMPT_SHARE)
                 channel = node.channel()
                 result = await attempt(node, channel, bound, metadata, token)
+                node.report(channel, None)
+                return result
             except aio.AioRpcError as failed:
                 error = from_rpc(failed, node.name)
             except asyncio.TimeoutError:
@@ -302,12 +305,9 @@ class Transport:
                 # The call was cancelled, not its caller.
                 error = ConfigError(_CLOSED) if self._is_closed else CableError(_LOST, f"call to {node.name} cancelled")
                 error._connection = "lost"
-            except ConfigError as refused:
+            except CableError as refused:  # The attempt was not sent.
                 refused.may_have_applied = in_doubt
                 raise
-            else:
-                node.report(channel, None)
-                return result
             node.report(channel, error)
             now = time.monotonic()
             in_doubt = writes and error._settle(in_doubt)
@@ -315,21 +315,22 @@ class Transport:
                 unreached += 1
                 continue
             failures, unreached = failures + 1, 0
-            if not is_replaced and await self.replace_token(token, error):
-                is_replaced = True
+            if not is_replaced and (is_replaced := await self.replace_token(token, error)):
                 continue
-            is_silent = error.code is _LATE
-            wait = 0.0 if is_silent else pause(failures, error, longest=2.0)
-            if failures >= attempts or now + wait >= deadline or not (error.retryable or is_silent):
+            wait = 0.0 if error.code is _LATE else pause(failures, error, longest=2.0)
+            if failures >= attempts or now + wait >= deadline or error.code not in (_LATE, _LOST):
                 raise error
             await asyncio.sleep(wait)
 
-    async def _metadata(self, node: Node) -> tuple[list[tuple[str, str]], int]:
+    async def _metadata(self, node: Node, limit: float) -> tuple[list[tuple[str, str]], int]:
         if self._credentials is None:
             return [], 0
         if not node.can_send_token:
             raise ConfigError(f"token: not sent to {node.name} without TLS: use https://, or allow_plaintext_token")
-        return await self._credentials.current()
+        try:
+            return await asyncio.wait_for(self._credentials.current(), limit)
+        except asyncio.TimeoutError:
+            raise CableError(_LATE, "no token before the deadline: the call was not sent") from None
 
     async def close(self) -> None:
         """Closes all connections. Their calls and streams fail."""

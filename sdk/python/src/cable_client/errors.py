@@ -42,13 +42,13 @@ class CableError(Exception):
     retry_after: float | None = None
     #: Whether a write may have been applied although it failed. The same request id settles it.
     may_have_applied = False
-    # Whether the connection could not be established (`unreached`) or was `lost` during the call.
-    _connection = ""
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, connection: str = "") -> None:
         super().__init__(message)
         #: The status code, and the text, for people.
         self.code, self.message = code, message
+        # Whether the connection could not be established (`unreached`) or was `lost` during the call.
+        self._connection = connection
 
     @property
     def field(self) -> str | None:
@@ -57,8 +57,11 @@ class CableError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later. The client has made its own attempts already."""
-        return self.code is grpc.StatusCode.UNAVAILABLE
+        """Whether the same call may succeed later: after UNAVAILABLE, a timeout, or a refusal with a delay.
+
+        The client has made its own attempts already, which it does after UNAVAILABLE and within the timeout.
+        """
+        return self.code.name in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or self.retry_after is not None
 
     def __str__(self) -> str:
         return f"{self.message} ({self.reason or self.code.name})"
@@ -68,9 +71,10 @@ class CableError(Exception):
 
         A server looks up the request id before it refuses a write: a refusal settles earlier attempts too.
         """
-        is_lost = self._connection == "lost" or (self.retryable and self.reason in (None, "OUTCOME_UNKNOWN"))
+        is_unavailable = self.code is grpc.StatusCode.UNAVAILABLE
+        is_lost = self._connection == "lost" or (is_unavailable and self.reason in (None, "OUTCOME_UNKNOWN"))
         is_unknown = self._connection != "unreached" and (is_lost or self.code.name in _UNKNOWN_OUTCOMES)
-        self.may_have_applied = is_unknown or (in_doubt and self.retryable)
+        self.may_have_applied = is_unknown or (in_doubt and is_unavailable)
         return self.may_have_applied
 
 
@@ -117,11 +121,9 @@ def from_rpc(error: Any, server: str) -> CableError:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
             return TooLargeError(f"{text}; Cable sends at most 3.5 MiB: check for a proxy that merges messages")
         if code is grpc.StatusCode.UNAVAILABLE or (code.name in _UNKNOWN_OUTCOMES and _LOST.search(text)):
-            unreached = bool(_UNREACHED.search(text))
-            problem = f"cannot reach {server}" if unreached else f"connection to {server} lost"
-            failed = CableError(grpc.StatusCode.UNAVAILABLE, f"{problem}: {text}")
-            failed._connection = "unreached" if unreached else "lost"
-            return failed
+            connection = "unreached" if _UNREACHED.search(text) else "lost"
+            problem = f"cannot reach {server}" if connection == "unreached" else f"connection to {server} lost"
+            return CableError(grpc.StatusCode.UNAVAILABLE, f"{problem}: {text}", connection)
     failed = (NotFoundError if code is grpc.StatusCode.NOT_FOUND else CableError)(code, text or server)
     if (info := _detail(status, ErrorInfo)) and info.domain == "cable.v1":
         failed.reason, failed.metadata = info.reason, dict(info.metadata)

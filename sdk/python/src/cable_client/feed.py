@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import grpc
@@ -90,10 +91,12 @@ class Feed(Closing, AsyncIterator[Event]):
     ) -> None:
         self._transport, self._request, self._saver, self._on_retry = transport, request, saver, on_retry
         self._max_silence = request.checkpoint_interval.ToMilliseconds() / 1000 * MISSED_CHECKPOINTS
-        self._max_commit_bytes = MAX_COMMIT_BYTES if limit is None else limit
+        # That of the encoded bytes of a commit.
+        self._limit = MAX_COMMIT_BYTES if limit is None else limit
         self._stream: Stream[v1.WatchResponse] | None = None
         self._parts: list[v1.FeedChange] = []
-        # Failures since the last new position, and how many of them are faults of the server.
+        # Failures since the last progress, and how many of them are faults of the server. Progress is a new position
+        # or, in an idle log, that nothing is left to deliver.
         self._failures = self._faults = self._parts_bytes = self._snapshot_records = 0
         self._is_token_replaced = self._is_started = self._is_ended = False
         # Whether the caller has requested the event after the last one, which is applied then.
@@ -175,6 +178,7 @@ class Feed(Closing, AsyncIterator[Event]):
         """Returns the event of a message, or `None` if it has nothing to apply yet."""
         if message is None:
             raise CableError(grpc.StatusCode.UNAVAILABLE, "server ended the feed")
+        self._is_token_replaced = False  # A node has accepted the token, even if nothing has changed since.
         kind, position = message.WhichOneof("event"), message.position
         if self._parts and kind not in ("changes", "reset"):
             raise MalformedError("message between two parts of a commit")
@@ -196,7 +200,7 @@ class Feed(Closing, AsyncIterator[Event]):
         end = message.snapshot_end
         if kind == "snapshot_end" and end.count != self._snapshot_records:
             raise MalformedError(f"{self._snapshot_records} snapshot records instead of {end.count}")
-        self._advance(position)
+        self._advance(position, kind == "checkpoint" and not message.checkpoint.behind)
         if kind == "changes":
             return Changes(position, changes) if changes else None
         if kind == "snapshot_end":
@@ -207,12 +211,12 @@ class Feed(Closing, AsyncIterator[Event]):
 
     def _join(self, part: v1.FeedChanges) -> Sequence[v1.FeedChange] | None:
         """Returns all changes of a commit, or `None` before its last part."""
-        if not part.more_follows and not self._parts:
-            return part.changes
-        self._parts_bytes += part.ByteSize()
-        if self._parts_bytes > self._max_commit_bytes:
-            limit = f"commit larger than {self._max_commit_bytes} bytes"
-            raise TooLargeError(f"{limit}: raise max_commit_bytes, or follow a smaller view")
+        # Without a limit of the caller, a commit in one message is not measured. The changes of a commit have one time.
+        if part.more_follows or self._parts or self._limit < MAX_COMMIT_BYTES:
+            commits = groupby(part.changes, key=lambda change: change.time.ToNanoseconds())
+            self._parts_bytes += max((sum(change.ByteSize() for change in commit) for _, commit in commits), default=0)
+        if self._parts_bytes > self._limit:
+            raise TooLargeError(f"commit above {self._limit} bytes: raise max_commit_bytes, or follow a smaller view")
         self._parts.extend(part.changes)
         if part.more_follows:
             return None
@@ -225,10 +229,10 @@ class Feed(Closing, AsyncIterator[Event]):
         self._parts, self._parts_bytes, self._snapshot_records, self.is_caught_up = [], 0, 0, False
         return Reset(reason)
 
-    def _advance(self, position: v1.Position) -> None:
-        """Records the position that the next stream resumes after. A new one restarts the count of failures."""
-        if position != self.position:
-            self._failures, self._faults, self._is_token_replaced = 0, 0, False
+    def _advance(self, position: v1.Position, is_caught_up: bool = False) -> None:
+        """Records the position that the next stream resumes after. Progress restarts the count of failures."""
+        if is_caught_up or position != self.position:
+            self._failures = self._faults = 0
         self.position = position
         self._request.after.CopyFrom(position)
 
@@ -237,7 +241,7 @@ class Feed(Closing, AsyncIterator[Event]):
         if self._is_ended:
             return
         may_retry = error.code.name not in _PERMANENT.split() and not isinstance(error, TooLargeError)
-        # The token was valid when the stream was opened. It is replaced once, until there is progress.
+        # The token was valid when the stream was opened. It is replaced once, until a message comes.
         token = self._stream.token if self._stream is not None and not self._is_token_replaced else None
         if token is not None and await self._transport.replace_token(token, error):
             self._is_token_replaced = may_retry = True

@@ -68,21 +68,23 @@ class FilePosition:
         """Returns the position in the file, or `None` if there is no file."""
         if not self._path.exists():
             return None
-        text = self._path.read_text("ascii")
+        # To read a pipe could take forever.
+        text = self._path.read_text("ascii") if self._path.is_file() else ""
         if not text.endswith("\n"):
             raise ValueError(f"{self._path}: not a complete position")
         return parse_position(text[:-1])
 
     def save(self, position: Position) -> None:
-        """Writes a new file, syncs it and renames it."""
-        temporary = self._path.with_name(self._path.name + ".new")
+        """Writes a new file, syncs it and renames it. A symbolic link remains, and its target is replaced."""
+        path = Path(os.path.realpath(self._path))
+        temporary = path.with_name(path.name + ".new")
         with temporary.open("w", encoding="ascii") as file:
             file.write(format_position(position) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._path)
+        temporary.replace(path)
         # The rename is on disk once the directory is synced.
-        directory = os.open(self._path.parent, os.O_RDONLY)
+        directory = os.open(path.parent, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
 
@@ -133,7 +135,7 @@ class Saver:
                     await asyncio.to_thread(self._store.save, position)
             except CableError as error:
                 # A feed outlives a node that cannot be reached: the next event repeats the acknowledgement.
-                if error.retryable or error.code.name in ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"):
+                if error.retryable or error.code.name in ("CANCELLED", "RESOURCE_EXHAUSTED"):
                     self._written = None
                 elif error.reason not in ("LOG_CHANGED", "REVISION_COMPACTED"):  # Of these, the feed learns itself.
                     raise
