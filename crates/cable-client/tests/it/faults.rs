@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 use tonic::Code;
 
-use crate::support::{Responses, Server, article, position, refusal, server_stream, unary};
+use crate::support::{Responses, Server, article, batch_response, position, refusal, server_stream, unary};
 
 fn found() -> v1::GetArticleResponse {
     let mut response = v1::GetArticleResponse::default();
@@ -172,15 +172,7 @@ async fn a_batch_fetches_deferred_names_and_preserves_the_order() {
     let server = Server::start(0, |_, request| {
         unary(request, |batch: v1::BatchGetArticlesRequest| {
             assert!(batch.names.len() <= 500);
-            let mut response = v1::BatchGetArticlesResponse::default();
-            let (now, later) = batch.names.split_at(batch.names.len().min(300));
-            response.deferred = later.to_vec();
-            for name in now {
-                let mut item = v1::BatchItem::default();
-                item.name = name.clone();
-                item.result = Some(v1::batch_item::Result::Article(article(name)));
-                response.items.push(item);
-            }
+            let response = batch_response(&batch, 300);
             async { Ok(response) }
         })
     });

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     feeds::{checkpoint, open, serve_watch},
-    support::{Server, article, unary},
+    support::{Server, article, batch_response, unary},
 };
 
 #[tokio::test]
@@ -68,15 +68,7 @@ async fn an_invalid_name_in_a_batch_does_not_affect_the_others() {
     let server = Server::start(0, |_, request| {
         unary(request, |batch: v1::BatchGetArticlesRequest| {
             let invalid = batch.names.iter().position(|name| name.contains(' '));
-            let mut response = v1::BatchGetArticlesResponse::default();
-            let (now, later) = batch.names.split_at(batch.names.len().min(400));
-            response.deferred = later.to_vec();
-            for name in now {
-                let mut item = v1::BatchItem::default();
-                item.name = name.clone();
-                item.result = Some(v1::batch_item::Result::Article(article(name)));
-                response.items.push(item);
-            }
+            let response = batch_response(&batch, 400);
             async move { invalid.map_or(Ok(response), |index| Err(refuse_name(index))) }
         })
     });

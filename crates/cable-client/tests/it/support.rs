@@ -126,3 +126,20 @@ pub(crate) fn position(revision: i64) -> v1::Position {
     (position.log_id, position.revision) = ("0123abcd".into(), revision);
     position
 }
+
+/// Returns the response to a batch that has room for some of the articles. The others are deferred.
+pub(crate) fn batch_response(
+    batch: &v1::BatchGetArticlesRequest,
+    room: usize,
+) -> v1::BatchGetArticlesResponse {
+    let mut response = v1::BatchGetArticlesResponse::default();
+    let (now, later) = batch.names.split_at(batch.names.len().min(room));
+    response.deferred = later.to_vec();
+    for name in now {
+        let mut item = v1::BatchItem::default();
+        item.name = name.clone();
+        item.result = Some(v1::batch_item::Result::Article(article(name)));
+        response.items.push(item);
+    }
+    response
+}
